@@ -1,0 +1,70 @@
+"""Whether a request may go on: whose key it shows, which model it names, and whether the one may use the other."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+
+from agent_gateway.admission.keys import KEY_PREFIX, Key, KeyRing
+from agent_gateway.core.errors import Forbidden, GatewayError, Unauthenticated, UnknownModel
+from agent_gateway.core.exchange import Exchange
+from agent_gateway.core.route import Route
+
+#: Of a request's time this much is kept back (s), so that when all else has failed, the last word still comes within it.
+LAST_WORD_S = 0.1
+
+
+class Gate:
+    """`find` gives the route of a model's name; `names` are those that can be listed."""
+
+    def __init__(self, find: Callable[[str], Route | None], names: Iterable[str], keys: KeyRing, *, key_required: bool) -> None:
+        self._find = find
+        self._names = sorted(names)
+        self._keys = keys
+        self._key_required = key_required
+
+    def authenticate(self, exchange: Exchange, secret: bytes | None) -> Awaitable[None] | None:
+        """Puts the key on the exchange. Raises `Unauthenticated` or `StoreDown`; an awaitable when the store has to be asked."""
+        if secret is None:
+            if self._key_required:
+                raise Unauthenticated("This gateway needs a key. Send it as `Authorization: Bearer …` or `x-api-key: …`.")
+            return None
+        if not self._key_required and not secret.startswith(KEY_PREFIX):
+            return None
+        key = self._keys.cached(secret)
+        if key is None:
+            return self._look_up(exchange, secret)
+        exchange.key = key
+        return None
+
+    def admit(self, exchange: Exchange) -> Route:
+        """The route of the model asked for. Raises `UnknownModel` or `Forbidden`."""
+        name = exchange.call.model
+        route = self._find(name)
+        if route is None:
+            raise UnknownModel(f"The model {name[:200]!r} does not exist here. GET /v1/models lists those that do.", param="model")
+        if not _may_use(exchange.key, name):
+            raise Forbidden(f"This key may not use the model {name!r}.", param="model")
+        exchange.route = route
+        timeout_s = route.timeouts.total_s if exchange.timeout_s is None else min(route.timeouts.total_s, exchange.timeout_s)
+        exchange.deadline = exchange.started + timeout_s - min(LAST_WORD_S, timeout_s / 10)
+        return route
+
+    def admit_admin(self, exchange: Exchange) -> None:
+        """Raises `Forbidden`. Where no key is required, everybody on this machine is an admin."""
+        key = exchange.key
+        if self._key_required and (key is None or key.role != "admin"):
+            raise Forbidden("This needs an admin key; the key shown is a user's.")
+
+    def visible_models(self, exchange: Exchange) -> list[str]:
+        return [name for name in self._names if _may_use(exchange.key, name)]
+
+    async def _look_up(self, exchange: Exchange, secret: bytes) -> None:
+        try:
+            exchange.key = await self._keys.find(secret)
+        except GatewayError:
+            if self._key_required:
+                raise
+
+
+def _may_use(key: Key | None, model: str) -> bool:
+    return key is None or key.models is None or model in key.models

@@ -1,0 +1,161 @@
+"""The composition root: configuration → runtime → app. The only place that knows every room and loads plug-ins."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from agent_gateway.admission.gate import Gate
+from agent_gateway.admission.keys import KeyRing
+from agent_gateway.control.errors import ConfigurationError
+from agent_gateway.control.reload import reload
+from agent_gateway.control.routes_view import routes_view
+from agent_gateway.control.snapshot import Configuration
+from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
+from agent_gateway.core.route import Route
+from agent_gateway.edge.app import App
+from agent_gateway.edge.limits import Limits
+from agent_gateway.edge.server import Server
+from agent_gateway.health.registry import Health
+from agent_gateway.pipeline import Live, Runtime
+from agent_gateway.record.recorder import Recorder
+from agent_gateway.routing.base import STRATEGIES, Strategy
+from agent_gateway.routing.planner import Planner
+from agent_gateway.upstream.base import PROVIDERS, Provider
+from agent_gateway.upstream.loop import AttemptLoop
+from agent_gateway.upstream.transport import Transport
+
+#: On the way out, records have this long to reach their sinks (s).
+FLUSH_TIMEOUT_S = 10.0
+
+_log = logging.getLogger("agent_gateway")
+
+
+class Gateway:
+    """What lives as long as the process, and the runtime of the configuration that holds now."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        environ: Mapping[str, str] = os.environ,
+        options: Mapping[str, Any] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.configuration = configuration
+        self._environ = environ
+        self._options = options
+        self._clock = clock
+        # Outlives every reload.
+        settings = configuration.settings
+        self._health = Health()
+        self._transport = Transport(environ=environ)
+        self._recorder = Recorder.for_settings(settings, clock)
+        self._recorder.metrics.watch_health(self._health)
+        self._keys = KeyRing.for_settings(settings, clock)
+        self._server: Server | None = None
+        self._reloading: asyncio.Task[None] | None = None
+        # Of the configuration.
+        self._providers: dict[str, tuple[msgspec.Struct, Provider]] = {}
+        self.live = Live(self._compile(configuration))
+        limits = Limits(body_max_bytes=int(settings.server.body_max_mb * 1024 * 1024))
+        self.app = App(
+            self.live,
+            limits,
+            ready=self._why_not_ready,
+            started=self._start,
+            stopped=self._stop,
+            admin_views={"/admin/v1/routes": lambda: routes_view(self.configuration, self._health, clock.monotonic())},
+        )
+        self.limits = limits
+
+    def server(self, listening: Any) -> Server:
+        settings = self.configuration.settings.server
+        self._server = Server(
+            self.app,
+            self.live,
+            self.limits,
+            host=settings.host,
+            port=settings.port,
+            drain_timeout_s=settings.drain_timeout_s,
+            use_fast_lane=self._environ.get("AGENT_GATEWAY_FAST_LANE", "on") != "off",
+            listening=listening,
+            reload=self.reload_soon,
+        )
+        return self._server
+
+    def reload_soon(self) -> None:
+        """Starts a reload, unless one is under way."""
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.ensure_future(self._reload())
+
+    async def _reload(self) -> None:
+        try:
+            new = await asyncio.to_thread(reload, self.configuration, self._environ, options=self._options)
+        except ConfigurationError as error:
+            _log.error("the configuration was not reloaded; the old one stays:\n%s", "\n".join(error.errors))
+            return
+        self.live.runtime = self._compile(new)
+        self.configuration = new
+        _log.warning("the configuration was reloaded from %s", new.source or "the environment")
+
+    def _compile(self, configuration: Configuration) -> Runtime:
+        settings = configuration.settings
+        followed: set[str] = set()
+
+        def find(name: str) -> Route | None:
+            route = configuration.find(name)
+            if route is not None and route.name not in followed:
+                self._health.follow(route)
+                followed.add(route.name)
+            return route
+
+        for route in configuration.routes.values():
+            for name in (route.name, *route.fallbacks):
+                find(name)
+        self._providers = {name: self._provider(name, struct) for name, struct in settings.providers.items()}
+        providers = {name: provider for name, (_, provider) in self._providers.items()}
+        routes = configuration.routes
+        deployments = [deployment.id for route in routes.values() for deployment in route.deployments]
+        self._recorder.configure(settings.monitoring, list(routes), deployments)
+        self._keys.configure(settings.auth.admin_key)
+        return Runtime(
+            settings=settings,
+            gate=Gate(find, configuration.listed, self._keys, key_required=settings.auth.key_required),
+            planner=Planner(find, _strategy_of, self._health, self._clock),
+            upstream=AttemptLoop(providers, self._health, self._clock),
+            recorder=self._recorder,
+            clock=self._clock,
+        )
+
+    def _provider(self, name: str, settings: Any) -> tuple[msgspec.Struct, Provider]:
+        """The one there is, where its settings did not change."""
+        known = self._providers.get(name)
+        if known is not None and known[0] == settings:
+            return known
+        return settings, PROVIDERS.load(settings.kind)(settings, self._transport, self._clock)
+
+    def _why_not_ready(self) -> str | None:
+        return "the gateway is draining" if self._server is not None and self._server.draining else None
+
+    async def _start(self) -> None:
+        await self._recorder.start()
+
+    async def _stop(self) -> None:
+        for _, provider in self._providers.values():
+            await provider.close()
+        await self._transport.close()
+        await self._recorder.close(timeout_s=FLUSH_TIMEOUT_S)
+        await self._keys.close()
+
+
+@cache
+def _strategy_of(route: Route) -> Strategy:
+    plugin: type[Strategy] = STRATEGIES.load(route.strategy)
+    return plugin(plugin.Settings())

@@ -1,0 +1,183 @@
+"""`agent-gateway keys`: creates, lists and revokes keys, straight in the database; a running gateway knows within a second."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agent_gateway.stores.base import Key, KeyStore
+
+HELP = "creates, lists and revokes the keys that clients show"
+EXAMPLE = "agent-gateway keys create my-agent --models gpt-4o-mini --expires 30d"
+
+_IN_MEMORY = "state.database is in memory: a key made here would end with this command. Use a file: sqlite:///agent-gateway.db"
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+#: Options that parse, so that the answer is better than "unrecognized arguments".
+_LATER = ("rpm", "tpm", "max_parallel", "budget", "per")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = _action(actions, "create", "makes a key; its secret is shown once")
+    create.add_argument("name", metavar="NAME", help="who or what it is for")
+    create.add_argument("--models", type=_models, metavar="A,B", help="the models it may use (default: all)")
+    create.add_argument("--expires", type=_duration_s, metavar="30d", help="it ends after 45m, 12h, 30d, 4w (default: never)")
+    for option, metavar in (("--rpm", "N"), ("--tpm", "N"), ("--max-parallel", "N"), ("--budget", "USD"), ("--per", "day")):
+        create.add_argument(option, metavar=metavar, help=argparse.SUPPRESS)
+    _action(actions, "list", "shows all keys, without their secrets")
+    revoke = _action(actions, "revoke", "ends a key for good")
+    revoke.add_argument("id", metavar="ID", help="as `keys list` shows it")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from agent_gateway.control.errors import ConfigurationError
+    from agent_gateway.control.load import load
+    from agent_gateway.core.errors import GatewayError
+    from agent_gateway.stores.base import UnknownStore, database_path
+
+    for name in _LATER:
+        if getattr(arguments, name, None) is not None:
+            print(f"--{name.replace('_', '-')} is not available yet; leave it out", file=sys.stderr)
+            return 2
+    try:
+        url = load(arguments.config).settings.state.database
+        if database_path(url) is None:
+            return _refuse(_IN_MEMORY)
+        return _with_store(url, {"create": _create, "list": _list, "revoke": _revoke}[arguments.action], arguments)
+    except ConfigurationError as error:
+        return _refuse("\n".join(error.errors))
+    except UnknownStore as error:
+        return _refuse(f"state.database: {error}")
+    except GatewayError as error:
+        return _refuse(f"{error.message} {error.detail or ''}".rstrip())
+
+
+def _action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE", help="the configuration that names the database (default: as for serve)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _with_store(url: str, action: Callable[[KeyStore, argparse.Namespace], Awaitable[int]], arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from agent_gateway.stores.base import open_store
+
+    async def work() -> int:
+        store = open_store(url)
+        try:
+            return await action(store, arguments)
+        finally:
+            await store.close()
+
+    return asyncio.run(work())
+
+
+async def _create(store: KeyStore, arguments: argparse.Namespace) -> int:
+    import time
+
+    from agent_gateway.admission.keys import create_key
+
+    expires_at = None if arguments.expires is None else time.time() + arguments.expires
+    key, secret = await create_key(store, arguments.name, models=arguments.models, expires_at=expires_at)
+    if arguments.json:
+        _print_json({"id": key.id, "key": secret, **_described(key)})
+    else:
+        print(secret)
+        print(f"Key {key.id} for {key.name}. This is the only time that it is shown; keep it safe.", file=sys.stderr)
+    return 0
+
+
+async def _list(store: KeyStore, arguments: argparse.Namespace) -> int:
+    keys = await store.list_keys()
+    if arguments.json:
+        _print_json({"data": [{"id": key.id, **_described(key)} for key in keys], "next": None})
+    elif not keys:
+        print("There are no keys yet. Make one: agent-gateway keys create NAME")
+    else:
+        _print_table(keys)
+    return 0
+
+
+async def _revoke(store: KeyStore, arguments: argparse.Namespace) -> int:
+    import time
+
+    key = await store.revoke_key(arguments.id, time.time())
+    if key is None:
+        return _refuse(f"There is no key {arguments.id!r}; agent-gateway keys list shows those there are")
+    if arguments.json:
+        _print_json({"id": key.id, **_described(key)})
+    else:
+        print(f"Key {key.id} for {key.name} is revoked.")
+    return 0
+
+
+def _described(key: Key) -> dict[str, Any]:
+    return {
+        "name": key.name,
+        "models": None if key.models is None else sorted(key.models),
+        "state": _state(key),
+        "created_at": _shown(key.created_at),
+        "expires_at": _shown(key.expires_at),
+        "revoked_at": _shown(key.revoked_at),
+    }
+
+
+def _state(key: Key) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "expired" if key.expires_at is not None and key.expires_at <= datetime.now(UTC).timestamp() else "active"
+
+
+def _print_table(keys: Any) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("id", no_wrap=True)
+    table.add_column("name", overflow="fold")
+    for title in ("state", "models", "created", "expires"):
+        table.add_column(title, overflow="fold")
+    for key in keys:
+        models = "all" if key.models is None else ", ".join(sorted(key.models))
+        cells = (key.id, key.name, _state(key), models, _shown(key.created_at), _shown(key.expires_at) or "never")
+        table.add_row(*(Text(cell or "") for cell in cells))
+    console.print(table)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def _refuse(why: str) -> int:
+    print(why, file=sys.stderr)
+    return 1
+
+
+def _shown(at: float | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _models(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of models: names with commas between, such as gpt-4o-mini,backup")
+    return names
+
+
+def _duration_s(text: str) -> int:
+    match = re.fullmatch(r"([1-9]\d{0,4})([smhdw])", text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of time: a whole number and s, m, h, d or w, such as 30d")
+    return int(match[1]) * _UNIT_S[match[2]]

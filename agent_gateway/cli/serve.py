@@ -1,0 +1,33 @@
+"""`agent-gateway serve`: the gateway itself."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+HELP = "runs the gateway"
+EXAMPLE = "agent-gateway serve --config gateway.yaml --port 8080"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", metavar="FILE", help="the configuration (default: $GATEWAY_CONFIG, ./gateway.yaml, the environment's keys)"
+    )
+    parser.add_argument("--host", metavar="H", help="address to listen on (default: server.host, 127.0.0.1)")
+    parser.add_argument("--port", metavar="P", type=int, help="port to listen on; 0 takes any free one (default: server.port, 8080)")
+    parser.add_argument("--workers", metavar="N", type=int, help="processes (default: server.workers, 1)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from agent_gateway.control.errors import ConfigurationError
+    from agent_gateway.control.load import load
+
+    options = {"server.host": arguments.host, "server.port": arguments.port, "server.workers": arguments.workers}
+    try:
+        configuration = load(arguments.config, options=options)
+    except ConfigurationError as error:
+        print("\n".join(error.errors), file=sys.stderr)
+        return 1
+    from agent_gateway.cli.serving import serve
+
+    return serve(configuration, options)

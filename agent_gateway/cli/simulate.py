@@ -1,0 +1,158 @@
+"""`agent-gateway simulate`: a provider to try and test against, over HTTP; no key, no cost, no network beyond this machine."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_gateway.simulator.settings import SimulatorSettings
+
+HELP = "serves a simulated OpenAI-compatible provider"
+EXAMPLE = "agent-gateway simulate --port 9101 --ttft-ms 300 --tokens-per-s 60 --error-rate 0.05 --seed 1"
+
+_BACKLOG = 2048
+#: What runs when the simulator is told to stop gets this long to end (s); a hang would otherwise hold it for ever.
+_DRAIN_S = 1
+
+#: Options that are settings of the simulator: name, what the value is called, help.
+_OPTIONS = (
+    ("ttft-ms", "MS", "time to first token (default 300)"),
+    ("tokens-per-s", "N", "tokens per second after the first; 0: all at once (default 60)"),
+    ("output-tokens", "N", "mean length of an answer in tokens (default 120)"),
+    ("output-spread", "SHARE", "standard deviation of the length, as a share of its mean (default 0.3)"),
+    ("jitter", "SIGMA", "sigma of the lognormal factor on every wait; 0: none (default 0.2)"),
+    ("error-rate", "SHARE", "share of requests answered 500, 503 or 529 (default 0)"),
+    ("rate-limit-rate", "SHARE", "share of requests answered 429 (default 0)"),
+    ("hang-rate", "SHARE", "share of requests never answered (default 0)"),
+    ("cut-rate", "SHARE", "share of answers whose connection breaks in the middle (default 0)"),
+    ("slow-rate", "SHARE", "share of requests that start --slow-ms late (default 0)"),
+    ("slow-ms", "MS", "how late slow requests start (default 5000)"),
+    ("retry-after-s", "S", "what a 429 tells the client to wait (default 1)"),
+    ("seed", "N", "the same seed gives the same answers, waits and faults (default 0)"),
+)
+_WHOLE_NUMBERS = ("output-tokens", "seed")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", metavar="H", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", metavar="P", type=int, default=9101, help="port to listen on; 0: any free one (default 9101)")
+    for name, metavar, help_text in _OPTIONS:
+        parser.add_argument(f"--{name}", metavar=metavar, type=int if name in _WHOLE_NUMBERS else float, help=help_text)
+    parser.add_argument("--json", action="store_true", help="print what is served as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        settings = _settings(arguments)
+        listener = _listen(arguments.host, arguments.port)
+    except _UsageError as error:
+        print(f"agent-gateway simulate: {error}", file=sys.stderr)
+        return 2
+    with listener:
+        _announce(listener, arguments.host, settings, as_json=arguments.json)
+        _serve(listener, settings)
+    return 0
+
+
+class _UsageError(Exception):
+    """What is wrong with the command as it was given, and what would be right."""
+
+
+def _settings(arguments: argparse.Namespace) -> SimulatorSettings:
+    import msgspec
+
+    from agent_gateway.simulator.settings import SimulatorSettings
+
+    given = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name, _, _ in _OPTIONS}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        try:
+            msgspec.convert({name: value}, SimulatorSettings)
+        except msgspec.ValidationError as error:
+            said = str(error).partition(" - at ")[0].replace("`", "")
+            raise _UsageError(f"--{name.replace('_', '-')} {value:g} is out of range: {said[:1].lower()}{said[1:]}") from None
+    try:
+        return msgspec.convert(given, SimulatorSettings)
+    except msgspec.ValidationError as error:
+        raise _UsageError(str(error)) from None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket, so that a port that is taken is known before anything is printed."""
+    if not 0 <= port <= 65535:
+        raise _UsageError(f"--port {port} is not a port: 0 to 65535")
+    listener: socket.socket | None = None
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        raise _UsageError(_why_not(host, port, error)) from None
+    return listener
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    import errno
+
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"port {port} is in use: stop what listens there, or choose another with --port (0 takes any free one)"
+        case errno.EACCES:
+            return f"port {port} needs privileges: choose one above 1023 with --port"
+        case _:
+            return f"cannot listen on {host}: {error.strerror or error}; choose an address of this machine with --host"
+
+
+def _announce(listener: socket.socket, host: str, settings: SimulatorSettings, *, as_json: bool) -> None:
+    import msgspec
+
+    from agent_gateway.simulator.http import MODELS
+
+    port = listener.getsockname()[1]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    if as_json:
+        print(msgspec.json.encode({"url": url, "port": port, "models": MODELS, "settings": settings}).decode(), flush=True)
+        return
+    faults = [f"{name.removesuffix('_rate')} {rate:.0%}" for name, rate in _rates(settings).items() if rate]
+    body = '{"model": "gpt-4o-mini", "stream": true, "messages": [{"role": "user", "content": "How do I bake bread?"}]}'
+    lines = [
+        f"simulated provider at {url} (OpenAI chat completions; any key, any model name)",
+        f"  first token after {settings.ttft_ms:g} ms, then {_speed(settings)}, about {settings.output_tokens} tokens an answer",
+        f"  faults: {', '.join(faults) or 'none'}; on demand: `fail-503`, `hang`, `cut-3`, `slow-2000`, `empty`, `garbage` or",
+        "  `error-in-stream` as the bearer key or at the end of the model's name (gpt-4o-mini:fail-503)",
+        "try it:",
+        f"  curl -N {url}/chat/completions -H 'content-type: application/json' \\",
+        f"    -d '{body}'",
+    ]
+    print("\n".join(lines), flush=True)
+
+
+def _rates(settings: SimulatorSettings) -> dict[str, float]:
+    from agent_gateway.simulator.settings import RATES
+
+    return {name: getattr(settings, name) for name in RATES}
+
+
+def _speed(settings: SimulatorSettings) -> str:
+    return f"{settings.tokens_per_s:g} tokens a second" if settings.tokens_per_s else "the rest at once"
+
+
+def _serve(listener: socket.socket, settings: SimulatorSettings) -> None:
+    """Until SIGINT or SIGTERM."""
+    import asyncio
+    import logging
+
+    import uvloop
+
+    from agent_gateway.simulator.server import server
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(server(settings, drain_s=_DRAIN_S).serve([listener]))

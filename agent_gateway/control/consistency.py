@@ -1,0 +1,142 @@
+"""What no single field can say: whether the parts of a configuration fit together. Reports everything, changes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import urlsplit
+
+from agent_gateway.control.errors import Findings
+from agent_gateway.core.settings import Model, Settings
+
+#: Parameters that are the gateway's to set.
+OWN_PARAMETERS = frozenset({"model", "stream", "stream_options"})
+
+_PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def check_parts(settings: Settings, provider_names: Collection[str], findings: Findings) -> None:
+    """`provider_names`: every name under `providers`, those whose own settings are wrong included (one mistake, one error)."""
+    _check_server(settings, findings)
+    _check_state(settings, findings)
+    for name, provider in settings.providers.items():
+        _check_provider(f"providers.{name}", name, provider, findings)
+    for name, model in settings.models.items():
+        _check_model(f"models.{name}", name, model, provider_names, findings)
+    if settings.fallback.trigger_rate < settings.fallback.alert_rate:
+        findings.warn("fallback.trigger_rate", "is below alert_rate: the gateway goes to the fallback before anybody is told")
+
+
+def unknown(name: str, known: Collection[str]) -> str:
+    """`'opnai' is not …` is the caller's; this is what comes after it."""
+    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}" if known else "there are none"
+
+
+def is_plain(text: str) -> bool:
+    """Visible ASCII: fit for a header, a log line and a metric's label."""
+    return text.isascii() and text.isprintable() and bool(text) and text == text.strip()
+
+
+def _check_server(settings: Settings, findings: Findings) -> None:
+    server, auth = settings.server, settings.auth
+    if auth.admin_key is not None and not is_plain(auth.admin_key):
+        findings.error("auth.admin_key", "holds characters that cannot go into a header; use visible ASCII")
+    if server.loopback:
+        return
+    if auth.admin_key is None:
+        findings.error(
+            "auth.admin_key",
+            f"is not set, which is allowed on loopback only, not on {server.host}; set it, or server.host: 127.0.0.1",
+        )
+    elif not auth.key_required:
+        findings.warn(
+            "auth.require_key", f"is off while the gateway listens on {server.host}: whoever reaches it spends your money"
+        )
+
+
+def _check_state(settings: Settings, findings: Findings) -> None:
+    url = settings.state.database
+    scheme = url.partition("://")[0] if "://" in url else ""
+    match scheme:
+        case "sqlite" if len(url) > len("sqlite:///") and url.startswith("sqlite:///"):
+            pass
+        case "postgresql" if _host(url):
+            pass
+        case _:
+            findings.error(
+                "state.database",
+                "is not a database; use sqlite:///FILE, sqlite:///:memory: or postgresql://user:password@host/database",
+            )
+    redis = settings.state.redis
+    if redis is not None and not (redis.startswith(("redis://", "rediss://")) and _host(redis)):
+        findings.error("state.redis", "is not a Redis; use redis://host:6379/0")
+
+
+def _check_provider(path: str, name: str, provider: Any, findings: Findings) -> None:
+    if not _PROVIDER_NAME.fullmatch(name):
+        findings.error(path, "a provider's name is made of letters, digits, '.', '_' and '-'")
+    base_url = getattr(provider, "base_url", None)
+    if base_url is not None:
+        _check_url(f"{path}.base_url", base_url, findings)
+    key, keys = getattr(provider, "api_key", None), getattr(provider, "api_keys", ())
+    if key and keys:
+        findings.error(f"{path}.api_keys", "is given beside api_key; keep one of them")
+    if hasattr(provider, "api_key") and not key and not keys and "api.openai.com" in (base_url or ""):
+        findings.error(f"{path}.api_key", "is not set; this provider answers nobody without one")
+    for at, value in ((f"{path}.api_key", key), *((f"{path}.api_keys[{index}]", item) for index, item in enumerate(keys))):
+        if value is not None and not is_plain(value):
+            findings.error(
+                at, "is empty" if not value else "holds characters that cannot go into a header; a key is visible ASCII"
+            )
+
+
+def _check_url(path: str, url: str, findings: Findings) -> None:
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        parts, right = urlsplit(""), False
+    if not right or not is_plain(url) or " " in url:
+        findings.error(path, "is not an address; use http://… or https://…, as far as where /chat/completions begins")
+    elif parts.username is not None or parts.query or parts.fragment:
+        findings.error(path, "holds more than scheme, host, port and path; a key goes into api_key")
+
+
+def _check_model(path: str, name: str, model: Model, provider_names: Collection[str], findings: Findings) -> None:
+    if not is_plain(name) or len(name) > 200:
+        findings.error(path, "a model's name is visible ASCII, at most 200 characters")
+    seen: dict[str, int] = {}
+    for index, deployment in enumerate(model.deployments):
+        at = f"{path}.deployments[{index}]"
+        if deployment.provider not in provider_names:
+            hint = unknown(deployment.provider, provider_names)
+            findings.error(f"{at}.provider", f"'{deployment.provider}' is not under providers; {hint}")
+        if not is_plain(deployment.model):
+            findings.error(f"{at}.model", "a model's name is visible ASCII")
+        identity = f"{deployment.provider}/{deployment.model}"
+        if identity in seen:
+            findings.error(at, f"is {identity} again, like deployments[{seen[identity]}]; give that one more weight instead")
+        seen.setdefault(identity, index)
+        for section in ("default", "override"):
+            for parameter in OWN_PARAMETERS & getattr(deployment, section).keys():
+                findings.error(f"{at}.{section}.{parameter}", "is the gateway's to set; leave it out")
+    for index, fallback in enumerate(model.fallbacks):
+        at = f"{path}.fallbacks[{index}]"
+        if fallback == name:
+            findings.error(at, "is the model itself; name another")
+        elif fallback in model.fallbacks[:index]:
+            findings.error(at, f"'{fallback}' is there twice; keep one")
+    if model.timeouts.first_token_s > model.timeouts.total_s:
+        findings.warn(f"{path}.timeouts.first_token_s", "is more than total_s, which ends the request first")
+
+
+def _host(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).hostname)
+    except ValueError:
+        return False

@@ -1,0 +1,126 @@
+"""`gateway.yaml` and the environment → a `Configuration`, or every mistake in it at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from agent_gateway.control.availability import KINDS_LATER, refuse_later
+from agent_gateway.control.consistency import check_parts
+from agent_gateway.control.convert import shown, to_struct
+from agent_gateway.control.environment import override, providers_in
+from agent_gateway.control.errors import Findings
+from agent_gateway.control.expand import expand
+from agent_gateway.control.prices import Catalogue, load_catalogue
+from agent_gateway.control.snapshot import Configuration, compile_configuration
+from agent_gateway.control.source import find_file, read_file
+from agent_gateway.core.settings import POLICIES, Model, Settings
+from agent_gateway.upstream.base import PROVIDERS
+
+#: Sections whose entries the operator names; the rest are structs.
+_NAMED = ("providers", "models")
+
+
+def load(
+    path: str | PathLike[str] | None = None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    options: Mapping[str, Any] | None = None,
+    catalogue: Callable[[], Catalogue] | None = None,
+) -> Configuration:
+    """Raises `ConfigurationError`.
+
+    `options`: a command's own, over everything, such as `{"server.port": 8081}`; None counts as not given.
+    `catalogue`: where prices come from when some are needed; the price package by default.
+    """
+    file = find_file(path, environ)
+    findings = Findings()
+    raw = read_file(file) if file else {"providers": providers_in(environ, set(PROVIDERS.names), findings)}
+    return compile_raw(raw, file, environ, findings, options or {}, catalogue or (lambda: load_catalogue(environ)))
+
+
+def compile_mapping(raw: dict[str, Any], *, options: Mapping[str, Any] | None = None) -> Configuration:
+    """A configuration made by the program itself, of no file and no environment. Raises `ConfigurationError`."""
+    return compile_raw(raw, None, {}, Findings(), options or {}, lambda: load_catalogue({}))
+
+
+def compile_raw(
+    raw: dict[str, Any],
+    file: Path | None,
+    environ: Mapping[str, str],
+    findings: Findings,
+    options: Mapping[str, Any],
+    catalogue: Callable[[], Catalogue],
+) -> Configuration:
+    """Every step reports what it can and hands on what is right, so that one run finds every mistake."""
+    raw = expand(raw, environ, findings)
+    override(raw, environ, options, findings)
+    settings, names = _convert(raw, findings)
+    check_parts(settings, names["providers"], findings)
+    refuse_later(settings, findings)
+    configuration = compile_configuration(settings, str(file) if file else None, findings, catalogue, known_names=names["models"])
+    findings.raise_if_any()
+    return configuration
+
+
+def _convert(raw: dict[str, Any], findings: Findings) -> tuple[Settings, dict[str, frozenset[str]]]:
+    """The settings as far as they are right, and all the names that the file gives, right or not."""
+    settings = to_struct(Settings, {name: value for name, value in raw.items() if name not in _NAMED}, "", findings)
+    assert settings is not None, "no field of Settings is required"
+    entries = {section: _entries(raw, section, findings) for section in _NAMED}
+    if not raw.get("providers"):
+        findings.error("providers", "is missing; name at least one, such as openai: {kind: openai, api_key: ${OPENAI_API_KEY}}")
+    providers = {
+        name: made for name, value in entries["providers"].items() if (made := _provider(name, value, findings)) is not None
+    }
+    policies = {section: getattr(settings, section) for section in POLICIES}
+    models = {
+        name: made
+        for name, value in entries["models"].items()
+        if (made := to_struct(Model, value, f"models.{name}", findings, policies)) is not None
+    }
+    names = {section: frozenset(values) for section, values in entries.items()}
+    return _with(settings, providers=providers, models=models), names
+
+
+def _entries(raw: dict[str, Any], section: str, findings: Findings) -> dict[str, Any]:
+    value = raw.get(section)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        findings.error(section, f"{shown(value, section)} is not a mapping of names to settings")
+        return {}
+    for name in value:
+        if not isinstance(name, str):
+            findings.error(f"{section}.{name}", f"names are texts; write it in quotes: '{name}'")
+    return {name: item for name, item in value.items() if isinstance(name, str)}
+
+
+def _provider(name: str, raw: Any, findings: Findings) -> Any:
+    """In two steps: the kind, then that plug-in's own struct. None when it is wrong, which is then reported."""
+    path = f"providers.{name}"
+    if not isinstance(raw, dict):
+        findings.error(path, "is not a mapping; write {kind: …, api_key: …}")  # a text there may be the key
+        return None
+    kind = raw.get("kind")
+    if kind is None:
+        findings.error(f"{path}.kind", f"is missing; use one of {', '.join(PROVIDERS.names)}")
+    elif kind in KINDS_LATER and kind not in PROVIDERS.names:
+        findings.error(f"{path}.kind", f"{kind} is not available yet; use one of {', '.join(PROVIDERS.names)}")
+    elif kind not in PROVIDERS.names:
+        findings.error(f"{path}.kind", f"{shown(kind, path)} is not one of {', '.join(PROVIDERS.names)}")
+    else:
+        try:
+            plugin = PROVIDERS.load(str(kind))
+        except (ImportError, AttributeError) as error:  # one that a third party installed
+            findings.error(f"{path}.kind", f"the plug-in {kind} cannot be loaded: {error}")
+            return None
+        return to_struct(plugin.Settings, raw, path, findings)
+    return None
+
+
+def _with(settings: Settings, **changed: Any) -> Settings:
+    return Settings(**{**{name: getattr(settings, name) for name in settings.__struct_fields__}, **changed})

@@ -1,0 +1,42 @@
+"""A new configuration for a gateway that runs: whole, or refused with the reasons while the old one stays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agent_gateway.control.errors import ConfigurationError
+from agent_gateway.control.load import load
+from agent_gateway.control.prices import Catalogue
+from agent_gateway.control.snapshot import Configuration
+
+#: What a running process cannot change under its own feet.
+RESTART = ("server.host", "server.port", "server.workers", "state.database")
+
+
+def reload(
+    running: Configuration,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    options: Mapping[str, Any] | None = None,
+    catalogue: Callable[[], Catalogue] | None = None,
+) -> Configuration:
+    """The configuration that `running` was loaded from, as it is now. Blocks on files: call it off the event loop.
+
+    Raises `ConfigurationError` when it is wrong, or changes what needs a restart: half of a configuration is never applied.
+    """
+    new = load(running.source, environ, options=options, catalogue=catalogue)
+    if refused := [_refusal(path, running, new) for path in RESTART if _at(running, path) != _at(new, path)]:
+        raise ConfigurationError(refused)
+    return new
+
+
+def _refusal(path: str, running: Configuration, new: Configuration) -> str:
+    change = "" if path == "state.database" else f" ({_at(running, path)} → {_at(new, path)})"  # its URL may hold a password
+    return f"{path}: a change{change} needs a restart; put it back, or restart the gateway"
+
+
+def _at(configuration: Configuration, path: str) -> Any:
+    section, _, name = path.partition(".")
+    return getattr(getattr(configuration.settings, section), name)

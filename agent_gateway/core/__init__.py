@@ -1,0 +1,1 @@
+"""The vocabulary every room shares; imports nothing of the project."""

@@ -1,0 +1,33 @@
+"""What a client asked for, parsed once at the edge."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+Dialect = Literal["openai_chat"]
+
+
+class Call(Struct, frozen=True):
+    """Only what the gateway acts on is typed; `body` is the client's own JSON, byte for byte."""
+
+    dialect: Dialect
+    model: str
+    body: bytes
+    stream: bool = False
+    #: The client asked for the usage chunk itself, so it is not stripped.
+    wants_usage: bool = False
+    max_output_tokens: int | None = None
+    user: str | None = None
+    #: The answer has to be JSON (`response_format`).
+    wants_json: bool = False
+    #: A fixed text may stand in for the answer: no schema to keep to, no tool that must be called.
+    conversational: bool = True
+    #: Of the client's headers, those that may go on to the provider (lower-case name → value).
+    forward_headers: dict[str, str] = {}
+
+    @property
+    def estimated_input_tokens(self) -> int:
+        """By the request's size: 4 bytes a token, the usual rule of thumb for English text."""
+        return len(self.body) // 4

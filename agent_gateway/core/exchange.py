@@ -1,0 +1,90 @@
+"""One request's story, from the edge to its record; the only mutable thing on the path."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from agent_gateway.core.call import Call
+from agent_gateway.core.errors import ClientLeft, GatewayError
+from agent_gateway.core.pricing import Price
+from agent_gateway.core.route import Route
+from agent_gateway.core.usage import Usage
+
+Status = Literal["success", "fallback", "degraded", "cached", "error", "cancelled"]
+Edge = Literal["http", "websocket", "batch"]
+
+
+class Attempt(Struct):
+    """One call of one deployment. Times are monotonic seconds."""
+
+    deployment: str
+    started: float
+    #: When the request was sent on a connection; None while connecting.
+    connected: float | None = None
+    first_byte: float | None = None
+    first_token: float | None = None
+    ended: float | None = None
+    #: `success`, `cancelled`, or the code of the error.
+    outcome: str | None = None
+    provider_status: int | None = None
+    error_detail: str | None = None
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    #: Of the deployment; with it the recorder bills what is found out only later (the tokens of a cut stream). None: not known.
+    price: Price | None = None
+
+
+class Exchange(Struct):
+    # Set at the edge, then never again.
+    id: str
+    call: Call
+    started: float  # monotonic
+    started_wall: float
+    client_request_id: str | None = None
+    key: Any = None
+    session: str | None = None
+    #: The client's own bound on the whole request, from `x-gateway-timeout-s`.
+    timeout_s: float | None = None
+    edge: Edge = "http"
+
+    # Grown by the stages.
+    route: Route | None = None
+    deadline: float = 0.0  # monotonic; every network await is under it
+    attempts: list[Attempt] = []
+    deployment: str | None = None  # the one that answered
+    reason: str | None = None  # why not `success`
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    finish_reason: str | None = None
+    quality: float | None = None
+    #: The answer as it was sent: SSE frames or one JSON body; made into text by the recorder.
+    answer: list[bytes] = []
+    answer_bytes: int = 0
+    #: What the recorder has read of the answer so far (its own type; see protocols/transcript.py), and how many of its bytes that was:
+    #: a long stream does not keep its frames.
+    transcript: object | None = None
+    compacted_bytes: int = 0
+
+    # The end.
+    status: Status | None = None
+    http_status: int = 0
+    error: GatewayError | None = None
+    #: Set by the edge before it cancels.
+    client_left: bool = False
+    first_token: float | None = None
+    ended: float | None = None
+
+    def end(self, error: GatewayError | None, now: float) -> None:
+        """What became of it: called once, when nothing more will happen."""
+        self.ended = now
+        self.error = error or self.error
+        if self.error is None:
+            self.http_status = 200
+        elif isinstance(self.error, ClientLeft):
+            self.status, self.http_status = "cancelled", ClientLeft.status
+        else:
+            self.status = "error"
+            self.http_status = 200 if self.answer_bytes else self.error.status
+            self.reason = self.error.code

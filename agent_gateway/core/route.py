@@ -1,0 +1,49 @@
+"""Where a model's calls may go: the configuration of one model, compiled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from agent_gateway.core.pricing import Price
+from agent_gateway.core.settings import Breaker, Fallback, Hedging, Retries, Streaming, Timeouts
+
+#: How a model is told to carry on from a text: an assistant message at the end as it is; that message with `prefix: true`;
+#: or vLLM's `continue_final_message`.
+Prefill = Literal["plain", "prefix", "continue_final_message"]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One model at one provider. `id` is `provider/model`, the name that clients and metrics see."""
+
+    id: str
+    provider: str
+    model: str
+    weight: float = 1.0
+    price: Price | None = None
+    #: Tokens of prompt and answer together; None: not known.
+    context_window: int | None = None
+    #: None: it cannot carry on from a text that another began.
+    prefill: Prefill | None = None
+    #: Parameters the client left out (`default`) and parameters it cannot change (`override`).
+    default: dict[str, Any] = field(default_factory=dict)
+    override: dict[str, Any] = field(default_factory=dict)
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """One name under `models`, with the policies that hold for it."""
+
+    name: str
+    deployments: tuple[Deployment, ...]
+    strategy: str = "balanced"
+    #: Other routes' names, in order, the globally configured fallback model included.
+    fallbacks: tuple[str, ...] = ()
+    timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    hedging: Hedging = Hedging()
+    breaker: Breaker = Breaker()
+    streaming: Streaming = Streaming()
+    fallback: Fallback = Fallback()

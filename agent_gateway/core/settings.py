@@ -1,0 +1,221 @@
+"""`gateway.yaml` as types: every section, default and bound of the configuration, and nothing that reads or checks a file.
+
+A `Settings` that `control.load` hands out is whole: environment applied, model policies merged over the global ones.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from agent_gateway.core.pricing import Price
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+Name = Annotated[str, Meta(min_length=1)]
+
+Preset = Literal["support", "codegen", "saver"]
+Strategy = Literal["weighted", "priority", "least_busy", "lowest_latency", "lowest_cost", "balanced"]
+MonitoringMode = Literal["full", "minimal", "off"]
+
+FIXED_REPLY = "Sorry, I cannot handle this request right now. Please try again later. 抱歉,我无法处理此请求。请稍后再试。"
+
+
+class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    host: Name = "127.0.0.1"
+    #: 0 takes any free port.
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+    workers: Count = 1
+    body_max_mb: Annotated[float, Meta(gt=0)] = 20
+    files_max_mb: Annotated[float, Meta(gt=0)] = 200
+    drain_timeout_s: Annotated[float, Meta(ge=0)] = 30
+    compression: bool = True
+    cors_origins: tuple[str, ...] = ()
+    #: None: loopback names when bound to loopback, else any.
+    allowed_hosts: tuple[str, ...] | None = None
+
+    @property
+    def loopback(self) -> bool:
+        return self.host == "localhost" or self.host == "::1" or self.host.startswith("127.")
+
+
+class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    database: Name = "sqlite:///agent-gateway.db"
+    redis: str | None = None
+
+
+class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    admin_key: str | None = None
+    #: None: true when `admin_key` is set. Read `key_required`.
+    require_key: bool | None = None
+
+    @property
+    def key_required(self) -> bool:
+        return self.admin_key is not None if self.require_key is None else self.require_key
+
+    def __repr__(self) -> str:
+        return f"Auth(admin_key={'set' if self.admin_key else None}, require_key={self.require_key})"
+
+
+class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`first_token_s` and `idle_s` bound streams, `attempt_s` unary calls, `total_s` the whole request."""
+
+    connect_s: Seconds = 5
+    first_token_s: Seconds = 30
+    idle_s: Seconds = 30
+    attempt_s: Seconds = 120
+    total_s: Seconds = 600
+
+
+class Retries(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`max_attempts` over the whole chain; `budget`: repeats on the same deployment as a share of its traffic (floor 3)."""
+
+    max_attempts: Annotated[int, Meta(ge=1, le=100)] = 3
+    budget: Share = 0.2
+
+
+class Hedging(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A second call is started when the first is slower than the `after` quantile, for at most `max_share` of the traffic."""
+
+    enabled: bool = False
+    after: Literal["p50", "p90", "p95", "p99"] = "p95"
+    max_share: Share = 0.05
+
+
+class Breaker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    consecutive_failures: Count = 5
+    failure_rate: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    min_requests: Count = 20
+    window_s: Seconds = 30
+    open_s: Seconds = 30
+
+
+class Streaming(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    #: False: the whole answer is fetched, then sent as one event.
+    enabled: bool = True
+    heartbeat_s: Seconds = 15
+    recovery: Literal["continue", "restart", "error"] = "continue"
+    #: With `recovery: restart`: a stream is held this long after its first content, while a failure can still be mended unseen.
+    hold_back_s: Annotated[float, Meta(ge=0)] = 0
+    resume_ttl_s: Annotated[float, Meta(ge=0)] = 600
+
+
+class Batching(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    #: Items claimed or merged at once.
+    max_size: Count = 50
+    max_wait_ms: Annotated[float, Meta(ge=0)] = 20
+    #: Calls in parallel per deployment.
+    concurrency: Count = 32
+    timeout_s: Seconds = 60
+    native: Literal["auto", "on", "off"] = "auto"
+
+
+class Quality(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    #: Completion tokens / total tokens below which an answer counts as bad. None: not checked.
+    min_token_efficiency: Share | None = None
+    reject_empty: bool = True
+
+
+class Fallback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    #: Appended to every chain.
+    model: Name | None = None
+    #: An answer that a content filter stopped or refused: try the next candidate, or tell the client at once.
+    on_content_filter: Literal["return", "next"] = "return"
+    #: The fixed reply. None: the client gets the error instead.
+    reply: Name | None = FIXED_REPLY
+    alert_rate: Share = 0.05
+    trigger_rate: Share = 0.10
+    quality: Quality = Quality()
+
+
+class Monitoring(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    mode: MonitoringMode = "full"
+    retention_days: Annotated[float, Meta(gt=0)] = 30
+    otlp_endpoint: str | None = None
+
+
+class Sessions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    ttl_s: Seconds = 86400
+    max_messages: Count = 200
+    compaction: Literal["window", "summary", "off"] = "window"
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The default for every key."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    max_parallel: Count | None = None
+
+
+class ExactCache(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    enabled: bool = False
+    ttl_s: Seconds = 3600
+
+
+class Cache(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    exact: ExactCache = ExactCache()
+
+
+class Alerts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    webhooks: tuple[str, ...] = ()
+
+
+class DeploymentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    provider: Name
+    model: Name
+    weight: Annotated[float, Meta(gt=0)] = 1
+    #: None: from the price table.
+    price: Price | None = None
+    #: How it carries on from a text that another began (streaming.recovery); None: as the table in `upstream.prefill` says.
+    prefill: Literal["plain", "prefix", "continue_final_message", "off"] | None = None
+    #: Parameters the client left out.
+    default: dict[str, Any] = {}
+    #: Parameters the client cannot change.
+    override: dict[str, Any] = {}
+
+
+class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One name that clients ask for. Its policy sections are whole: what the file leaves out is the global section's."""
+
+    strategy: Strategy = "balanced"
+    deployments: Annotated[tuple[DeploymentSettings, ...], Meta(min_length=1)]
+    #: Other names under `models`, in order.
+    fallbacks: tuple[Name, ...] = ()
+    timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    hedging: Hedging = Hedging()
+    breaker: Breaker = Breaker()
+    streaming: Streaming = Streaming()
+    batching: Batching = Batching()
+    fallback: Fallback = Fallback()
+    sessions: Sessions = Sessions()
+    cache: Cache = Cache()
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    preset: Preset | None = None
+    server: Server = Server()
+    state: State = State()
+    auth: Auth = Auth()
+    #: Name → the `Settings` struct of that provider's plug-in (its `kind` names the plug-in).
+    providers: dict[str, Any] = {}
+    models: dict[str, Model] = {}
+    timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    hedging: Hedging = Hedging()
+    breaker: Breaker = Breaker()
+    streaming: Streaming = Streaming()
+    batching: Batching = Batching()
+    fallback: Fallback = Fallback()
+    monitoring: Monitoring = Monitoring()
+    sessions: Sessions = Sessions()
+    limits: Limits = Limits()
+    cache: Cache = Cache()
+    alerts: Alerts = Alerts()
+
+
+#: The sections that a model may override.
+POLICIES = ("timeouts", "retries", "hedging", "breaker", "streaming", "batching", "fallback", "sessions", "cache")

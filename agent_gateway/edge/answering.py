@@ -1,0 +1,173 @@
+"""One answer on its way out, over whichever edge: events become head, chunks, heartbeats and the one end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import Protocol
+
+from agent_gateway.core.errors import GatewayError, InternalError, ShuttingDown
+from agent_gateway.core.event import Chunk, Event, Failure, Whole
+from agent_gateway.core.exchange import Exchange
+from agent_gateway.edge.response import (
+    HEARTBEAT,
+    HeaderList,
+    closing_comment,
+    compressed,
+    error_response,
+    stream_headers,
+    whole_headers,
+)
+from agent_gateway.pipeline import Runtime, run
+from agent_gateway.protocols.openai_chat import write_stream_error
+
+_log = logging.getLogger("agent_gateway.edge")
+
+
+class Outlet(Protocol):
+    """Where an answer goes. What returns None is done; what returns an awaitable must be awaited before the next call."""
+
+    def whole(self, status: int, headers: HeaderList, body: bytes) -> Awaitable[None] | None: ...
+
+    def begin(self, headers: HeaderList) -> Awaitable[None] | None:
+        """The head of a stream, status 200."""
+
+    def write(self, data: bytes) -> Awaitable[None] | None: ...
+
+    def end(self) -> Awaitable[None] | None:
+        """The clean end of a stream."""
+
+
+class Answering:
+    """Runs one exchange and writes what comes. Cancelling `run` cancels everything behind it."""
+
+    __slots__ = (
+        "_accept_encoding",
+        "_beating",
+        "_begun",
+        "_exchange",
+        "_heard_nothing_in_headers",
+        "_last_write",
+        "_loop",
+        "_outlet",
+        "_runtime",
+        "_timer",
+    )
+
+    def __init__(
+        self, exchange: Exchange, runtime: Runtime, outlet: Outlet, accept_encoding: bytes | None, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._exchange = exchange
+        self._runtime = runtime
+        self._outlet = outlet
+        self._accept_encoding = accept_encoding if runtime.settings.server.compression else None
+        self._begun = False
+        #: The head went out with a heartbeat, before anything was known.
+        self._heard_nothing_in_headers = False
+        self._loop = loop
+        self._last_write = 0.0
+        self._beating: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
+
+    async def run(self) -> None:
+        exchange = self._exchange
+        if exchange.call.stream:
+            # Not yet: by the time the loop turns, admission has found the route that says how often.
+            self._timer = self._loop.call_soon(self._first_beat)
+        events = run(exchange, self._runtime)
+        try:
+            async for event in events:
+                waiting = self._event(event)
+                if waiting is not None:
+                    await waiting
+        except asyncio.CancelledError:
+            await events.aclose()
+            if not exchange.client_left:
+                await self._fail(ShuttingDown("The gateway was stopped before the answer was complete.", retry_after_s=1))
+            raise
+        except Exception as error:
+            await events.aclose()
+            await self._fail(error)
+            return
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+        if self._begun:
+            if self._heard_nothing_in_headers:
+                await _settled(self._outlet.write(closing_comment(exchange)))
+            await _settled(self._outlet.end())
+
+    def _event(self, event: Event) -> Awaitable[None] | None:
+        match event:
+            case Chunk():
+                return self._chunk(event.data)
+            case Whole():
+                return self._whole(event.body)
+            case Failure():
+                return self._chunk(write_stream_error(event.error, self._other_model()))
+
+    def _chunk(self, data: bytes) -> Awaitable[None] | None:
+        self._last_write = self._loop.time()
+        if self._begun:
+            return self._outlet.write(data)
+        self._begun = True
+        waiting = self._outlet.begin(stream_headers(self._exchange))
+        if waiting is None:
+            return self._outlet.write(data)
+        return self._after(waiting, data)
+
+    async def _after(self, waiting: Awaitable[None], data: bytes) -> None:
+        await waiting
+        await _settled(self._outlet.write(data))
+
+    def _whole(self, body: bytes) -> Awaitable[None] | None:
+        headers = whole_headers(self._exchange, self._runtime.clock.monotonic())
+        packed = compressed(body, self._accept_encoding)
+        if packed is not None:
+            headers += [(b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")]
+            body = packed
+        return self._outlet.whole(200, headers, body)
+
+    async def _fail(self, error: Exception) -> None:
+        """Before the head an HTTP error, after it the stream's last event."""
+        if not isinstance(error, GatewayError):
+            _log.error("request %s failed by a fault of the gateway", self._exchange.id, exc_info=error)
+            error = InternalError("The gateway failed to handle the request.")
+        if self._begun:
+            await _settled(self._outlet.write(write_stream_error(error, self._other_model())))
+            await _settled(self._outlet.end())
+        else:
+            await _settled(self._outlet.whole(*error_response(error, self._exchange)))
+
+    def _other_model(self) -> str | None:
+        """Which model a client may ask instead."""
+        route = self._exchange.route
+        return next(iter(route.fallbacks), None) if route else None
+
+    def _heartbeat_s(self) -> float:
+        route = self._exchange.route
+        return (route or self._runtime.settings).streaming.heartbeat_s
+
+    def _first_beat(self) -> None:
+        self._last_write = self._loop.time()
+        self._timer = self._loop.call_later(self._heartbeat_s(), self._beat)
+
+    def _beat(self) -> None:
+        """A comment when nothing was written for a while, so that no proxy on the way takes the stream for dead."""
+        quiet_s = self._loop.time() - self._last_write
+        every_s = self._heartbeat_s()
+        if quiet_s < every_s * 0.99:
+            self._timer = self._loop.call_later(every_s - quiet_s, self._beat)
+            return
+        if not self._begun:
+            self._heard_nothing_in_headers = True
+        waiting = self._chunk(HEARTBEAT)
+        if waiting is not None:
+            self._beating = asyncio.ensure_future(waiting)
+        self._timer = self._loop.call_later(every_s, self._beat)
+
+
+async def _settled(waiting: Awaitable[None] | None) -> None:
+    if waiting is not None:
+        await waiting

@@ -1,0 +1,331 @@
+"""The plain case, served by an asyncio protocol of our own: HTTP/1.1 POST with a content-length to a model's path.
+
+Any other connection (chunked body, Expect, Upgrade, HTTP/1.0, compression, admin, anything odd) is handed to uvicorn's
+protocol with the bytes read so far, and stays there. Promise: no answer differs from the ASGI app's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from agent_gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout, TooLarge
+from agent_gateway.core.exchange import Exchange
+from agent_gateway.edge.answering import Answering
+from agent_gateway.edge.limits import Limits
+from agent_gateway.edge.request import new_exchange, read_into, secret_of
+from agent_gateway.edge.response import HeaderList, error_response, head_bytes
+from agent_gateway.edge.slow_lane import SlowLane
+from agent_gateway.pipeline import Live, refuse
+
+MODEL_PATHS = frozenset({b"/v1/chat/completions"})
+
+#: Headers that make a request odd.
+_ODD = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"content-encoding"})
+_LAST_CHUNK = b"0\r\n\r\n"
+_CHUNKED = (b"transfer-encoding", b"chunked")
+_CLOSE = (b"connection", b"close")
+
+
+class FastLane(asyncio.Protocol):
+    """One client connection. Reads a request, has it answered in a task, reads the next; pipelined ones wait in the buffer."""
+
+    def __init__(
+        self, live: Live, limits: Limits, *, config: Config, server_state: ServerState, app_state: dict[str, Any], **_: Any
+    ) -> None:
+        # Of the server.
+        self._live = live
+        self._limits = limits
+        self._config = config
+        self._state = server_state
+        self._app_state = app_state
+        self._loop = asyncio.get_running_loop()
+        # Of the connection.
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._parser = httptools.HttpRequestParser(self)
+        self._buffer = b""
+        self._parts: list[bytes] = []
+        self._buffered = 0
+        self._needed = 0
+        #: Of a head or a body that is being sent.
+        self._timer: asyncio.TimerHandle | None = None
+        #: Of the pauses between requests: left to run from one to the next, looks at `_idle_since` when its time has come.
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_since = 0.0
+        self._writable: asyncio.Future[None] | None = None
+        self._paused_reading = False
+        self._closing = False
+        # Of the request.
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._odd = False
+        self._head_end = 0
+        self._keep_alive = True
+        self._unsent = b""
+        self._exchange: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    # --- asyncio.Protocol ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        # uvicorn asks no more of a connection than `shutdown`.
+        self._state.connections.add(self)  # type: ignore[arg-type]
+        self._timer = self._loop.call_later(self._limits.head_timeout_s, self._too_slow)
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        if self._needed:  # in a body
+            self._parts.append(data)
+            self._buffered += len(data)
+            if self._buffered >= self._needed:
+                self._body_is_complete(b"".join(self._parts))
+            return
+        self._buffer = self._buffer + data if self._buffer else data
+        if self._task is None:
+            self._read_head()
+        elif len(self._buffer) > self._limits.head_max_bytes and not self._paused_reading:
+            self._paused_reading = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        self._state.connections.discard(self)
+        self._stop_timers()
+        if self._task is not None:
+            if self._exchange is not None:
+                self._exchange.client_left = True
+            self._task.cancel()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        if self._writable is None:
+            self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None:
+            if not self._writable.done():
+                self._writable.set_result(None)
+            self._writable = None
+
+    def shutdown(self) -> None:
+        """The server drains: an idle connection closes now, a busy one after its answer."""
+        if self._task is None and not self._needed:
+            self._close()
+        else:
+            self._keep_alive = False
+
+    # --- reading ---
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in _ODD:
+            self._odd = True
+        self._headers[name] = value
+
+    def _read_head(self) -> None:
+        """Acts on the buffer once a head is complete in it."""
+        buffer = self._buffer
+        end = buffer.find(b"\r\n\r\n")
+        if end < 0 or end > self._limits.head_max_bytes:
+            if len(buffer) > self._limits.head_max_bytes:
+                self._refuse(HeadersTooLarge(f"The request's headers are over {self._limits.head_max_bytes} bytes."))
+            elif self._timer is None and buffer:
+                self._timer = self._loop.call_later(self._limits.head_timeout_s, self._too_slow)
+            return
+        self._stop_timer()
+        self._url = b""
+        self._headers = {}
+        self._odd = False
+        self._head_end = end + 4
+        if not buffer.startswith(b"POST "):
+            self._hand_over()
+            return
+        try:
+            self._parser.feed_data(buffer[: self._head_end])
+        except httptools.HttpParserUpgrade:
+            self._odd = True
+        except httptools.HttpParserError:
+            self._refuse(BadRequest("The request is not valid HTTP/1.1."))
+            return
+        length = self._headers.get(b"content-length")
+        if self._odd or length is None or self._url not in MODEL_PATHS or self._parser.get_http_version() != "1.1":
+            self._hand_over()
+            return
+        self._read_body(int(length))
+
+    def _read_body(self, length: int) -> None:
+        # A connection that drains stays so.
+        self._keep_alive = self._keep_alive and self._parser.should_keep_alive()
+        if length > self._limits.body_max_bytes:
+            self._refuse(TooLarge(f"The request's body has {length} bytes; the limit is {self._limits.body_max_bytes}."))
+            return
+        self._needed = self._head_end + length
+        if len(self._buffer) >= self._needed:
+            self._body_is_complete(self._buffer)
+        else:
+            self._parts = [self._buffer]
+            self._buffered = len(self._buffer)
+            self._timer = self._loop.call_later(self._limits.body_timeout_s, self._too_slow)
+
+    def _body_is_complete(self, data: bytes) -> None:
+        self._stop_timer()
+        needed = self._needed
+        body = data[self._head_end : needed]
+        self._buffer = data[needed:] if len(data) > needed else b""
+        self._parts = []
+        self._needed = 0
+        self._parser.feed_data(body)
+        self._start(self._answer(self._headers, body))
+
+    def _hand_over(self) -> None:
+        """This connection is uvicorn's from here on."""
+        self._stop_timers()
+        self._state.connections.discard(self)
+        protocol = SlowLane(self._limits, config=self._config, server_state=self._state, app_state=self._app_state, _loop=self._loop)
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        if not self._keep_alive:
+            protocol.shutdown()
+        protocol.data_received(self._buffer)
+        self._buffer = b""
+        self._closing = True
+
+    # --- answering ---
+
+    def _start(self, work: Any) -> None:
+        task = self._task = self._loop.create_task(work)
+        self._state.tasks.add(task)
+        task.add_done_callback(self._done)
+
+    async def _answer(self, headers: dict[bytes, bytes], body: bytes) -> None:
+        runtime = self._live.runtime
+        exchange = self._exchange = new_exchange(headers, runtime.clock)
+        try:
+            waiting = runtime.gate.authenticate(exchange, secret_of(headers))
+            if waiting is not None:
+                await waiting
+            read_into(exchange, headers, body)
+        except GatewayError as error:
+            refuse(exchange, error, runtime)
+            self.whole(*error_response(error, exchange))
+            return
+        await Answering(exchange, runtime, self, headers.get(b"accept-encoding"), self._loop).run()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._state.tasks.discard(task)
+        self._state.total_requests += 1
+        self._task = None
+        self._exchange = None
+        if task.cancelled() or task.exception() is not None or not self._keep_alive:
+            self._close()
+        elif not self._closing:
+            if self._paused_reading:
+                self._paused_reading = False
+                self._transport.resume_reading()
+            if self._buffer:
+                self._read_head()
+            else:
+                self._idle_since = self._loop.time()
+                if self._idle_timer is None:
+                    self._idle_timer = self._loop.call_later(self._limits.keep_alive_s, self._check_idle)
+
+    # --- the outlet of `Answering` ---
+
+    def whole(self, status: int, headers: HeaderList, body: bytes) -> Awaitable[None] | None:
+        headers = [*self._state.default_headers, *headers, (b"content-length", b"%d" % len(body))]
+        if not self._keep_alive:
+            headers.append(_CLOSE)
+        self._transport.write(head_bytes(status, headers) + body)
+        return self._writable
+
+    def begin(self, headers: HeaderList) -> Awaitable[None] | None:
+        headers = [*self._state.default_headers, *headers, _CHUNKED]
+        if not self._keep_alive:
+            headers.append(_CLOSE)
+        # It goes out with the first chunk, in one segment.
+        self._unsent = head_bytes(200, headers)
+        return None
+
+    def write(self, data: bytes) -> Awaitable[None] | None:
+        if self._unsent:
+            self._transport.write(b"%b%x\r\n%b\r\n" % (self._unsent, len(data), data))
+            self._unsent = b""
+        else:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return self._writable
+
+    def end(self) -> Awaitable[None] | None:
+        self._transport.write(_LAST_CHUNK)
+        return self._writable
+
+    # --- the ends ---
+
+    def _refuse(self, error: GatewayError) -> None:
+        """A request that is refused before its body was read: answered, recorded, and the connection closed."""
+        runtime = self._live.runtime
+        exchange = new_exchange(self._headers, runtime.clock)
+        refuse(exchange, error, runtime)
+        self._keep_alive = False
+        self.whole(*error_response(error, exchange))
+        self._linger()
+
+    def _too_slow(self) -> None:
+        """A head or a body that does not come. A connection on which nothing was sent is closed without a word."""
+        self._timer = None
+        if self._buffer or self._needed:
+            self._refuse(RequestTimeout("The request was not sent in time."))
+        else:
+            self._close()
+
+    def _check_idle(self) -> None:
+        idle_s = self._loop.time() - self._idle_since
+        if self._task is None and not self._needed and not self._buffer and idle_s >= self._limits.keep_alive_s - 0.01:
+            self._close()
+        else:
+            self._idle_timer = self._loop.call_later(max(self._limits.keep_alive_s - idle_s, 1.0), self._check_idle)
+
+    def _linger(self) -> None:
+        """Closes our side and reads on for a moment: a close with unread bytes would reset the answer away."""
+        self._closing = True
+        self._stop_timer()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._timer = self._loop.call_later(self._limits.linger_s, self._transport.close)
+
+    def _close(self) -> None:
+        self._closing = True
+        self._stop_timers()
+        self._transport.close()
+
+    def _stop_timers(self) -> None:
+        self._stop_timer()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def fast_lane(live: Live, limits: Limits) -> Callable[..., FastLane]:
+    """What uvicorn's server is given as its `http` class."""
+
+    def connect(**of_the_server: Any) -> FastLane:
+        return FastLane(live, limits, **of_the_server)
+
+    return connect

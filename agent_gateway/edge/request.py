@@ -1,0 +1,83 @@
+"""From a request's head and body to an `Exchange`: who asks, for what, and which headers matter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agent_gateway.core.call import Call
+from agent_gateway.core.clock import Clock, new_request_id
+from agent_gateway.core.errors import BadRequest
+from agent_gateway.core.exchange import Exchange
+from agent_gateway.protocols.openai_chat import read_call
+
+#: Of the client's headers, only these go on to the provider.
+FORWARDED = (b"traceparent", b"tracestate", b"openai-beta", b"anthropic-version", b"anthropic-beta")
+#: Where a key may stand, looked for in this order.
+KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
+#: A client's own request id is kept up to this length.
+CLIENT_ID_MAX_LENGTH = 128
+
+Headers = Mapping[bytes, bytes]
+"""Lower-case names; of repeated ones the last."""
+
+
+def secret_of(headers: Headers) -> bytes | None:
+    """The key the client shows, None when it shows none."""
+    authorization = headers.get(b"authorization")
+    if authorization is not None:
+        scheme, _, secret = authorization.partition(b" ")
+        return secret.strip() if scheme.lower() == b"bearer" else None
+    for name in KEY_HEADERS:
+        if name in headers:
+            return headers[name].strip()
+    return None
+
+
+def new_exchange(headers: Headers, clock: Clock) -> Exchange:
+    """An exchange that begins now; its call is not read yet."""
+    wall = clock.wall()
+    client_id = headers.get(b"x-request-id")
+    session = headers.get(b"x-session-id")
+    return Exchange(
+        id=new_request_id(wall),
+        call=Call(dialect="openai_chat", model="", body=b""),
+        started=clock.monotonic(),
+        started_wall=wall,
+        client_request_id=client_id.decode("latin-1")[:CLIENT_ID_MAX_LENGTH] if client_id else None,
+        session=session.decode("latin-1") if session else None,
+    )
+
+
+def read_into(exchange: Exchange, headers: Headers, body: bytes) -> None:
+    """Parses the body. Raises `BadRequest`."""
+    exchange.timeout_s = _timeout_s(headers.get(b"x-gateway-timeout-s"))
+    forward: dict[str, str] = {}
+    for name in FORWARDED:
+        value = headers.get(name)
+        if value is not None:
+            forward[name.decode()] = value.decode("latin-1")
+    exchange.call = read_call(body, forward)
+
+
+def body_length(headers: Headers) -> int | None:
+    """The announced length; None when there is none."""
+    value = headers.get(b"content-length")
+    if value is None:
+        return None
+    if not value.isdigit():
+        raise BadRequest("content-length: expected a number of bytes.", param="content-length")
+    return int(value)
+
+
+def _timeout_s(value: bytes | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise BadRequest(
+            f"x-gateway-timeout-s: {value[:32].decode('latin-1')!r} is not a number of seconds above 0.", param="x-gateway-timeout-s"
+        )
+    return seconds

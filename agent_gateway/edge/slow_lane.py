@@ -1,0 +1,86 @@
+"""uvicorn's HTTP protocol with the bounds it lacks: headers must be complete in time and in size, and a refusal is JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from agent_gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout
+from agent_gateway.edge.limits import Limits
+from agent_gateway.edge.response import error_response, head_bytes
+
+
+class SlowLane(HttpToolsProtocol):
+    """Serves what the fast lane hands over, or every connection where the fast lane is off."""
+
+    def __init__(self, limits: Limits, **of_the_server: Any) -> None:
+        super().__init__(**of_the_server)
+        self._limits = limits
+        self._in_head = True
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]  # as uvicorn itself narrows it
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_here()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > self._limits.head_max_bytes:
+            self._refuse(HeadersTooLarge(f"The request's headers are over {self._limits.head_max_bytes} bytes."))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if not self._in_head:
+            self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        self._head_is_here()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(BadRequest("The request is not valid HTTP/1.1."))
+
+    def _expect_head(self) -> None:
+        self._in_head = True
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(self._limits.head_timeout_s, self._too_slow)
+
+    def _head_is_here(self) -> None:
+        self._in_head = False
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _too_slow(self) -> None:
+        if self._head_bytes:
+            self._refuse(RequestTimeout("The request was not sent in time."))
+        else:
+            self.transport.close()
+
+    def _refuse(self, error: GatewayError) -> None:
+        self._head_is_here()
+        status, headers, body = error_response(error)
+        headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+        self.transport.write(head_bytes(status, headers) + body)
+        self.transport.close()
+
+
+def slow_lane(limits: Limits) -> Callable[..., SlowLane]:
+    """What uvicorn's server is given as its `http` class where the fast lane is off."""
+
+    def connect(**of_the_server: Any) -> SlowLane:
+        return SlowLane(limits, **of_the_server)
+
+    return connect

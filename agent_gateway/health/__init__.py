@@ -1,0 +1,1 @@
+"""What is known of each deployment. Outlives a reload: snapshots of the configuration refer to it, never own it."""

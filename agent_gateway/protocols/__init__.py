@@ -1,0 +1,1 @@
+"""One codec a protocol: requests and streams, read and written."""

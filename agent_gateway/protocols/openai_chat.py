@@ -1,0 +1,199 @@
+"""The codec of OpenAI chat completions: requests read, answers, chunks, usage and errors written.
+
+Promise: a request is refused only for fields that are typed here, and the refusal names the field.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+import msgspec
+
+from agent_gateway.core.call import Call
+from agent_gateway.core.errors import BadRequest, GatewayError
+from agent_gateway.core.usage import Usage
+from agent_gateway.wire import openai_chat as wire
+from agent_gateway.wire.sse import DONE, data_frame
+
+__all__ = [
+    "DONE",
+    "StreamWriter",
+    "read_call",
+    "read_request",
+    "usage_from_wire",
+    "usage_to_wire",
+    "write_answer",
+    "write_chunk",
+    "write_error",
+    "write_stream_error",
+]
+
+_json = msgspec.json.Encoder()
+_head = msgspec.json.Decoder(wire.RequestHead)
+_request = msgspec.json.Decoder(wire.Request)
+
+_MISSING = re.compile(r"Object missing required field `(.+)`")
+_SOME_MESSAGES = re.compile(rb"\[\s*[^\s\]]")
+_Read = TypeVar("_Read")
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_call(body: bytes, forward_headers: dict[str, str]) -> Call:
+    """What the gateway acts on; the conversation is not looked at. Raises `BadRequest` whose `param` is the field's path."""
+    head = _decode(_head, body)
+    if not _SOME_MESSAGES.match(head.messages):
+        raise BadRequest("messages: expected a non-empty array of messages.", param="messages")
+    options = head.stream_options
+    limit = head.max_completion_tokens or head.max_tokens
+    wants_json = head.response_format is not None and head.response_format.type in ("json_object", "json_schema")
+    return Call(
+        dialect="openai_chat",
+        model=head.model,
+        body=body,
+        stream=bool(head.stream),
+        wants_usage=options is not None and bool(options.include_usage),
+        # Some servers take a limit below 1 for "none".
+        max_output_tokens=limit if limit and limit > 0 else None,
+        user=head.user,
+        wants_json=wants_json,
+        conversational=not wants_json and head.tool_choice in (None, "auto", "none"),
+        forward_headers=forward_headers,
+    )
+
+
+def read_request(body: bytes) -> wire.Request:
+    """All that a model needs to answer. Raises `BadRequest` whose `param` is the field's path."""
+    return _decode(_request, body)
+
+
+def _decode(decoder: msgspec.json.Decoder[_Read], body: bytes) -> _Read:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _bad_field(str(error)) from None
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"The request body is not valid JSON: {error}. Send a JSON object.") from None
+    except UnicodeDecodeError:
+        raise BadRequest("The request body is not valid UTF-8.") from None
+    except RecursionError:
+        raise BadRequest("The request body is nested too deeply.") from None
+
+
+def _bad_field(said: str) -> BadRequest:
+    """From msgspec's "Expected `str`, got `int` - at `$.model`" to a text that names the field."""
+    what, _, where = said.partition(" - at `$")
+    field = where.rstrip("`").lstrip(".")
+    if missing := _MISSING.match(what):
+        name = f"{field}.{missing[1]}" if field else missing[1]
+        return BadRequest(f"{name}: this field is required.", param=name)
+    if not field:
+        return BadRequest("The request body has to be a JSON object.")
+    return BadRequest(f"{field}: {what[0].lower()}{what[1:].replace('`', '')}.", param=field)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_answer(answer: wire.Answer) -> bytes:
+    return _json.encode(answer)
+
+
+def write_chunk(chunk: wire.Chunk) -> bytes:
+    return data_frame(_json.encode(chunk))
+
+
+def write_error(error: GatewayError) -> bytes:
+    """The body of an error told by its status."""
+    return _json.encode(wire.ErrorBody(wire.Error(message=error.message, type=error.type, param=error.param, code=error.code)))
+
+
+def write_stream_error(error: GatewayError, fallback_model: str | None = None) -> bytes:
+    """The last event of a stream that failed after content was sent."""
+    told = wire.StreamError(
+        message=error.message,
+        type=error.type,
+        code=error.code,
+        retry_after=error.retry_after_s,
+        fallback_model=fallback_model,
+    )
+    return data_frame(_json.encode(wire.StreamErrorBody(told)))
+
+
+class StreamWriter:
+    """One answer's chunks, as frames. With `with_usage`, `usage` is null in each and counted in the last."""
+
+    __slots__ = ("_created", "_fingerprint", "_id", "_model", "_usage")
+
+    def __init__(
+        self, answer_id: str, created: int, model: str, *, fingerprint: str | None = None, with_usage: bool = False
+    ) -> None:
+        self._id = answer_id
+        self._created = created
+        self._model = model
+        self._fingerprint = fingerprint
+        self._usage: msgspec.UnsetType | None = None if with_usage else msgspec.UNSET
+
+    def role(self, choice: int, *, says_text: bool = True) -> bytes:
+        """A choice's first chunk."""
+        return self._chunk(choice, wire.Delta(role="assistant", content="" if says_text else None, refusal=None))
+
+    def text(self, choice: int, text: str) -> bytes:
+        return self._chunk(choice, wire.Delta(content=text))
+
+    def tool_call(self, choice: int, index: int, call_id: str, name: str) -> bytes:
+        """A tool call begins; its arguments follow."""
+        function = wire.FunctionDelta(name=name, arguments="")
+        return self._tool(choice, wire.ToolCallDelta(index=index, id=call_id, type="function", function=function))
+
+    def tool_arguments(self, choice: int, index: int, arguments: str) -> bytes:
+        return self._tool(choice, wire.ToolCallDelta(index=index, function=wire.FunctionDelta(arguments=arguments)))
+
+    def finish(self, choice: int, reason: str) -> bytes:
+        return self._chunk(choice, wire.Delta(), reason)
+
+    def usage(self, usage: Usage) -> bytes:
+        return self._write([], usage_to_wire(usage))
+
+    def _tool(self, choice: int, call: wire.ToolCallDelta) -> bytes:
+        return self._chunk(choice, wire.Delta(tool_calls=[call]))
+
+    def _chunk(self, choice: int, delta: wire.Delta, finish_reason: str | None = None) -> bytes:
+        return self._write([wire.ChunkChoice(index=choice, delta=delta, finish_reason=finish_reason)], self._usage)
+
+    def _write(self, choices: list[wire.ChunkChoice], usage: wire.Usage | msgspec.UnsetType | None) -> bytes:
+        return write_chunk(
+            wire.Chunk(
+                id=self._id,
+                created=self._created,
+                model=self._model,
+                choices=choices,
+                system_fingerprint=self._fingerprint,
+                usage=usage,
+            )
+        )
+
+
+# --- usage ------------------------------------------------------------------------------------------------------------
+
+
+def usage_from_wire(usage: wire.Usage) -> Usage:
+    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+    return Usage(
+        input=usage.prompt_tokens,
+        output=usage.completion_tokens,
+        cache_read=(prompt.cached_tokens or 0) if prompt else 0,
+        reasoning=(completion.reasoning_tokens or 0) if completion else 0,
+    )
+
+
+def usage_to_wire(usage: Usage) -> wire.Usage:
+    return wire.Usage(
+        prompt_tokens=usage.input,
+        completion_tokens=usage.output,
+        total_tokens=usage.total,
+        prompt_tokens_details=wire.PromptTokensDetails(cached_tokens=usage.cache_read),
+        completion_tokens_details=wire.CompletionTokensDetails(reasoning_tokens=usage.reasoning),
+    )

@@ -1,0 +1,364 @@
+"""OpenAI chat to OpenAI chat: bytes pass through, and only the model's name and usage nobody asked for are edited.
+
+Promise: every other byte of a body or frame reaches the client as the provider sent it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct, structs
+
+from agent_gateway.core.call import Call
+from agent_gateway.core.errors import EmptyReply, MalformedReply, ProviderFault
+from agent_gateway.core.route import Deployment
+from agent_gateway.core.usage import Usage
+from agent_gateway.wire.sse import DONE, FrameSplitter, FrameTooLarge, data_frame, frame_data
+
+_json = msgspec.json.Encoder()
+_members = msgspec.json.Decoder(dict[str, Raw])
+#: Two names of one parameter: OpenAI refuses a request with both.
+_SYNONYMS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+_STREAM_OPTIONS = Raw(b'{"include_usage":true}')
+
+
+# --- the request ------------------------------------------------------------------------------------------------------
+
+
+def provider_body(call: Call, deployment: Deployment) -> bytes:
+    """The client's body with what routing requires: the deployment's model, its parameters, and usage asked for in streams."""
+    ask_usage = call.stream and not call.wants_usage
+    if deployment.model == call.model and not (ask_usage or deployment.default or deployment.override):
+        return call.body
+    members = _members.decode(call.body)
+    members["model"] = Raw(_json.encode(deployment.model))
+    for name, value in deployment.default.items():
+        if name not in members and _SYNONYMS.get(name) not in members:
+            members[name] = Raw(_json.encode(value))
+    for name, value in deployment.override.items():
+        members.pop(_SYNONYMS.get(name, ""), None)
+        members[name] = Raw(_json.encode(value))
+    if ask_usage:
+        members["stream_options"] = _with_usage(members.get("stream_options"))
+    return _json.encode(members)
+
+
+def _with_usage(options: Raw | None) -> Raw:
+    if options is None or bytes(options) == b"null":
+        return _STREAM_OPTIONS
+    return Raw(_json.encode(_members.decode(options) | {"include_usage": Raw(b"true")}))
+
+
+def unary(call: Call) -> Call:
+    """The same call, for an answer in one piece."""
+    members = _members.decode(call.body)
+    members.pop("stream", None)
+    members.pop("stream_options", None)
+    return structs.replace(call, stream=False, body=_json.encode(members))
+
+
+def as_stream(answer: bytes, *, with_usage: bool) -> bytes:
+    """A unary answer as a stream of one content event, and one for usage where it was asked for."""
+    members: dict[str, Any] = msgspec.json.decode(answer)
+    members["object"] = "chat.completion.chunk"
+    usage = members.pop("usage", None)
+    for choice in members["choices"]:
+        delta = choice["delta"] = choice.pop("message", {})
+        for index, tool_call in enumerate(delta.get("tool_calls") or ()):
+            tool_call.setdefault("index", index)
+    frames = [data_frame(_json.encode(members))]
+    if with_usage:
+        frames.append(data_frame(_json.encode(members | {"choices": [], "usage": usage})))
+    return b"".join([*frames, DONE])
+
+
+# --- what the gateway reads of an answer ------------------------------------------------------------------------------
+
+
+class _TokenDetails(Struct):
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class _Usage(Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _TokenDetails | None = None
+    completion_tokens_details: _TokenDetails | None = None
+
+    def counted(self) -> Usage:
+        prompt, completion = self.prompt_tokens_details, self.completion_tokens_details
+        return Usage(
+            input=self.prompt_tokens or 0,
+            output=self.completion_tokens or 0,
+            cache_read=(prompt.cached_tokens or 0) if prompt else 0,
+            reasoning=(completion.reasoning_tokens or 0) if completion else 0,
+        )
+
+
+class _Message(Struct):
+    """A message or a delta: anything in it but `role` is content."""
+
+    content: Any = None
+    tool_calls: list[Raw] | None = None
+    function_call: Raw | None = msgspec.field(default=None)
+    refusal: str | None = None
+    reasoning: Any = None
+    reasoning_content: Any = None
+    audio: Any = None
+
+    @property
+    def says_something(self) -> bool:
+        return bool(
+            self.content or self.tool_calls or self.refusal or self.reasoning_content or self.reasoning or self.audio or self.function_call
+        )
+
+
+class _Choice(Struct):
+    message: _Message | None = None
+    delta: _Message | None = None
+    finish_reason: str | None = None
+
+
+class _Reply(Struct):
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+_reply = msgspec.json.Decoder(_Reply)
+
+
+def error_in_body(error: Any) -> ProviderFault:
+    """The failure that a 200 carried as an error body or an error frame."""
+    said = error.get("message") if isinstance(error, dict) else error
+    return ProviderFault("The model provider reported an error inside its answer.", detail=str(said)[:500])
+
+
+class WholeAnswer:
+    """A unary answer, read once and edited: `body` is the client's."""
+
+    __slots__ = ("body", "finish_reason", "says_something", "text", "usage")
+
+    def __init__(self, body: bytes, public_model: str) -> None:
+        try:
+            reply = _reply.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise MalformedReply("The model provider's answer is not valid JSON of its protocol.", detail=str(error)) from None
+        if reply.error is not None:
+            raise error_in_body(reply.error)
+        if not reply.choices:
+            raise EmptyReply("The model provider's answer holds no choices.")
+        self.usage = reply.usage.counted() if reply.usage else None
+        self.finish_reason = reply.choices[0].finish_reason
+        self.says_something = any(choice.message is not None and choice.message.says_something for choice in reply.choices)
+        message = reply.choices[0].message
+        self.text = message.content if message is not None and isinstance(message.content, str) else None
+        self.body = body if reply.model == public_model else rename_model(body, public_model)
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+class _Shape:
+    """A content frame around its text: what comes before it and after it, as it arrives and as it goes to the client.
+
+    A frame with the same beginning and end, and no other quotation mark than theirs, is such a frame with another text: one JSON
+    string cannot hold an unescaped quotation mark, and none, escaped or not, is in it.
+    """
+
+    __slots__ = ("after", "before", "new_after", "new_before", "quotes")
+
+    def __init__(self, before: bytes, after: bytes, new_before: bytes, new_after: bytes) -> None:
+        self.before = before
+        self.after = after
+        self.new_before = new_before
+        self.new_after = new_after
+        self.quotes = before.count(b'"') + after.count(b'"')
+
+    def edit(self, data: bytes) -> bytes | None:
+        """The client's bytes of a frame of this shape; None where it is another."""
+        if data.startswith(self.before) and data.endswith(self.after) and data.count(b'"') == self.quotes:
+            return self.new_before + data[len(self.before) : -len(self.after)] + self.new_after
+        return None
+
+
+class StreamRelay:
+    """One stream on its way through: feed it what arrives, send on what it returns.
+
+    A frame that differs from one before only in its text costs three comparisons; any other is parsed.
+    """
+
+    __slots__ = (
+        "_public_model",
+        "_shape",
+        "_splitter",
+        "_strip_usage",
+        "done",
+        "finish_reason",
+        "first_text",
+        "has_content",
+        "sample",
+        "usage",
+    )
+
+    def __init__(self, public_model: str, *, strip_usage: bool) -> None:
+        self._public_model = public_model
+        self._strip_usage = strip_usage
+        self._splitter = FrameSplitter()
+        self._shape: _Shape | None = None
+        self.has_content = False
+        #: The first piece of text, where the answer begins with text.
+        self.first_text: str | None = None
+        #: A frame with text, as the client got it.
+        self.sample = b""
+        self.done = False
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        """Whole frames for the client. Raises `MalformedReply`, or `ProviderFault` for an error frame."""
+        try:
+            data = self._splitter.feed(data)
+        except FrameTooLarge as error:
+            raise MalformedReply("The model provider sent an event over the size limit.", detail=str(error)) from None
+        if not data:
+            return b""
+        if self._shape is not None:
+            edited = self._shape.edit(data)
+            if edited is not None:
+                return edited
+        return b"".join([self._frame(frame) for frame in self._splitter.split(data)])
+
+    def finish(self) -> None:
+        """Called at the clean end of the body: a stream that stops before it is finished was cut."""
+        if not (self.done or self.finish_reason):
+            if not self.has_content:
+                raise EmptyReply("The model provider's stream ended without an answer.")
+            raise MalformedReply("The model provider's stream ended before its answer did.")
+        if self._splitter.pending:
+            raise MalformedReply("The model provider's stream ended inside an event.")
+
+    def _frame(self, frame: bytes) -> bytes:
+        if self._shape is not None:
+            edited = self._shape.edit(frame)
+            if edited is not None:
+                return edited
+        data = _data_of(frame)
+        if data is None:
+            return frame  # a comment, or fields without data
+        if data.strip() == b"[DONE]":
+            self.done = True
+            return frame
+        try:
+            chunk = _reply.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            detail = f"{error}: {data[:200]!r}"
+            raise MalformedReply("The model provider sent an event that is not JSON of its protocol.", detail=detail) from None
+        if chunk.error is not None:
+            raise error_in_body(chunk.error)
+        self._note(chunk)
+        new_data = data
+        if self._strip_usage and b'"usage"' in data:
+            if chunk.usage is None:
+                new_data = remove_null_member(data, b"usage")
+            elif not chunk.choices:
+                return b""
+        new_data = rename_model(new_data, self._public_model)
+        at = frame.find(data)
+        # Data on several lines is put on one; a lone line keeps what stands around it.
+        edited = data_frame(new_data) if at < 0 else frame[:at] + new_data + frame[at + len(data) :]
+        if chunk.usage is None and chunk.choices and len(chunk.choices) == 1:
+            self._learn(frame, edited, chunk.choices[0])
+        return edited
+
+    def _learn(self, frame: bytes, edited: bytes, choice: _Choice) -> None:
+        """Takes the shape of a frame that says one text and nothing else."""
+        text = choice.delta.content if choice.delta is not None else None
+        if not isinstance(text, str) or not text or choice.finish_reason:
+            return
+        old, new = _TEXT.search(frame), _TEXT.search(edited)
+        if old is None or new is None or frame.count(b'"content"') != 1 or edited.count(b'"content"') != 1:
+            return
+        self.sample = edited
+        self._shape = _Shape(frame[: old.start(1)], frame[old.end(1) :], edited[: new.start(1)], edited[new.end(1) :])
+
+    def _note(self, chunk: _Reply) -> None:
+        if chunk.usage is not None:
+            self.usage = chunk.usage.counted()
+        for choice in chunk.choices or ():
+            if choice.finish_reason:
+                self.finish_reason = choice.finish_reason
+            said = choice.delta or choice.message
+            if said is not None and said.says_something:
+                if not self.has_content and isinstance(said.content, str):
+                    self.first_text = said.content
+                self.has_content = True
+
+
+def _data_of(frame: bytes) -> bytes | None:
+    """What the event carries; the usual frame, one line that begins with `data:`, is not split."""
+    if frame.startswith(b"data:") and frame.find(b"\n") >= len(frame) - 2 and b"\r" not in frame:
+        return frame[5:].strip(b" \n")
+    return frame_data(frame)
+
+
+# --- exact edits of a JSON object's top level -------------------------------------------------------------------------
+
+_TEXT = re.compile(rb'"content"\s*:\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"|[{}\[\]]', re.DOTALL)
+_MEMBER_VALUE = re.compile(rb'\s*:\s*("(?:[^"\\]|\\.)*"|[^\s,{}\[\]]+)', re.DOTALL)
+
+
+def member_span(text: bytes, name: bytes) -> tuple[int, int] | None:
+    """Where the string, number or literal of the top-level member `name` begins and ends; None when there is none."""
+    key = _find_key(text, name)
+    return None if key is None else (key[1], key[2])
+
+
+def rename_model(body: bytes, model: str) -> bytes:
+    span = member_span(body, b"model")
+    return body if span is None else b"".join((body[: span[0]], _json.encode(model), body[span[1] :]))
+
+
+def remove_null_member(text: bytes, name: bytes) -> bytes:
+    """The text without the top-level member `name`, its comma included, where its value is null."""
+    key = _find_key(text, name)
+    if key is None or text[key[1] : key[2]] != b"null":
+        return text
+    before, after = text[: key[0]].rstrip(), text[key[2] :]
+    if before.endswith(b","):
+        return before[:-1] + after
+    return text[: key[0]] + after.lstrip().removeprefix(b",").lstrip()
+
+
+def _find_key(text: bytes, name: bytes) -> tuple[int, int, int] | None:
+    """Start of the key, start and end of its simple value."""
+    quoted = b'"%b"' % name
+    start = text.find(quoted)
+    while start >= 0 and text.count(b"{", 0, start) == 1 and text.find(b"[", 0, start) < 0:
+        # One object has been opened and nothing in it: what is quoted here and followed by a colon is a key of the top level.
+        value = _MEMBER_VALUE.match(text, start + len(quoted))
+        if value:
+            return start, value.start(1), value.end()
+        start = text.find(quoted, start + 1)
+    return None if start < 0 else _find_nested_key(text, name)
+
+
+def _find_nested_key(text: bytes, name: bytes) -> tuple[int, int, int] | None:
+    """The same, counting brackets token by token."""
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        mark = text[token.start()]
+        if mark in b"{[":
+            depth += 1
+        elif mark in b"}]":
+            depth -= 1
+        elif depth == 1 and token.group(1) == name:
+            value = _MEMBER_VALUE.match(text, token.end())
+            if value:
+                return token.start(), value.start(1), value.end()
+    return None

@@ -1,0 +1,379 @@
+"""What Prometheus sees (CONTRACT §5): counted in plain numbers while requests end, told in its text format when it asks.
+
+Promise: the number of series is bounded — a label is a configured name, a code of the program's own, or `other`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from agent_gateway.core.errors import ProviderTimeout, TimeoutKind
+from agent_gateway.core.exchange import Attempt, Exchange
+from agent_gateway.health.registry import Health
+from agent_gateway.record.row import overhead_s, pattern_of
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+OTHER = "other"
+_BREAKERS = ("closed", "half_open", "open")
+_DEGRADATIONS = ("normal", "alert", "tripped", "recovering")
+#: Different reasons and outcomes told apart. They are codes of the program's own, so only a mistake gets there.
+CODES_MAX = 100
+#: Deployments told apart beyond those of the configuration: models that clients name as `provider/model`.
+UNCONFIGURED_DEPLOYMENTS_MAX = 100
+
+# Upper bounds of buckets, in seconds. The targets of all patterns (0.5, 2, 5, 8, 10, 15 s) are among them, so that the share of
+# requests within a target is read exactly. A label has 22 buckets of durations at most.
+DURATION_S = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0),
+    *(3.0, 5.0, 8.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0),
+)
+TOKEN_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
+OVERHEAD_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+#: A share, 0–1; the target is 0.3.
+EFFICIENCY = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+class Counted(Protocol):
+    """What a sink tells of itself."""
+
+    name: str
+
+    @property
+    def written(self) -> int: ...
+
+    @property
+    def dropped(self) -> int: ...
+
+
+class Histogram:
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        #: Per bucket, not cumulative; the last is everything above the bounds.
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        buckets = []
+        below = 0
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            below += count
+            buckets.append((bound, float(below)))
+        return buckets
+
+
+class _ModelFigures:
+    """Everything that is counted by model."""
+
+    __slots__ = ("cost_usd", "degraded", "efficiency", "first_token", "input_tokens", "output_tokens", "per_token")
+
+    def __init__(self) -> None:
+        self.first_token = Histogram(DURATION_S)
+        self.per_token = Histogram(TOKEN_S)
+        self.efficiency = Histogram(EFFICIENCY)
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.cost_usd = 0.0
+        self.degraded = 0
+
+
+class _Count:
+    """Of requests that share all their labels; `durations` and `figures` are shared with others."""
+
+    __slots__ = ("durations", "figures", "requests")
+
+    def __init__(self, durations: Histogram, figures: _ModelFigures) -> None:
+        self.requests = 0
+        self.durations = durations
+        self.figures = figures
+
+
+class _AttemptCount:
+    __slots__ = ("attempts", "durations")
+
+    def __init__(self, durations: Histogram) -> None:
+        self.attempts = 0
+        self.durations = durations
+
+
+class Metrics:
+    """One a process, over all reloads; belongs to the event loop. Everything but `render` costs a few microseconds at most."""
+
+    def __init__(self) -> None:
+        self._models: frozenset[str] = frozenset()
+        self._deployments: set[str] = set()
+        self._deployments_max = UNCONFIGURED_DEPLOYMENTS_MAX
+        self._codes: set[str] = set()
+        self._sinks: list[Counted] = []
+        self._health: Health | None = None
+        self._dropped_before_sinks = 0
+        self._edge_requests = 0
+        self._in_flight: dict[str, int] = {}
+
+        self._by_model: dict[str, _ModelFigures] = {}
+        #: By model, dialect, pattern and status.
+        self._requests: dict[tuple[str, str, str, str], _Count] = {}
+        self._durations: dict[tuple[str, str], Histogram] = {}
+        self._overhead = Histogram(OVERHEAD_S)
+        self._upstream: dict[str, Histogram] = {}
+        #: By deployment and outcome as they came: a look-up that succeeds has nothing left to check.
+        self._attempts: dict[tuple[str, str | None], _AttemptCount] = {}
+        self._attempt_labels: dict[tuple[str, str], _AttemptCount] = {}
+        self._streams: dict[tuple[str, str], int] = {}
+        self._fallbacks: dict[tuple[str, str], int] = {}
+        self._timeouts: dict[str, int] = {}
+
+    def configure(self, models: Collection[str], deployments: Collection[str]) -> None:
+        """The names that become labels. Series of names that are gone stay, as Prometheus expects."""
+        self._models = frozenset(models)
+        self._deployments.update(deployments)
+        self._deployments_max = len(self._deployments) + UNCONFIGURED_DEPLOYMENTS_MAX
+
+    def watch_health(self, health: Health) -> None:
+        self._health = health
+
+    def watch(self, sink: Counted) -> None:
+        self._sinks.append(sink)
+
+    # --- on the path
+
+    def enter(self, model: str) -> None:
+        """A request came in; each is matched by one `leave`."""
+        self._edge_requests += 1
+        self._in_flight[model] = self._in_flight.get(model, 0) + 1
+
+    def leave(self, model: str) -> None:
+        # By the name that was asked for and forgotten at zero: a reload in between cannot leave a series off by one.
+        left = self._in_flight.get(model, 0) - 1
+        if left > 0:
+            self._in_flight[model] = left
+        else:
+            self._in_flight.pop(model, None)
+
+    # --- when a request has ended
+
+    def count_dropped(self, records: int) -> None:
+        """Records lost before they reached a sink."""
+        self._dropped_before_sinks += records
+
+    def observe(self, exchange: Exchange) -> None:
+        """A settled exchange, once."""
+        call = exchange.call
+        model = call.model if call.model in self._models else OTHER
+        pattern, status = pattern_of(exchange), exchange.status or "error"
+        ended = exchange.started if exchange.ended is None else exchange.ended
+        labels = (model, call.dialect, pattern, status)
+        count = self._requests.get(labels) or self._new_count(*labels)
+        count.requests += 1
+        count.durations.observe(ended - exchange.started)
+        self._overhead.observe(overhead_s(exchange, ended))
+        figures = count.figures
+        self._observe_tokens(exchange, figures, ended)
+        for attempt in exchange.attempts:
+            attempts = self._attempts.get((attempt.deployment, attempt.outcome)) or self._new_attempt_count(attempt)
+            attempts.attempts += 1
+            if attempt.ended is not None:
+                attempts.durations.observe(attempt.ended - attempt.started)
+        if call.stream and (exchange.attempts or exchange.error is None):
+            # A request refused before any attempt is no stream, whatever it asked for.
+            outcome = status if status in ("error", "cancelled") else "completed"
+            self._streams[model, outcome] = self._streams.get((model, outcome), 0) + 1
+        if status == "fallback":
+            fallback = (model, self._code(exchange.reason or "unknown"))
+            self._fallbacks[fallback] = self._fallbacks.get(fallback, 0) + 1
+        elif status == "degraded":
+            figures.degraded += 1
+        if exchange.error is not None or len(exchange.attempts) > 1:
+            for kind in _timeouts(exchange):
+                self._timeouts[kind] = self._timeouts.get(kind, 0) + 1
+
+    def _observe_tokens(self, exchange: Exchange, figures: _ModelFigures, ended: float) -> None:
+        usage, first_token = exchange.usage, exchange.first_token
+        output = 0
+        if usage is not None:
+            output = usage.output
+            figures.input_tokens += usage.input
+            figures.output_tokens += output
+            efficiency = usage.efficiency
+            if efficiency is not None:
+                figures.efficiency.observe(efficiency)
+        if exchange.cost_usd is not None:
+            figures.cost_usd += exchange.cost_usd
+        if first_token is not None and exchange.call.stream:
+            figures.first_token.observe(first_token - exchange.started)
+            if output > 1:
+                figures.per_token.observe((ended - first_token) / (output - 1))
+
+    def _new_count(self, model: str, dialect: str, pattern: str, status: str) -> _Count:
+        durations = self._durations.setdefault((model, pattern), Histogram(DURATION_S))
+        figures = self._by_model.setdefault(model, _ModelFigures())
+        count = self._requests[model, dialect, pattern, status] = _Count(durations, figures)
+        return count
+
+    def _new_attempt_count(self, attempt: Attempt) -> _AttemptCount:
+        deployment = attempt.deployment
+        if deployment not in self._deployments:
+            if len(self._deployments) < self._deployments_max:
+                self._deployments.add(deployment)
+            else:
+                deployment = OTHER
+        labels = (deployment, self._code(attempt.outcome or "unknown"))
+        count = self._attempt_labels.get(labels)
+        if count is None:
+            durations = self._upstream.setdefault(deployment, Histogram(DURATION_S))
+            count = self._attempt_labels[labels] = _AttemptCount(durations)
+        if OTHER not in labels:
+            self._attempts[attempt.deployment, attempt.outcome] = count
+        return count
+
+    def _code(self, code: str) -> str:
+        if code in self._codes:
+            return code
+        if len(self._codes) >= CODES_MAX or not code.isidentifier():
+            return OTHER
+        self._codes.add(code)
+        return code
+
+    # --- when Prometheus asks
+
+    def render(self) -> tuple[bytes, str]:
+        """The text and its content type. prometheus_client is imported here: a start does not need it."""
+        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return generate_latest(registry), CONTENT_TYPE_LATEST
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: it would cost a collection at every registration."""
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        """The collector's side of prometheus_client."""
+        yield _counter("edge_requests", "Requests that came in, ended or in flight.", (), {(): self._edge_requests})
+        requests = {labels: count.requests for labels, count in self._requests.items()}
+        yield _counter("requests", "Requests that have ended.", _REQUEST_LABELS, requests)
+        yield _histogram("request_duration_seconds", "Whole time of a request.", ("model", "pattern"), self._durations)
+        yield _histogram("overhead_seconds", "Of a request's time, what no model call took.", (), {(): self._overhead})
+        yield _histogram("upstream_duration_seconds", "Time of a model call.", ("deployment",), _keyed(self._upstream))
+        attempts = {labels: count.attempts for labels, count in self._attempt_labels.items()}
+        yield _counter("attempts", "Model calls.", ("deployment", "outcome"), attempts)
+        yield _counter("streams", "Streams that have ended.", ("model", "outcome"), self._streams)
+        yield _counter("fallbacks", "Answers of a fallback model.", ("model", "reason"), self._fallbacks)
+        yield _counter("timeouts", "Model calls and requests that ran out of time.", ("kind",), _keyed(self._timeouts))
+        yield from self._collect_by_model()
+        yield _gauge("in_flight", "Requests under way.", ("model",), self._in_flight_by_label())
+        if self._health is not None:
+            yield from self._collect_health(self._health)
+        yield _counter("records", "Records of requests.", ("sink", "outcome"), self._records())
+
+    def _collect_health(self, health: Health) -> Iterable[Metric]:
+        """States as numbers: 0 is well; a breaker is 1 half open, 2 open; a model 1 in alert, 2 tripped, 3 recovering."""
+        deployments, models = self._deployments, self._models
+        known = [(name, one) for name, one in health.deployments() if name in deployments]
+        breakers = {(name,): float(_BREAKERS.index(one.breaker.state)) for name, one in known}
+        yield _gauge("breaker_state", "Circuit breaker: 0 closed, 1 half open, 2 open.", ("deployment",), breakers)
+        controllers = {(name,): float(_DEGRADATIONS.index(one.state)) for name, one in health.controllers() if name in models}
+        text = "Degradation controller: 0 normal, 1 alert, 2 tripped, 3 recovering."
+        yield _gauge("degradation_state", text, ("model",), controllers)
+
+    def _collect_by_model(self) -> Iterable[Metric]:
+        models = self._by_model.items()
+        label = ("model",)
+        first_tokens = {(name,): figures.first_token for name, figures in models}
+        yield _histogram("time_to_first_token_seconds", "Streams: from the request to the first content.", label, first_tokens)
+        per_token = {(name,): figures.per_token for name, figures in models}
+        yield _histogram("time_per_output_token_seconds", "Streams: mean time of a token after the first.", label, per_token)
+        efficiency = {(name,): figures.efficiency for name, figures in models}
+        yield _histogram("token_efficiency", "Completion tokens / total tokens of a request.", label, efficiency)
+        tokens = {(name, "input"): figures.input_tokens for name, figures in models}
+        tokens |= {(name, "output"): figures.output_tokens for name, figures in models}
+        yield _counter("tokens", "Tokens of answered requests.", ("model", "direction"), tokens)
+        cost_usd = {(name,): figures.cost_usd for name, figures in models}
+        yield _counter("cost_usd", "Cost of all model calls, in USD.", label, cost_usd)
+        degraded = {(name,): figures.degraded for name, figures in models if figures.degraded}
+        yield _counter("degraded", "Fixed replies.", label, degraded)
+
+    def _in_flight_by_label(self) -> dict[tuple[str, ...], float]:
+        under_way: dict[tuple[str, ...], float] = {(name,): 0.0 for name in self._models}
+        for model, count in self._in_flight.items():
+            label = (model if model in self._models else OTHER,)
+            under_way[label] = under_way.get(label, 0.0) + count
+        return under_way
+
+    def _records(self) -> dict[tuple[str, ...], float]:
+        records: dict[tuple[str, ...], float] = {}
+        for sink in self._sinks:
+            records[sink.name, "written"] = sink.written
+            records[sink.name, "dropped"] = sink.dropped + self._dropped_before_sinks
+        return records
+
+
+def _timeouts(exchange: Exchange) -> list[TimeoutKind]:
+    """Of every attempt that ran out of time, and of the request if it did so outside of them."""
+    kinds = [_kind(attempt, exchange) for attempt in exchange.attempts if attempt.outcome == ProviderTimeout.code]
+    error = exchange.error
+    if not kinds and isinstance(error, ProviderTimeout):
+        kinds.append(error.kind)
+    return kinds
+
+
+def _kind(attempt: Attempt, exchange: Exchange) -> TimeoutKind:
+    """Which limit it was follows from how far the attempt had come."""
+    if attempt.ended is not None and exchange.deadline and attempt.ended >= exchange.deadline:
+        return "total"
+    if attempt.connected is None:
+        return "connect"
+    if not exchange.call.stream:
+        return "attempt"
+    return "first_token" if attempt.first_token is None else "idle"
+
+
+# --- families of prometheus_client ------------------------------------------------------------------------------------
+
+_PREFIX = "agent_gateway_"
+_REQUEST_LABELS = ("model", "dialect", "pattern", "status")
+
+
+_Value = TypeVar("_Value")
+_Key = TypeVar("_Key", bound=tuple[str, ...])
+
+
+def _keyed(values: Mapping[str, _Value]) -> dict[tuple[str, ...], _Value]:
+    return {(name,): value for name, value in values.items()}
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, float]) -> Metric:
+    from prometheus_client.core import CounterMetricFamily
+
+    family = CounterMetricFamily(_PREFIX + name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, float]) -> Metric:
+    from prometheus_client.core import GaugeMetricFamily
+
+    family = GaugeMetricFamily(_PREFIX + name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _histogram(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, Histogram]) -> Metric:
+    from prometheus_client.core import HistogramMetricFamily
+
+    family = HistogramMetricFamily(_PREFIX + name, text, labels=labels)
+    for key, histogram in values.items():
+        family.add_metric(key, histogram.cumulative(), sum_value=histogram.total)
+    return family

@@ -1,0 +1,189 @@
+"""The last stage: every ended request becomes figures, and a row for each sink, a little while later and never in anyone's way.
+
+Promise: `submit` returns at once and never fails; each exchange is counted once and recorded once, or counted as dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Collection, Sequence
+
+from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
+from agent_gateway.core.exchange import Exchange
+from agent_gateway.core.settings import Monitoring, Settings
+from agent_gateway.record.base import SINKS, Sink
+from agent_gateway.record.cost import settle
+from agent_gateway.record.metrics import Metrics
+from agent_gateway.record.row import Mode, Record, make_record
+from agent_gateway.stores.base import records_path
+
+#: From the first exchange of a batch to its rows being handed on (s): a quarter of the 0.2 s after which a record must be safe.
+FLUSH_S = 0.05
+#: The event loop is held up by this much at most (s), or by so many exchanges.
+SLICE_S = 0.001
+SLICE_EXCHANGES = 64
+#: Rows handed to the sinks at once.
+BATCH_ROWS = 256
+#: Exchanges, and bytes of their bodies, that wait to be worked in; the row of any more is dropped.
+QUEUE_MAX_EXCHANGES = 20_000
+QUEUE_MAX_BYTES = 64 * 1024 * 1024
+
+_log = logging.getLogger("agent_gateway.record")
+
+
+class Recorder:
+    """One a process, over all reloads; belongs to the event loop."""
+
+    def __init__(self, metrics: Metrics, sinks: Sequence[Sink] = (), clock: Clock = SYSTEM_CLOCK) -> None:
+        self.metrics = metrics
+        self._sinks = tuple(sinks)
+        self._clock = clock
+        for sink in sinks:
+            metrics.watch(sink)
+
+        # Of the configuration.
+        self._mode: Mode = "full"
+
+        # Of the process.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.Handle | None = None
+        self._failed = False
+
+        # Of the moment.
+        self._queue: deque[Exchange] = deque()
+        self._queue_bytes = 0
+        self._rows: list[Record] = []
+
+    @classmethod
+    def for_settings(cls, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Recorder:
+        """With records beside the configured database."""
+        sink = SINKS.load("database")(records_path(settings.state.database), clock=clock)
+        return cls(Metrics(), [sink], clock)
+
+    def configure(self, monitoring: Monitoring, models: Collection[str], deployments: Collection[str] = ()) -> None:
+        """At every reload. `models` are the names of routes; they and the ids of deployments become labels of metrics."""
+        self.fold()
+        self._mode = monitoring.mode
+        self.metrics.configure(models, deployments)
+        for sink in self._sinks:
+            sink.keep(monitoring.retention_days)
+        if self._loop is not None:
+            self._start_sinks()
+
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._start_sinks()
+        if self._queue:
+            self._arm()
+
+    def begin(self, exchange: Exchange) -> None:
+        """Under way from here to `submit`."""
+        self.metrics.enter(exchange.call.model)
+
+    def submit(self, exchange: Exchange) -> None:
+        """Called once, when the exchange has ended; it is the recorder's from then on."""
+        self.metrics.leave(exchange.call.model)
+        size = _body_bytes(exchange)
+        if len(self._queue) >= QUEUE_MAX_EXCHANGES or self._queue_bytes + size > QUEUE_MAX_BYTES:
+            self._count(exchange)
+            if self._mode != "off":
+                self.metrics.count_dropped(1)
+            return
+        self._queue.append(exchange)
+        self._queue_bytes += size
+        if self._timer is None:
+            self._arm()
+
+    def fold(self) -> None:
+        """Works in everything submitted so far, now."""
+        while self._queue:
+            self._work_in(self._queue.popleft())
+        self._queue_bytes = 0
+        self._hand_on()
+
+    def scrape(self) -> tuple[bytes, str]:
+        """Metrics that see every request that has ended, and their content type."""
+        self.fold()
+        return self.metrics.render()
+
+    async def close(self, timeout_s: float) -> None:
+        """Everything submitted is in the sinks, and the sinks are closed, when it returns or `timeout_s` is over."""
+        until = self._clock.monotonic() + timeout_s
+        while self._queue and self._clock.monotonic() < until:
+            self._slice()
+            await asyncio.sleep(0)
+        self.fold()
+        self._loop = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for sink in self._sinks:
+            await sink.close(max(until - self._clock.monotonic(), 0.0))
+
+    def _start_sinks(self) -> None:
+        if self._mode != "off":
+            for sink in self._sinks:
+                sink.start()
+
+    # --- in slices
+
+    def _arm(self) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._timer = self._loop.call_later(FLUSH_S, self._flush)
+
+    def _flush(self) -> None:
+        """One slice, and the next one in the loop's next round, until nothing waits."""
+        self._slice()
+        if self._queue and self._loop is not None:
+            self._timer = self._loop.call_soon(self._flush)
+        else:
+            self._timer = None
+
+    def _slice(self) -> None:
+        queue, monotonic = self._queue, self._clock.monotonic
+        until = monotonic() + SLICE_S
+        left = SLICE_EXCHANGES
+        while queue and left:
+            left -= 1
+            self._work_in(queue.popleft())
+            if monotonic() > until:
+                break
+        if not queue:
+            self._queue_bytes = 0
+        if not queue or len(self._rows) >= BATCH_ROWS:
+            self._hand_on()
+
+    def _work_in(self, exchange: Exchange) -> None:
+        self._queue_bytes -= _body_bytes(exchange)
+        self._count(exchange)
+        if self._mode == "off" or not self._sinks:
+            return
+        try:
+            self._rows.append(make_record(exchange, self._mode))
+        except Exception:  # a bug: it costs this record, not those after it
+            self.metrics.count_dropped(1)
+            self._tell_once()
+
+    def _count(self, exchange: Exchange) -> None:
+        try:
+            settle(exchange)
+            self.metrics.observe(exchange)
+        except Exception:  # as above
+            self._tell_once()
+
+    def _hand_on(self) -> None:
+        if self._rows:
+            rows, self._rows = self._rows, []
+            for sink in self._sinks:
+                sink.write(rows)
+
+    def _tell_once(self) -> None:
+        if not self._failed:
+            self._failed = True
+            _log.exception("A request could not be recorded. Others like it are counted in records_total, not told.")
+
+
+def _body_bytes(exchange: Exchange) -> int:
+    return len(exchange.call.body) + exchange.answer_bytes - exchange.compacted_bytes

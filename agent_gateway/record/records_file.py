@@ -1,0 +1,225 @@
+"""The table `records` in an SQLite file of its own (or in memory): written by one thread, read by anyone.
+
+Promise: a batch is in it whole or not at all, and a request never twice. Errors are `sqlite3.Error` and `OSError`, as they come.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from agent_gateway.record.row import Record
+
+#: How long a write waits for another writer before the batch goes to the spill file (s).
+BUSY_TIMEOUT_S = 0.1
+#: Rows of one statement. `executemany` takes and releases the GIL for each row, which stalls the event loop; a statement of many
+#: rows is one step without the GIL.
+STATEMENT_ROWS = (64, 8, 1)
+#: Different statements kept compiled: they differ in their rows, and in the columns that are NULL throughout.
+STATEMENTS_MAX = 32
+#: Pages of the log after which it is worked into the file: fewer, larger checkpoints cost less than many small ones.
+CHECKPOINT_PAGES = 4000
+#: Rows kept when the database is in memory.
+MEMORY_ROWS = 10_000
+VERSION = 1
+
+#: The columns are those of `Record`, in its order; a test compares them.
+_SCHEMA = (
+    """
+    CREATE TABLE records (
+        id TEXT NOT NULL UNIQUE,
+        started_ms INTEGER NOT NULL,
+        model TEXT NOT NULL,
+        deployment TEXT,
+        dialect TEXT NOT NULL,
+        pattern TEXT NOT NULL,
+        status TEXT NOT NULL,
+        http_status INTEGER NOT NULL,
+        error_code TEXT,
+        reason TEXT,
+        finish_reason TEXT,
+        stream INTEGER NOT NULL,
+        key_id TEXT,
+        user_id TEXT,
+        session_id TEXT,
+        client_request_id TEXT,
+        input_tokens INTEGER,
+        output_tokens INTEGER,
+        cache_read_tokens INTEGER,
+        cache_write_tokens INTEGER,
+        reasoning_tokens INTEGER,
+        tokens_estimated INTEGER NOT NULL,
+        cost_usd REAL,
+        quality REAL,
+        duration_ms REAL NOT NULL,
+        ttft_ms REAL,
+        overhead_ms REAL NOT NULL,
+        attempts_count INTEGER NOT NULL,
+        attempts BLOB,
+        request_bytes INTEGER NOT NULL,
+        request BLOB,
+        answer BLOB
+    )
+    """,
+    "CREATE INDEX records_started_ms ON records (started_ms)",
+)
+_BLOBS = {Record._fields.index(name) for name in ("attempts", "request", "answer")}
+_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+@lru_cache(STATEMENTS_MAX)
+def _insert(columns: tuple[int, ...], rows: int) -> str:
+    names = ", ".join([Record._fields[column] for column in columns])
+    values = ", ".join([f"({', '.join('?' * len(columns))})"] * rows)
+    return f"INSERT INTO records ({names}) VALUES {values} ON CONFLICT (id) DO NOTHING"  # noqa: S608 – our own names
+
+
+def _statement(records: Sequence[Record]) -> tuple[str, list[Any]]:
+    """The module sqlite3 looks for an adapter for every None and every bytes (0.25 µs each, ten times what another value costs):
+    so columns that are NULL in every row are left out, and blobs are bytearrays.
+    """
+    rows = len(records)
+    kept, values = [], []
+    for place, column in enumerate(zip(*records, strict=True)):
+        if column[0] is not None or column.count(None) != rows:
+            kept.append(place)
+            values.append([cell and bytearray(cell) for cell in column] if place in _BLOBS else column)
+    return _insert(tuple(kept), rows), list(chain.from_iterable(zip(*values, strict=True)))
+
+
+class RecordsFile:
+    """`path` None: in memory, the last `MEMORY_ROWS`. Opened when first needed, and again after any error."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        memory = f"file:agent-gateway-records-{secrets.token_hex(8)}?mode=memory&cache=shared"
+        self._uri = f"file:{quote(str(path))}" if path else memory
+        self._connection: sqlite3.Connection | None = None
+        self._opened: os.stat_result | None = None
+
+    def insert(self, records: Sequence[Record]) -> int:
+        """How many were new. `OverflowError` or `UnicodeError`: a value that SQLite cannot hold; nothing was written."""
+        connection = self._open()
+        try:
+            before = connection.total_changes
+            connection.execute("BEGIN IMMEDIATE")
+            start = 0
+            for rows in STATEMENT_ROWS:
+                while len(records) - start >= rows:
+                    connection.execute(*_statement(records[start : start + rows]))
+                    start += rows
+            new = connection.total_changes - before
+            if self.path is None:
+                connection.execute("DELETE FROM records WHERE rowid <= (SELECT max(rowid) FROM records) - ?", (MEMORY_ROWS,))
+            connection.execute("COMMIT")
+        except (OverflowError, UnicodeError, sqlite3.Error):
+            self._roll_back(connection)
+            raise
+        return new
+
+    def delete_before(self, started_ms: int, limit: int) -> int:
+        """The oldest first, at most `limit`, so that the writer is not held up. How many there were."""
+        cursor = self._open().execute(
+            "DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE started_ms < ? ORDER BY started_ms LIMIT ?)",
+            (started_ms, limit),
+        )
+        return cursor.rowcount
+
+    def set_aside_if_corrupt(self, error: BaseException) -> Path | None:
+        """A file that is no database any more is renamed, never deleted; its new name."""
+        code = getattr(error, "sqlite_errorcode", None)
+        if self.path is None or code is None or code & 0xFF not in _CORRUPT:
+            return None
+        self.close()
+        aside = self.path.with_name(f"{self.path.name}.corrupt-{time.time_ns() // 1_000_000}")
+        for suffix in ("", "-wal", "-shm"):
+            source = self.path.with_name(self.path.name + suffix)
+            if source.exists():
+                source.rename(aside.with_name(aside.name + suffix))
+        return aside
+
+    def reader(self) -> sqlite3.Connection:
+        """A connection of the caller's own, that cannot write; for one thread."""
+        if self.path is not None:
+            return sqlite3.connect(f"{self._uri}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+        connection = sqlite3.connect(self._uri, uri=True)
+        # A shared cache locks whole tables; this reader neither waits for the writer nor holds it up.
+        connection.execute("PRAGMA read_uncommitted = on")
+        connection.execute("PRAGMA query_only = on")
+        return connection
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is not None:
+            if not self._was_moved():
+                return self._connection
+            self.close()
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(
+            self._uri,
+            uri=True,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=STATEMENTS_MAX,
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+            _migrate(connection)
+            self._opened = self.path.stat() if self.path else None
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
+
+    def _was_moved(self) -> bool:
+        """SQLite goes on writing into a file that was deleted or replaced; those records would be lost."""
+        if self.path is None or self._opened is None:
+            return False
+        try:
+            return not os.path.samestat(self._opened, self.path.stat())
+        except OSError:
+            return True
+
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self.close()
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Creates the table in a new file. A file of a later version is left alone."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise sqlite3.OperationalError(f"a later version wrote the records (schema {version}; this one knows {VERSION})")
+        if version < VERSION:
+            for statement in _SCHEMA:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,196 @@
+"""A record: one request as it is kept, in one flat row that every sink understands.
+
+Promise: `minimal` rows hold figures only — nothing a user said, and nothing that says who they are.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from agent_gateway.core.exchange import Attempt, Exchange, Status
+from agent_gateway.core.usage import Usage
+from agent_gateway.protocols.transcript import take_answer
+
+Mode = Literal["full", "minimal", "off"]
+Pattern = Literal["streaming", "batching", "unary"]
+
+#: A request's body beyond this is cut (bytes); `request_bytes` tells its length.
+REQUEST_MAX_BYTES = 1024 * 1024
+#: Bodies from this size on are compressed (bytes). Below it, zlib costs more CPU than writing the bytes does.
+COMPRESS_MIN_BYTES = 32 * 1024
+#: Of what a provider or a socket said (characters).
+DETAIL_MAX_CHARS = 500
+#: Of a name that a client chose: model, user, session, request id (characters).
+NAME_MAX_CHARS = 256
+
+
+class Record(NamedTuple):
+    """One request. The columns of the table `records`, in order; times of day in Unix ms, durations in ms."""
+
+    id: str
+    started_ms: int
+    model: str
+    deployment: str | None
+    dialect: str
+    pattern: Pattern
+    status: Status
+    http_status: int
+    error_code: str | None
+    reason: str | None
+    finish_reason: str | None
+    #: 0 or 1, as `tokens_estimated`: sqlite3 takes an integer in a tenth of the time of a bool.
+    stream: int
+    key_id: str | None
+    user_id: str | None
+    session_id: str | None
+    client_request_id: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    tokens_estimated: int
+    cost_usd: float | None
+    quality: float | None
+    duration_ms: float
+    ttft_ms: float | None
+    overhead_ms: float
+    attempts_count: int
+    #: JSON: a list of `AttemptRecord`.
+    attempts: bytes | None
+    request_bytes: int
+    #: The client's JSON, perhaps cut; `unpacked` reads it.
+    request: bytes | None
+    #: JSON: `protocols.transcript.Answer`; `unpacked` reads it.
+    answer: bytes | None
+
+
+class AttemptRecord(msgspec.Struct, omit_defaults=True, gc=False):
+    """One call of a deployment. All times in ms since the request began; `usage` only where it is not the whole request's."""
+
+    deployment: str
+    started_ms: float
+    connected_ms: float | None = None
+    first_byte_ms: float | None = None
+    first_token_ms: float | None = None
+    ended_ms: float | None = None
+    outcome: str | None = None
+    provider_status: int | None = None
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    detail: str | None = None
+
+
+_json = msgspec.json.Encoder()
+_NO_USAGE = (None, None, None, None, None, 0)
+
+
+def pattern_of(exchange: Exchange) -> Pattern:
+    if exchange.edge == "batch":
+        return "batching"
+    return "streaming" if exchange.call.stream else "unary"
+
+
+def overhead_s(exchange: Exchange, ended: float) -> float:
+    """The whole time less the time in which an attempt was under way (s); attempts that overlap count once."""
+    total = ended - exchange.started
+    covered_until = exchange.started
+    for attempt in exchange.attempts:
+        attempt_ended = ended if attempt.ended is None else attempt.ended
+        begun = attempt.started if attempt.started > covered_until else covered_until
+        if attempt_ended > begun:
+            total -= attempt_ended - begun
+            covered_until = attempt_ended
+    return total if total > 0.0 else 0.0
+
+
+def make_record(exchange: Exchange, mode: Mode) -> Record:
+    """Of a settled exchange. Reads what is left of its answer, in mode `full`."""
+    call, error, started = exchange.call, exchange.error, exchange.started
+    ended = started if exchange.ended is None else exchange.ended
+    first_token = exchange.first_token if call.stream else None
+    full = mode == "full"
+    answer = None
+    if full:
+        content = take_answer(exchange)
+        if content is not None:
+            exchange.finish_reason = exchange.finish_reason or content.finish_reason
+            answer = _json.encode(content)
+    usage = exchange.usage
+    values = (
+        exchange.id,
+        int(exchange.started_wall * 1000),
+        call.model[:NAME_MAX_CHARS],
+        exchange.deployment,
+        call.dialect,
+        pattern_of(exchange),
+        exchange.status or "error",
+        exchange.http_status,
+        None if error is None else error.code,
+        exchange.reason,
+        exchange.finish_reason,
+        +call.stream,
+        None if exchange.key is None else exchange.key.id,
+        _name(call.user) if full else None,
+        _name(exchange.session) if full else None,
+        _name(exchange.client_request_id) if full else None,
+        *_tokens(usage),
+        exchange.cost_usd,
+        exchange.quality,
+        _ms(ended - started),
+        None if first_token is None else _ms(first_token - started),
+        _ms(overhead_s(exchange, ended)),
+        len(exchange.attempts),
+        _json.encode([_attempt(attempt, started, usage, full) for attempt in exchange.attempts]) if exchange.attempts else None,
+        len(call.body),
+        call.body[:REQUEST_MAX_BYTES] if full else None,
+        answer,
+    )
+    return Record._make(values)  # half the cost of calling it
+
+
+def packed(body: bytes | None) -> bytes | None:
+    """A large body as a zlib stream, which no JSON text can be taken for: it begins with `x`."""
+    if body is None or len(body) < COMPRESS_MIN_BYTES:
+        return body
+    return zlib.compress(body, 1)
+
+
+def unpacked(stored: bytes | None) -> bytes | None:
+    return zlib.decompress(stored) if stored is not None and stored.startswith(b"x") else stored
+
+
+def _tokens(usage: Usage | None) -> tuple[int | None, int | None, int | None, int | None, int | None, int]:
+    if usage is None:
+        return _NO_USAGE
+    return usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning, +usage.estimated
+
+
+def _attempt(attempt: Attempt, started: float, usage: Usage | None, full: bool) -> AttemptRecord:
+    connected, first_byte, first_token, ended = attempt.connected, attempt.first_byte, attempt.first_token, attempt.ended
+    detail = attempt.error_detail if full else None
+    return AttemptRecord(
+        attempt.deployment,
+        _ms(attempt.started - started),
+        None if connected is None else _ms(connected - started),
+        None if first_byte is None else _ms(first_byte - started),
+        None if first_token is None else _ms(first_token - started),
+        None if ended is None else _ms(ended - started),
+        attempt.outcome,
+        attempt.provider_status,
+        None if attempt.usage is usage else attempt.usage,
+        attempt.cost_usd,
+        None if detail is None else detail[:DETAIL_MAX_CHARS],
+    )
+
+
+def _ms(seconds: float) -> float:
+    """To the microsecond; cheaper than `round`."""
+    return int(seconds * 1e6) / 1e3
+
+
+def _name(name: str | None) -> str | None:
+    return name if name is None else name[:NAME_MAX_CHARS]

@@ -1,0 +1,1 @@
+"""Where records go; the seat is `record/base.py`."""

@@ -1,0 +1,1 @@
+"""Which deployment first: strategies over what is known of their health."""

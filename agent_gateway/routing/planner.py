@@ -1,0 +1,85 @@
+"""From a model's route to the order in which its deployments, and then its fallbacks', are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+from agent_gateway.core.call import Call
+from agent_gateway.core.clock import Clock
+from agent_gateway.core.exchange import Exchange
+from agent_gateway.core.plan import Candidate, Detour, Plan
+from agent_gateway.core.route import Deployment, Route
+from agent_gateway.core.usage import Usage
+from agent_gateway.health.registry import Health
+from agent_gateway.routing.base import Strategy, View
+
+#: Output tokens expected of a deployment that has not answered yet.
+EXPECTED_OUTPUT_TOKENS = 256
+
+
+class Planner:
+    """`find` knows every name that a fallback names: the configuration has been checked for that."""
+
+    def __init__(
+        self,
+        find: Callable[[str], Route | None],
+        strategy_of: Callable[[Route], Strategy],
+        health: Health,
+        clock: Clock,
+        random: Random | None = None,
+    ) -> None:
+        self._find = find
+        self._strategy_of = strategy_of
+        self._health = health
+        self._clock = clock
+        self._random = random or Random()
+        #: Routes with one deployment and no fallback have one plan, ever.
+        self._only_plans: dict[str, Plan] = {}
+
+    def plan(self, exchange: Exchange, route: Route) -> Plan:
+        """The model's own deployments in their strategy's order, then each fallback's in theirs.
+
+        The controller may put the fallbacks first. What is ejected or cooling down comes last, never not at all: it may be all there is.
+        """
+        if len(route.deployments) == 1 and not route.fallbacks:
+            return self._only_plan(route)
+        now = self._clock.monotonic()
+        own = self._ordered(route, exchange.call, now, fallback=False)
+        others: list[Candidate] = []
+        for name in route.fallbacks:
+            fallback = self._find(name)
+            assert fallback is not None, name
+            others += self._ordered(fallback, exchange.call, now, fallback=True)
+        detour: Detour | None = None
+        if others and not self._health.controller(route.name).admits_primary(now):
+            detour = "controller"
+            candidates = others + own
+        else:
+            candidates = own + others
+        candidates.sort(key=lambda candidate: not self._health.of(candidate.deployment.id).available(now))
+        if detour is None and candidates[0].fallback:
+            detour = "unavailable"
+        return Plan(route, tuple(candidates), detour)
+
+    def _only_plan(self, route: Route) -> Plan:
+        plan = self._only_plans.get(route.name)
+        if plan is None:
+            plan = self._only_plans[route.name] = Plan(route, (Candidate(route.deployments[0], route),))
+        return plan
+
+    def _ordered(self, route: Route, call: Call, now: float, *, fallback: bool) -> list[Candidate]:
+        deployments: Sequence[Deployment] = route.deployments
+        if len(deployments) > 1:
+            views = [self._view(deployment, call, now) for deployment in deployments]
+            deployments = [deployments[index] for index in self._strategy_of(route).order(views, self._random)]
+        return [Candidate(deployment, route, fallback) for deployment in deployments]
+
+    def _view(self, deployment: Deployment, call: Call, now: float) -> View:
+        load = self._health.of(deployment.id).load
+        input_tokens = call.estimated_input_tokens
+        cost_usd = None
+        if deployment.price is not None:
+            output = min(load.tokens_per_call or EXPECTED_OUTPUT_TOKENS, call.max_output_tokens or float("inf"))
+            cost_usd = deployment.price.cost_usd(Usage(input=input_tokens, output=int(output)))
+        return View(deployment.weight, load.in_flight, load.latency(stream=call.stream).expected_s(input_tokens, now), cost_usd)

@@ -1,0 +1,1 @@
+"""Where state is kept; the seat is `stores/base.py`."""

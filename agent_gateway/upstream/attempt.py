@@ -1,0 +1,290 @@
+"""One call of one deployment, up to its first content: what may still be tried elsewhere ends here."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from agent_gateway.core.call import Call
+from agent_gateway.core.clock import Clock
+from agent_gateway.core.errors import (
+    EmptyReply,
+    GatewayError,
+    LowQuality,
+    MalformedReply,
+    ProviderError,
+    ProviderModelMissing,
+    ProviderRateLimited,
+    ProviderRefusedRequest,
+    ProviderTimeout,
+    TimeoutKind,
+)
+from agent_gateway.core.exchange import Attempt, Exchange
+from agent_gateway.core.plan import Candidate
+from agent_gateway.core.settings import Streaming
+from agent_gateway.core.usage import Usage
+from agent_gateway.health.registry import DeploymentHealth
+from agent_gateway.protocols.openai_relay import StreamRelay, WholeAnswer
+from agent_gateway.upstream.base import Answer, Provider
+from agent_gateway.upstream.quality import Facts, objection, objection_to_start, score
+from agent_gateway.upstream.transport import ReadTimeout
+
+#: A 429 that names no time keeps the deployment out of the first row this long (s).
+DEFAULT_COOLDOWN_S = 1.0
+#: What a provider may send before its first content, or while it is held back (bytes).
+HELD_MAX_BYTES = 1024 * 1024
+
+_TIMEOUT_TEXT: dict[TimeoutKind, str] = {
+    "connect": "The model provider could not be connected to in time.",
+    "first_token": "The model provider sent no content in time.",
+    "idle": "The model provider's stream stalled.",
+    "attempt": "The model provider did not answer in time.",
+    "total": "The request's time was up before an answer came.",
+}
+
+
+class Running:
+    """An attempt under way: tells its deployment's health, exactly once, how it ended."""
+
+    __slots__ = ("_ended", "_exchange", "_probe", "attempt", "call", "candidate", "clock", "health")
+
+    def __init__(self, exchange: Exchange, call: Call, candidate: Candidate, health: DeploymentHealth, clock: Clock) -> None:
+        self._exchange = exchange
+        self.clock = clock
+        self._ended = False
+        self.call = call
+        self.candidate = candidate
+        self.health = health
+        self.attempt = Attempt(candidate.deployment.id, clock.monotonic(), price=candidate.deployment.price)
+        exchange.attempts.append(self.attempt)
+        health.load.in_flight += 1
+        self._probe = health.breaker.begin()
+
+    @property
+    def now(self) -> float:
+        return self.clock.monotonic()
+
+    @property
+    def deadline(self) -> float:
+        return self._exchange.deadline
+
+    def begun(self) -> None:
+        """Of a stream, the first content has come; of a unary answer, all of it."""
+        now = self.clock.monotonic()
+        if self.call.stream:
+            self.attempt.first_token = now
+        latency = self.health.load.latency(stream=self.call.stream)
+        latency.observe(now - self.attempt.started, self.call.estimated_input_tokens, now)
+
+    def bill(self, usage: Usage | None) -> None:
+        """What the call has used, as far as the provider said."""
+        if usage is not None:
+            attempt = self.attempt
+            attempt.usage = usage
+            attempt.cost_usd = attempt.price.cost_usd(usage) if attempt.price else None
+
+    def succeed(self, usage: Usage | None) -> None:
+        now = self._end("success")
+        if now is not None:
+            self.bill(usage)
+            if usage is not None:
+                self.health.load.observe_output(usage.output)
+            self.health.breaker.succeeded(now, self._probe)
+
+    def fail(self, error: BaseException) -> None:
+        """The breaker hears of what is the provider's fault, and of nothing else."""
+        now = self._end(error.code if isinstance(error, GatewayError) else "cancelled")
+        if now is None:
+            return
+        attempt, breaker = self.attempt, self.health.breaker
+        if isinstance(error, GatewayError):
+            attempt.error_detail = error.detail or error.message
+        if isinstance(error, ProviderError) and error.provider_status is not None:
+            attempt.provider_status = error.provider_status
+        match error:
+            case ProviderRateLimited():
+                wait = DEFAULT_COOLDOWN_S if error.retry_after_s is None else error.retry_after_s
+                self.health.cooldown_until = max(self.health.cooldown_until, now + wait)
+                breaker.abandoned(self._probe)
+            case ProviderTimeout(kind="total") | ProviderRefusedRequest() | ProviderModelMissing() | LowQuality():
+                breaker.abandoned(self._probe)
+            case ProviderError():
+                breaker.failed(now, self._probe)
+            case _:
+                breaker.abandoned(self._probe)
+
+    def timeout(self, kind: TimeoutKind) -> ProviderTimeout:
+        if self.clock.monotonic() >= self._exchange.deadline:
+            kind = "total"
+        return ProviderTimeout(_TIMEOUT_TEXT[kind], kind=kind)
+
+    def _end(self, outcome: str) -> float | None:
+        if self._ended:
+            return None
+        self._ended = True
+        self.health.load.in_flight -= 1
+        now = self.attempt.ended = self.clock.monotonic()
+        self.attempt.outcome = outcome
+        return now
+
+
+class BegunStream:
+    """A stream whose first content has come: `first` is what the client gets at once, `next` what follows."""
+
+    __slots__ = ("_answer", "_deadline", "_idle_s", "_monotonic", "_relay", "_running", "first")
+
+    def __init__(self, running: Running, answer: Answer, relay: StreamRelay, first: bytes) -> None:
+        self._monotonic = running.clock.monotonic
+        self._idle_s = running.candidate.route.timeouts.idle_s
+        self._deadline = running.deadline
+        self._running = running
+        self._answer = answer
+        self._relay = relay
+        self.first = first
+
+    @property
+    def candidate(self) -> Candidate:
+        return self._running.candidate
+
+    @property
+    def attempt(self) -> Attempt:
+        return self._running.attempt
+
+    @property
+    def sample(self) -> bytes:
+        """A frame of the answer, as the client got it."""
+        return self._relay.sample
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(self._relay.has_content, self._relay.finish_reason, self._relay.usage)
+
+    async def next(self) -> bytes:
+        """More whole frames; `b""` at the end of a complete answer. Raises `ProviderError` for any other end."""
+        running, relay = self._running, self._relay
+        idle_s, deadline = self._idle_s, self._deadline
+        try:
+            while True:
+                until = self._monotonic() + idle_s
+                data = await self._answer.next(until if until < deadline else deadline)
+                if not data:
+                    relay.finish()
+                    running.succeed(relay.usage)
+                    self._answer.close()
+                    return b""
+                frames = relay.feed(data)
+                if frames:
+                    return frames
+        except ReadTimeout:
+            error = running.timeout("idle")
+            self.close(error)
+            raise error from None
+        except BaseException as error:
+            self.close(error)
+            raise
+
+    def close(self, error: BaseException) -> None:
+        """Ends it early: the provider stops, `error` says why in the record. Idempotent, and nothing after the end."""
+        self._answer.close()
+        self._running.bill(self._relay.usage)
+        self._running.fail(error)
+
+
+class FinishedAnswer(Struct):
+    """A unary answer, complete."""
+
+    candidate: Candidate
+    attempt: Attempt
+    answer: WholeAnswer
+    quality: float
+
+    def close(self, error: BaseException) -> None:
+        """There is nothing to stop."""
+
+
+async def begin_stream(running: Running, provider: Provider, public_model: str, patience_until: float) -> BegunStream:
+    """Until the first content has come, and has been held back as long as configured. Raises `ProviderError`."""
+    route = running.candidate.route
+    answer: Answer | None = None
+    try:
+        until = min(running.attempt.started + route.timeouts.first_token_s, patience_until)
+        answer = await _send(running, provider, until)
+        relay = StreamRelay(public_model, strip_usage=not running.call.wants_usage)
+        held: list[bytes] = []
+        held_bytes = 0
+        while not relay.has_content:
+            data = await answer.next(until)
+            if not data:
+                relay.finish()
+                if route.fallback.quality.reject_empty:
+                    raise EmptyReply("The model provider's stream ended without content.")
+                break
+            held.append(relay.feed(data))
+            held_bytes += len(data)
+            if held_bytes > HELD_MAX_BYTES:
+                raise MalformedReply("The model provider's stream is over the size limit before its first content.")
+        running.begun()
+        bad = objection_to_start(relay.first_text, running.call)
+        if bad is not None:
+            raise LowQuality("The model's answer did not pass the quality check.", detail=bad)
+        if _holds_back(route.streaming):
+            await _hold_back(running, answer, relay, held)
+        return BegunStream(running, answer, relay, b"".join(held))
+    except BaseException as error:
+        if answer is not None:
+            answer.close()
+        failure = running.timeout("first_token") if isinstance(error, ReadTimeout) else error
+        running.fail(failure)
+        raise failure from None
+
+
+async def fetch_whole(running: Running, provider: Provider, public_model: str, patience_until: float) -> FinishedAnswer:
+    """A complete unary answer that passed the quality check. Raises `ProviderError`."""
+    policy = running.candidate.route.fallback.quality
+    answer: Answer | None = None
+    try:
+        until = min(running.attempt.started + running.candidate.route.timeouts.attempt_s, patience_until)
+        answer = await _send(running, provider, until)
+        whole = WholeAnswer(await answer.read(until), public_model)
+        running.begun()
+        facts = Facts(whole.says_something, whole.finish_reason, whole.usage, whole.text)
+        finished = FinishedAnswer(running.candidate, running.attempt, whole, score(facts, running.call, policy))
+        bad = objection(facts, running.call, policy)
+        if bad is not None:
+            running.bill(whole.usage)
+            raise LowQuality(
+                "The model's answer did not pass the quality check.", detail=bad, answer=finished if whole.says_something else None
+            )
+        running.succeed(whole.usage)
+        return finished
+    except BaseException as error:
+        failure = running.timeout("attempt") if isinstance(error, ReadTimeout) else error
+        running.fail(failure)
+        raise failure from None
+    finally:
+        if answer is not None:
+            answer.close()
+
+
+async def _send(running: Running, provider: Provider, until: float) -> Answer:
+    connect_until = min(running.attempt.started + running.candidate.route.timeouts.connect_s, until)
+    return await provider.send(running.call, running.candidate.deployment, running.attempt, connect_until=connect_until, until=until)
+
+
+def _holds_back(streaming: Streaming) -> bool:
+    return streaming.recovery == "restart" and streaming.hold_back_s > 0
+
+
+async def _hold_back(running: Running, answer: Answer, relay: StreamRelay, held: list[bytes]) -> None:
+    """Gathers what comes for a while: what fails meanwhile has not been seen by anyone."""
+    until = min(running.now + running.candidate.route.streaming.hold_back_s, running.deadline)
+    size = sum(map(len, held))
+    while size < HELD_MAX_BYTES and not relay.done:
+        try:
+            data = await answer.next(until)
+        except ReadTimeout:
+            return
+        if not data:
+            relay.finish()
+            return
+        held.append(relay.feed(data))
+        size += len(data)

@@ -1,0 +1,49 @@
+"""What a provider plug-in promises, and the seat they sit in."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+
+from agent_gateway.core.call import Call
+from agent_gateway.core.clock import Clock
+from agent_gateway.core.exchange import Attempt
+from agent_gateway.core.plugins import Seat
+from agent_gateway.core.route import Deployment
+from agent_gateway.upstream.transport import Transport
+
+PROVIDERS = Seat(
+    "providers",
+    {
+        "openai": "agent_gateway.upstream.providers.openai:OpenAIProvider",
+        "simulated": "agent_gateway.upstream.providers.simulated:SimulatedProvider",
+    },
+)
+
+
+class Answer(Protocol):
+    """A provider's reply whose status was 2xx. `until` is an absolute monotonic time; a wait past it raises `ReadTimeout`."""
+
+    async def read(self, until: float) -> bytes:
+        """The whole body of a unary answer."""
+
+    async def next(self, until: float) -> bytes:
+        """What has arrived of a stream since the last call; `b""` at its clean end."""
+
+    def close(self) -> None:
+        """Stops the provider's work at once if it has not ended. Idempotent."""
+
+
+class Provider(Protocol):
+    """One provider: its address, key, quirks and protocol. Built from its own `Settings`; lives until a reload changes them."""
+
+    Settings: ClassVar[type[msgspec.Struct]]
+
+    def __init__(self, settings: Any, transport: Transport, clock: Clock) -> None:
+        """`transport` is shared by all providers and outlives them."""
+
+    async def send(self, call: Call, deployment: Deployment, attempt: Attempt, *, connect_until: float, until: float) -> Answer:
+        """Sends `call` and returns when a 2xx status has come; every other outcome is a `ProviderError`, classed here once."""
+
+    async def close(self) -> None: ...

@@ -1,0 +1,280 @@
+"""The attempt loop: one candidate after the other, within one deadline and so many attempts, until one answers.
+
+Promise: everything before the first content may be tried again; after it only recovery may act, and no cut stream ends as complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from random import Random
+
+from agent_gateway.core.call import Call
+from agent_gateway.core.clock import Clock
+from agent_gateway.core.errors import ContentFiltered, ContextTooLong, GatewayError, LowQuality, Overloaded, ProviderError
+from agent_gateway.core.event import Chunk, Event, Failure, Whole
+from agent_gateway.core.exchange import Exchange
+from agent_gateway.core.plan import Candidate, Plan
+from agent_gateway.health.registry import Health
+from agent_gateway.protocols.openai_relay import as_stream, unary
+from agent_gateway.upstream.attempt import BegunStream, FinishedAnswer, Running, begin_stream, fetch_whole
+from agent_gateway.upstream.base import Provider
+from agent_gateway.upstream.fixed_reply import fixed_reply
+from agent_gateway.upstream.hedge import bill_losers, race
+from agent_gateway.upstream.quality import score
+from agent_gateway.upstream.recovery import Continuation, continuation_call, sent_text, used_so_far
+
+#: Full-jitter backoff before a repeat: uniform in 0 … min(cap, base × 2^repeat) s.
+#: Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+BACKOFF_BASE_S = 0.25
+BACKOFF_CAP_S = 8.0
+
+_QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+
+Begun = BegunStream | FinishedAnswer
+
+
+class AttemptLoop:
+    """`providers` by their configured names."""
+
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        health: Health,
+        clock: Clock,
+        *,
+        random: Random | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._providers = providers
+        self._health = health
+        self._clock = clock
+        self._random = random or Random()
+        self._sleep = sleep
+
+    async def answer(self, exchange: Exchange, plan: Plan) -> AsyncGenerator[Event, None]:
+        """Raises `GatewayError` where there is no answer, and no fixed reply to stand in for it."""
+        exchange.reason = plan.detour
+        try:
+            begun = await self._begin(exchange, plan)
+        except ProviderError as error:
+            self._report(exchange, plan, fell_back=True, error=error)
+            reply = plan.route.fallback.reply
+            if reply is None or not exchange.call.conversational or not _is_outage(error):
+                raise
+            yield _degrade(exchange, reply, error)
+            return
+        _note_winner(exchange, begun)
+        self._report(exchange, plan, fell_back=begun.candidate.fallback)
+        if isinstance(begun, FinishedAnswer):
+            yield _finished(exchange, begun)
+            return
+        stream: BegunStream | Continuation | None = begun
+        while stream is not None:
+            try:
+                frames = stream.first or await stream.next()
+                while frames:
+                    exchange.answer.append(frames)
+                    exchange.answer_bytes += len(frames)
+                    yield Chunk(frames)
+                    frames = await stream.next()
+                facts = stream.facts
+                exchange.usage, exchange.finish_reason = facts.usage, facts.finish_reason
+                exchange.quality = score(facts, exchange.call, plan.route.fallback.quality)
+                return
+            except ProviderError as error:
+                stream = await self._recover(exchange, plan, stream, error)
+                if stream is None:
+                    yield Failure(error)
+            except BaseException as error:
+                stream.close(error)
+                raise
+
+    # --- before the first content ---
+
+    async def _begin(self, exchange: Exchange, plan: Plan) -> Begun:
+        """The first candidate that answers. Raises the last one's error when none does."""
+        limit = plan.route.retries.max_attempts
+        spare: FinishedAnswer | None = None
+        error: ProviderError | None = None
+        repeats = 0
+        queue = list(plan.candidates)
+        while len(exchange.attempts) < limit:
+            candidate = self._next(queue, exchange, plan, error)
+            if candidate is not None:
+                self._health.of(candidate.deployment.id).repeats.add(self._clock.monotonic())
+            else:
+                candidate = await self._repeat(exchange, plan, error, repeats)
+                if candidate is None:
+                    break
+                repeats += 1
+            try:
+                return await self._try(exchange, plan, candidate, queue)
+            except LowQuality as failure:
+                error = failure
+                if isinstance(failure.answer, FinishedAnswer):
+                    spare = failure.answer
+            except ProviderError as failure:
+                error = failure
+                if not self._may_go_on(failure, exchange, plan):
+                    break
+        if spare is not None:
+            exchange.reason = LowQuality.code
+            return spare
+        raise error or Overloaded("No deployment can take the request at the moment.", retry_after_s=1)
+
+    @staticmethod
+    def _next(queue: list[Candidate], exchange: Exchange, plan: Plan, error: ProviderError | None) -> Candidate | None:
+        """The next one that was not tried; after a context that was too long, only one that holds more."""
+        if not exchange.attempts:
+            return queue.pop(0)
+        tried = {attempt.deployment for attempt in exchange.attempts}
+        while queue:
+            candidate = queue.pop(0)
+            if candidate.deployment.id in tried or (isinstance(error, ContextTooLong) and not _is_larger(candidate, tried, plan)):
+                continue
+            return candidate
+        return None
+
+    async def _try(self, exchange: Exchange, plan: Plan, candidate: Candidate, queue: list[Candidate]) -> Begun:
+        health = self._health.of(candidate.deployment.id)
+        now = self._clock.monotonic()
+        left = min(len(queue) + 1, plan.route.retries.max_attempts - len(exchange.attempts))
+        # Whoever hangs must leave the ones after it their part of the time.
+        patience_until = now + (exchange.deadline - now) / left
+        hedging = plan.route.hedging
+        if hedging.enabled and queue and left > 1:
+            health.hedges.add(now)
+            after_s = health.load.latency(stream=exchange.call.stream).quantile_s(_QUANTILES[hedging.after])
+            if after_s is not None and health.may_hedge(hedging.max_share, now):
+                begun = await race(
+                    lambda: self._start(exchange, exchange.call, candidate, exchange.deadline),
+                    lambda: self._hedge(exchange, candidate, queue),
+                    after_s,
+                )
+                bill_losers(exchange, begun.attempt)
+                return begun
+        return await self._start(exchange, exchange.call, candidate, patience_until)
+
+    def _hedge(self, exchange: Exchange, beside: Candidate, queue: list[Candidate]) -> Awaitable[Begun] | None:
+        """A second call, to another deployment of the same model; None when there is none that could take it."""
+        now = self._clock.monotonic()
+        for index, other in enumerate(queue):
+            if other.fallback == beside.fallback and self._health.of(other.deployment.id).available(now):
+                self._health.of(beside.deployment.id).hedges.add(now, total=0, hits=1)
+                del queue[index]
+                return self._start(exchange, exchange.call, other, exchange.deadline)
+        return None
+
+    async def _start(self, exchange: Exchange, call: Call, candidate: Candidate, patience_until: float) -> Begun:
+        deployment = candidate.deployment
+        if call.stream and not candidate.route.streaming.enabled:
+            call = unary(call)
+        running = Running(exchange, call, candidate, self._health.of(deployment.id), self._clock)
+        begin = begin_stream if call.stream else fetch_whole
+        return await begin(running, self._providers[deployment.provider], exchange.call.model, patience_until)
+
+    def _may_go_on(self, error: ProviderError, exchange: Exchange, plan: Plan) -> bool:
+        if isinstance(error, ContentFiltered):
+            return plan.route.fallback.on_content_filter == "next"
+        return error.retryable and self._clock.monotonic() < exchange.deadline
+
+    async def _repeat(self, exchange: Exchange, plan: Plan, error: ProviderError | None, repeats: int) -> Candidate | None:
+        """The candidate to try once more, after its wait; None when the error, the budget or the deadline forbids it."""
+        if error is None or isinstance(error, ContextTooLong | LowQuality | ContentFiltered):
+            return None
+        now = self._clock.monotonic()
+        backoff_s = self._random.uniform(0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**repeats))
+        waits = [
+            (max(backoff_s, self._health.of(candidate.deployment.id).cooldown_until - now), index)
+            for index, candidate in enumerate(plan.candidates)
+            if self._health.of(candidate.deployment.id).may_repeat(plan.route.retries.budget, now)
+        ]
+        if not waits or now + min(waits)[0] >= exchange.deadline:
+            return None
+        wait_s, index = min(waits)
+        candidate = plan.candidates[index]
+        self._health.of(candidate.deployment.id).repeats.add(now, total=0, hits=1)
+        await self._sleep(wait_s)
+        return candidate
+
+    # --- after it ---
+
+    async def _recover(
+        self, exchange: Exchange, plan: Plan, broken: BegunStream | Continuation, error: ProviderError
+    ) -> Continuation | None:
+        """A stream that carries on where one broke off; None where that cannot be had."""
+        sent = sent_text(exchange, broken.sample) if plan.route.streaming.recovery == "continue" and _is_outage(error) else None
+        if sent is None:
+            return None
+        before = used_so_far(exchange, sent.text)
+        for candidate in _continuers(exchange, plan):
+            if len(exchange.attempts) >= plan.route.retries.max_attempts or self._clock.monotonic() >= exchange.deadline:
+                return None
+            call = continuation_call(exchange.call, sent.text, candidate.deployment)
+            try:
+                begun = await self._start(exchange, call, candidate, exchange.deadline)
+            except ProviderError:
+                continue
+            if not isinstance(begun, BegunStream):  # streaming was switched off for it
+                return None
+            exchange.reason = "recovered"
+            if candidate.fallback:
+                exchange.status = "fallback"
+            return Continuation(begun, sent, before)
+        return None
+
+    def _report(self, exchange: Exchange, plan: Plan, *, fell_back: bool, error: ProviderError | None = None) -> None:
+        """To the controller: whether the model itself answered. A detour, or a request that was wrong, says nothing about it."""
+        if plan.detour is None and (error is None or _is_outage(error)):
+            can_trip = any(candidate.fallback for candidate in plan.candidates)
+            self._health.controller(plan.route.name).observe(self._clock.monotonic(), fell_back=fell_back, can_trip=can_trip)
+
+
+def _is_outage(error: GatewayError) -> bool:
+    """It is not the request that was at fault."""
+    return error.fault != "client"
+
+
+def _note_winner(exchange: Exchange, begun: Begun) -> None:
+    exchange.deployment = begun.candidate.deployment.id
+    exchange.first_token = begun.attempt.first_token or (begun.attempt.ended if exchange.call.stream else None)
+    exchange.status = "fallback" if begun.candidate.fallback else "success"
+    if begun.candidate.fallback and exchange.reason is None:
+        exchange.reason = next((attempt.outcome for attempt in exchange.attempts if attempt.outcome != "success"), None)
+
+
+def _finished(exchange: Exchange, finished: FinishedAnswer) -> Chunk | Whole:
+    answer, call = finished.answer, exchange.call
+    exchange.usage, exchange.finish_reason, exchange.quality = answer.usage, answer.finish_reason, finished.quality
+    # A client may stream where the gateway does not (streaming.enabled).
+    body = as_stream(answer.body, with_usage=call.wants_usage) if call.stream else answer.body
+    exchange.answer.append(body)
+    exchange.answer_bytes = len(body)
+    return Chunk(body) if call.stream else Whole(body)
+
+
+def _degrade(exchange: Exchange, reply: str, error: ProviderError) -> Chunk | Whole:
+    exchange.status = "degraded"
+    exchange.reason = error.code
+    exchange.quality = 0.0
+    exchange.finish_reason = "stop"
+    event = fixed_reply(exchange, reply)
+    data = event.data if isinstance(event, Chunk) else event.body
+    exchange.answer.append(data)
+    exchange.answer_bytes = len(data)
+    return event
+
+
+def _continuers(exchange: Exchange, plan: Plan) -> list[Candidate]:
+    """Those that can carry on from a text, the ones not tried yet first."""
+    tried = {attempt.deployment for attempt in exchange.attempts}
+    able = [candidate for candidate in plan.candidates if candidate.deployment.prefill is not None]
+    return sorted(able, key=lambda candidate: candidate.deployment.id in tried)
+
+
+def _is_larger(candidate: Candidate, tried: set[str], plan: Plan) -> bool:
+    """Whether its window is larger than every one that was too small, as far as both are known."""
+    windows = [other.deployment.context_window for other in plan.candidates if other.deployment.id in tried]
+    mine = candidate.deployment.context_window
+    return mine is None or all(window is None or mine > window for window in windows)

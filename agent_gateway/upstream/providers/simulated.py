@@ -1,0 +1,81 @@
+"""A provider that needs no network: the simulated model, in this process.
+
+Promise: the same bytes at the same times as the simulator over HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from agent_gateway.core.call import Call
+from agent_gateway.core.clock import Clock
+from agent_gateway.core.errors import ConnectionCut
+from agent_gateway.core.exchange import Attempt
+from agent_gateway.core.route import Deployment
+from agent_gateway.protocols.openai_relay import provider_body
+from agent_gateway.simulator.player import ConnectionDropped, DeadlinePassed, Player, Sleep
+from agent_gateway.simulator.settings import SimulatorSettings
+from agent_gateway.simulator.simulator import Simulator
+from agent_gateway.upstream.base import Answer
+from agent_gateway.upstream.refusal import refusal
+from agent_gateway.upstream.transport import ReadTimeout, Transport
+
+_CUT = "The model provider's connection was lost before its answer was complete."
+
+
+class SimulatedProvider:
+    Settings: ClassVar[type[SimulatorSettings]] = SimulatorSettings
+
+    def __init__(
+        self, settings: SimulatorSettings, transport: Transport | None, clock: Clock, sleep: Sleep = asyncio.sleep
+    ) -> None:
+        """`transport` is what the seat hands to every plug-in; there is no network here to use it for."""
+        self._simulator = Simulator(settings, clock)
+        self._clock = clock
+        self._sleep = sleep
+
+    async def send(self, call: Call, deployment: Deployment, attempt: Attempt, *, connect_until: float, until: float) -> Answer:
+        reply = self._simulator.reply(call.dialect, provider_body(call, deployment))
+        answer = _SimulatedAnswer(Player(reply, self._clock, self._sleep))
+        attempt.connected = self._clock.monotonic()
+        await answer.open(until)
+        attempt.first_byte = self._clock.monotonic()
+        attempt.provider_status = reply.status
+        if reply.status != 200:
+            headers = {name.encode(): value.encode() for name, value in reply.headers}
+            raise refusal(reply.status, headers, await answer.read(until), self._clock.wall())
+        return answer
+
+    async def close(self) -> None:
+        """Holds nothing between calls."""
+
+
+class _SimulatedAnswer:
+    """The player, in the seat's terms."""
+
+    __slots__ = ("_player", "close")
+
+    def __init__(self, player: Player) -> None:
+        self._player = player
+        self.close = player.close
+
+    async def open(self, until: float) -> None:
+        try:
+            await self._player.open(until)
+        except DeadlinePassed:
+            raise ReadTimeout from None
+
+    async def read(self, until: float) -> bytes:
+        parts: list[bytes] = []
+        while part := await self.next(until):
+            parts.append(part)
+        return b"".join(parts)
+
+    async def next(self, until: float) -> bytes:
+        try:
+            return await self._player.next(until)
+        except DeadlinePassed:
+            raise ReadTimeout from None
+        except ConnectionDropped:
+            raise ConnectionCut(_CUT, detail="simulated") from None

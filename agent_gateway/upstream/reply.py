@@ -1,0 +1,101 @@
+"""What a provider's connection receives, as its consumer sees it: status, headers, then the body whole or piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from agent_gateway.core.errors import ConnectionCut, GatewayError, MalformedReply
+
+
+class ReadTimeout(Exception):
+    """`until` has passed; the caller knows which of its timeouts it was. The reply is as it was: wait again, or close it."""
+
+
+class Source(Protocol):
+    """The connection, as far as a reply knows it."""
+
+    paused: bool
+    eager: bool
+
+    def wait(self, until: float) -> asyncio.Future[None]:
+        """Done when more has come (`eager`) or all of it; fails with `ReadTimeout` at `until`."""
+
+    def hold_up_to(self, held_max_bytes: int) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def abort(self, error: GatewayError | None = None) -> None: ...
+
+
+class Reply:
+    """A reply whose headers have come. It must be closed, or taken to its end; its connection is free as soon as all has come."""
+
+    __slots__ = ("_buffer", "_source", "connected_at", "error", "first_byte_at", "headers", "status")
+
+    def __init__(self, source: Source, buffer: bytearray, connected_at: float) -> None:
+        self.status = 0
+        #: Lower-case names; repeated ones joined with `, `.
+        self.headers: dict[bytes, bytes] = {}
+        #: Monotonic seconds: when there was a connection to write the request to, and when the first byte came back on it.
+        self.connected_at = connected_at
+        self.first_byte_at = 0.0
+        #: Why the body ended early, once it has.
+        self.error: GatewayError | None = None
+        self._buffer = buffer
+        #: Set for as long as more may come.
+        self._source: Source | None = source
+
+    async def read(self, until: float, max_bytes: int) -> bytes:
+        """The whole body. Raises `ReadTimeout`, `ConnectionCut`, and `MalformedReply` when it is over `max_bytes`."""
+        buffer = self._buffer
+        while (source := self._source) is not None and len(buffer) <= max_bytes:
+            source.hold_up_to(max_bytes)
+            try:
+                await source.wait(until)
+            except asyncio.CancelledError:
+                self.close()
+                raise
+        if len(buffer) > max_bytes:
+            self.close()
+            raise MalformedReply("The provider's reply is over the size limit.", detail=f"body over {max_bytes} bytes")
+        if self.error is not None:
+            raise self.error
+        body = bytes(buffer)
+        buffer.clear()
+        return body
+
+    async def next(self, until: float) -> bytes:
+        """All that has come since the last call, at least one byte; `b""` exactly at the clean end.
+
+        Raises `ReadTimeout`; and, once all that came before it has been handed out, `ConnectionCut` or `MalformedReply`.
+        """
+        while True:
+            buffer = self._buffer
+            source = self._source
+            if buffer:
+                data = bytes(buffer)
+                buffer.clear()
+                if source is not None and source.paused:
+                    source.resume()
+                return data
+            if source is None:
+                if self.error is not None:
+                    raise self.error
+                return b""
+            source.eager = True
+            try:
+                await source.wait(until)
+            except asyncio.CancelledError:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Idempotent. If the reply is not completely received, the provider's connection is aborted at once."""
+        if self._source is not None:
+            self._source.abort(ConnectionCut("The provider's reply was given up.", detail="closed by the gateway"))
+
+    def end(self, error: GatewayError | None = None) -> None:
+        """Called by the connection: nothing more will come."""
+        self._source = None
+        self.error = error

@@ -1,0 +1,1 @@
+"""The public protocols as types, and SSE framing; no logic."""

@@ -1,0 +1,220 @@
+"""CPU of one request through everything but the sockets: µs a unary request, µs a streamed chunk, in one process.
+
+    python benchmarks/hot_path.py [--rounds 5] [--profile]
+
+Both ends are transports that hold the bytes: what the client would have received is counted, the provider answers from a can. The
+figure is the process's CPU time, best of the rounds, so it holds on a noisy machine; the kernel's part is not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import gc
+import pstats
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from agent_gateway.admission.keys import create_key
+from agent_gateway.app import Gateway
+from agent_gateway.control.load import load
+from agent_gateway.edge.fast_lane import FastLane
+from agent_gateway.stores.base import open_store
+from agent_gateway.upstream.connection import Connection
+from agent_gateway.upstream.dialer import Dialer
+
+CHUNKS = 64
+CONCURRENCY = 32
+ANSWER = msgspec.json.encode(
+    {
+        "id": "chatcmpl-abc123",
+        "object": "chat.completion",
+        "created": 1700000000,
+        "model": "gpt-4o-mini",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "word " * 50}, "logprobs": None, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 19, "completion_tokens": 50, "total_tokens": 69},
+    }
+)
+UNARY = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(ANSWER), ANSWER)
+FRAME = (
+    b'data: {"id":"chatcmpl-abc123","object":"chat.completion.chunk","created":1700000000,"model":"gpt-4o-mini",'
+    b'"choices":[{"index":0,"delta":{"content":" token"},"logprobs":null,"finish_reason":null}]}\n\n'
+)
+LAST = (
+    b'data: {"id":"chatcmpl-abc123","object":"chat.completion.chunk","created":1700000000,"model":"gpt-4o-mini",'
+    b'"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}\n\n'
+    b'data: {"id":"chatcmpl-abc123","object":"chat.completion.chunk","created":1700000000,"model":"gpt-4o-mini",'
+    b'"choices":[],"usage":{"prompt_tokens":19,"completion_tokens":64,"total_tokens":83}}\n\ndata: [DONE]\n\n'
+)
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+class Wire:
+    """A transport to nowhere."""
+
+    def __init__(self, on_write: Callable[[bytes], None]) -> None:
+        self.write = on_write
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def close(self) -> None: ...
+
+    abort = pause_reading = resume_reading = close
+
+
+class Provider:
+    """Answers each request from the can, a chunk a turn of the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.connection: Connection | None = None
+
+    def asked(self, data: bytes) -> None:
+        if b'"stream":true' in data:
+            self._loop.call_soon(self._send, STREAM_HEAD + chunk(FRAME), CHUNKS - 1)
+        else:
+            self._loop.call_soon(self._send, UNARY, -1)
+
+    def _send(self, data: bytes, left: int) -> None:
+        assert self.connection is not None
+        self.connection.data_received(data)
+        if left > 0:
+            self._loop.call_soon(self._send, chunk(FRAME), left - 1)
+        elif left == 0:
+            self._loop.call_soon(self._send, chunk(LAST) + b"0\r\n\r\n", -1)
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Client:
+    """Sends the next request when an answer has ended."""
+
+    def __init__(self, lane: FastLane, request: bytes, end: bytes, done: Callable[[], bool]) -> None:
+        self._lane, self._request, self._end, self._done = lane, request, end, done
+        self._loop = asyncio.get_running_loop()
+        lane.connection_made(Wire(self.received))  # type: ignore[arg-type]
+
+    def send(self) -> None:
+        self._lane.data_received(self._request)
+
+    def received(self, data: bytes) -> None:
+        if data.endswith(self._end) and not self._done():
+            self._loop.call_soon(self.send)
+
+
+async def measure(gateway: Gateway, key: str, *, stream: bool, requests: int) -> float:
+    """CPU seconds of `requests` requests, `CONCURRENCY` at a time."""
+    loop = asyncio.get_running_loop()
+    asked: dict[str, Any] = {"model": "chat-default", "messages": [{"role": "user", "content": "Who are you? " * 12}], "max_tokens": 256}
+    if stream:
+        asked |= {"stream": True, "stream_options": {"include_usage": True}}
+    body = msgspec.json.encode(asked)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAuthorization: Bearer {key}\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    finished = loop.create_future()
+    left = requests
+
+    def done() -> bool:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            finished.set_result(None)
+        return left < CONCURRENCY
+
+    state = ServerState()
+    config = Config(gateway.app, log_config=None)  # type: ignore[arg-type]
+    lanes = [FastLane(gateway.live, gateway.limits, config=config, server_state=state, app_state={}) for _ in range(CONCURRENCY)]
+    clients = [Client(lane, request, b"0\r\n\r\n" if stream else b"}", done) for lane in lanes]
+    begun = time.process_time()
+    for client in clients:
+        client.send()
+    await finished
+    await asyncio.sleep(0.2)  # the recorder's part
+    spent = time.process_time() - begun
+    for lane in lanes:
+        lane.connection_lost(None)
+    return spent
+
+
+async def run(gateway: Gateway, key: str, rounds: int, profile: bool) -> None:
+    await gateway.app._started()
+    for stream, requests in ((False, 4000), (True, 400)):
+        await measure(gateway, key, stream=stream, requests=requests)
+        profiler = cProfile.Profile() if profile else None
+        if profiler:
+            profiler.enable()
+        spent = min([await measure(gateway, key, stream=stream, requests=requests) for _ in range(rounds)])
+        if profiler:
+            profiler.disable()
+            pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
+        each_us = spent / requests * 1e6
+        if stream:
+            print(f"stream  {each_us / (CHUNKS + 2):8.2f} µs a chunk  ({each_us:.0f} µs a stream of {CHUNKS} + 2)")
+        else:
+            print(f"unary   {each_us:8.2f} µs a request")
+    await gateway.app._stopped()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--profile", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        configuration = _configuration(Path(folder))
+        _, key = runner.run(create_key(open_store(configuration.settings.state.database), "benchmark"))
+
+        async def go() -> None:
+            loop = asyncio.get_running_loop()
+
+            async def dial(self: Dialer, until: float) -> Connection:
+                provider = Provider(loop)
+                connection = Connection(loop, 65536)
+                connection.connection_made(Wire(provider.asked))  # type: ignore[arg-type]
+                provider.connection = connection
+                return connection
+
+            Dialer.dial = dial  # type: ignore[method-assign]
+            gateway = Gateway(configuration)
+            gc.collect()
+            gc.freeze()
+            await run(gateway, key, arguments.rounds, arguments.profile)
+
+        runner.run(go())
+
+
+def _configuration(folder: Path) -> Any:
+    path = folder / "gateway.yaml"
+    path.write_text(
+        f"""
+state: {{database: "sqlite:///{folder}/gateway.db"}}
+auth: {{admin_key: sk-admin-0123456789}}
+providers: {{local: {{kind: openai, base_url: "http://127.0.0.1:9/v1", api_key: x}}}}
+models:
+  chat-default:
+    deployments: [{{provider: local, model: gpt-4o-mini, price: {{input: 0.15, output: 0.60}}}}]
+"""
+    )
+    return load(path, {})
+
+
+if __name__ == "__main__":
+    main()

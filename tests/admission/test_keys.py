@@ -1,0 +1,271 @@
+"""The key ring: who is let in, how fast a change is known, and what happens while the store is down."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import re
+import time
+from collections.abc import AsyncIterator, Collection, Mapping
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from agent_gateway.admission import keys as module
+from agent_gateway.admission.keys import ADMIN, KEY_PREFIX, KeyRing, create_key
+from agent_gateway.core.clock import Clock
+from agent_gateway.core.errors import GatewayError, Overloaded, StoreDown, Unauthenticated
+from agent_gateway.core.settings import Auth, Settings, State
+from agent_gateway.stores.backends.memory import MemoryStore
+from agent_gateway.stores.backends.sqlite import SqliteStore
+from agent_gateway.stores.base import Key
+from tests.kit.eventually import eventually
+
+UNKNOWN = b"agw_abcdefghijkl_" + b"x" * 43
+
+
+class Time:
+    """A clock that stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(monotonic=lambda: self.now, wall=lambda: self.now)
+
+
+class Store(MemoryStore):
+    """Counts what it is asked; can be down, or slow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = False
+        self.asked: list[int] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def find_keys(self, secret_hashes: Collection[bytes]) -> Mapping[bytes, Key]:
+        self.asked.append(len(secret_hashes))
+        await self.gate.wait()
+        if self.down:
+            raise StoreDown("The store is down.", detail="tests")
+        return await super().find_keys(secret_hashes)
+
+    async def keys_version(self) -> int:
+        if self.down:
+            raise StoreDown("The store is down.", detail="tests")
+        return await super().keys_version()
+
+
+@pytest.fixture
+def moment() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest_asyncio.fixture
+async def ring(store: Store, moment: Time) -> AsyncIterator[KeyRing]:
+    ring = KeyRing(store, moment.clock)
+    yield ring
+    await ring.close()
+
+
+async def refused(ring: KeyRing, secret: bytes) -> Unauthenticated:
+    with pytest.raises(Unauthenticated) as error:
+        await ring.find(secret)
+    assert secret.decode(errors="replace") not in error.value.message
+    return error.value
+
+
+async def test_a_key_has_its_form_and_only_its_hash_is_stored(store: Store) -> None:
+    key, secret = await create_key(store, "agent", models=["small"], expires_at=5.0)
+    assert re.fullmatch(r"agw_[a-z0-9]{12}_[A-Za-z0-9]{43}", secret)
+    assert secret.startswith(f"{KEY_PREFIX.decode()}{key.id}_")
+    assert key == Key(key.id, "agent", frozenset({"small"}), key.created_at, 5.0)
+    assert secret.split("_")[2] not in repr(vars(store))
+    assert (await create_key(store, "agent"))[1] != secret
+
+
+async def test_a_known_key_is_told_from_memory(ring: KeyRing, store: Store) -> None:
+    key, secret = await create_key(store, "agent")
+    assert ring.cached(secret.encode()) is None
+    assert await ring.find(secret.encode()) == key
+    assert ring.cached(secret.encode()) == key
+    assert await ring.find(secret.encode()) == key
+    assert store.asked == [1]
+
+
+async def test_a_known_key_costs_microseconds(ring: KeyRing, store: Store) -> None:
+    _, secret = await create_key(store, "agent")
+    shown = secret.encode()
+    await ring.find(shown)
+    gc.collect()
+    rounds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        for _ in range(2000):
+            ring.cached(shown)
+        rounds.append((time.perf_counter() - start) / 2000)
+    assert min(rounds) < 20e-6  # 0.6 µs where nothing else runs
+
+
+@pytest.mark.parametrize(
+    "secret", [b"", b"sk-provider-key", b"agw_", UNKNOWN + b"y", UNKNOWN[:-1], b"\xff\xfe" * 30, b"agw_" + b"a" * 100_000]
+)
+async def test_what_is_no_key_is_refused_without_asking(ring: KeyRing, store: Store, secret: bytes) -> None:
+    with pytest.raises(Unauthenticated, match="agw_") as error:
+        await ring.find(secret)
+    assert len(error.value.message) < 300
+    assert store.asked == []
+
+
+async def test_an_unknown_key_is_asked_for_again_only_after_a_while(ring: KeyRing, store: Store, moment: Time) -> None:
+    for _ in range(5):
+        assert "not known" in (await refused(ring, UNKNOWN)).message
+    assert store.asked == [1]
+    moment.now += module.REFUSED_TTL_S + 0.01
+    await refused(ring, UNKNOWN)
+    assert store.asked == [1, 1]
+
+
+async def test_a_revoked_and_an_expired_key_are_told_so(ring: KeyRing, store: Store, moment: Time) -> None:
+    revoked, revoked_secret = await create_key(store, "revoked")
+    await store.revoke_key(revoked.id, moment.now)
+    _, expired_secret = await create_key(store, "expired", expires_at=moment.now)
+    assert "revoked" in (await refused(ring, revoked_secret.encode())).message
+    assert "expired" in (await refused(ring, expired_secret.encode())).message
+
+
+async def test_a_key_expires_while_it_is_known(ring: KeyRing, store: Store, moment: Time) -> None:
+    _, secret = await create_key(store, "short", expires_at=moment.now + 10)
+    await ring.find(secret.encode())
+    moment.now += 9.9
+    assert ring.cached(secret.encode()) is not None
+    moment.now += 0.2
+    assert ring.cached(secret.encode()) is None
+    assert "expired" in (await refused(ring, secret.encode())).message
+
+
+async def test_changes_are_learnt_by_a_refresh(ring: KeyRing, store: Store) -> None:
+    kept, kept_secret = await create_key(store, "kept")
+    gone, gone_secret = await create_key(store, "gone")
+    await ring.find(kept_secret.encode())
+    await ring.find(gone_secret.encode())
+    await refused(ring, UNKNOWN)
+    await store.create_key(late := Key("late", "late"), sha256(UNKNOWN).digest())
+    await store.revoke_key(gone.id, 1.0)
+    await ring.refresh()
+    assert ring.cached(kept_secret.encode()) == kept
+    assert ring.cached(gone_secret.encode()) is None
+    assert await ring.find(UNKNOWN) == late
+    asked = list(store.asked)
+    await ring.refresh()
+    assert store.asked == asked
+
+
+async def test_a_change_by_another_process_is_known_within_a_second(tmp_path: Path) -> None:
+    settings = Settings(state=State(database=f"sqlite:///{tmp_path}/gateway.db"))
+    ring, other = KeyRing.for_settings(settings), SqliteStore(tmp_path / "gateway.db")
+    try:
+        key, secret = await create_key(other, "agent")
+        assert await ring.find(secret.encode()) == key
+        await other.revoke_key(key.id, 1.0)
+        await eventually(lambda: ring.cached(secret.encode()) is None, "the revoked key refused")
+        with pytest.raises(Unauthenticated, match="revoked"):
+            await ring.find(secret.encode())
+    finally:
+        await ring.close()
+        await other.close()
+
+
+async def test_while_the_store_is_down_known_keys_work_and_others_get_503(ring: KeyRing, store: Store) -> None:
+    key, secret = await create_key(store, "agent")
+    _, other = await create_key(store, "other")
+    await ring.find(secret.encode())
+    store.down = True
+    await ring.refresh()
+    assert await ring.find(secret.encode()) == key
+    for shown in (other.encode(), UNKNOWN):
+        with pytest.raises(StoreDown) as down:
+            await ring.find(shown)
+        assert down.value.status == 503
+    store.down = False
+    assert (await ring.find(other.encode())).name == "other"
+    await refused(ring, UNKNOWN)
+
+
+async def test_requests_with_one_new_key_ask_once_and_all_others_together(ring: KeyRing, store: Store) -> None:
+    made = [await create_key(store, f"agent {number}") for number in range(20)]
+    store.gate.clear()
+    tasks = [asyncio.create_task(ring.find(made[0][1].encode())) for _ in range(50)]
+    await eventually(lambda: store.asked, "the first question")
+    tasks += [asyncio.create_task(ring.find(secret.encode())) for _, secret in made[1:] for _ in range(3)]
+    await asyncio.sleep(0)
+    store.gate.set()
+    found = await asyncio.gather(*tasks)
+    assert {key.id for key in found} == {key.id for key, _ in made}
+    assert store.asked[:2] == [1, 19]
+
+
+async def test_a_request_that_is_cancelled_does_not_take_the_others_answer_along(ring: KeyRing, store: Store) -> None:
+    key, secret = await create_key(store, "agent")
+    store.gate.clear()
+    first, second = (asyncio.create_task(ring.find(secret.encode())) for _ in range(2))
+    await eventually(lambda: store.asked, "the question")
+    first.cancel()
+    store.gate.set()
+    assert await second == key
+
+
+async def test_how_many_are_asked_for_is_bounded(ring: KeyRing, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ASKED_MAX", 3)
+    store.gate.clear()
+    tasks = [asyncio.create_task(ring.find(b"agw_%012d_%b" % (number, b"x" * 43))) for number in range(10)]
+    await asyncio.sleep(0)
+    store.gate.set()
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(error, GatewayError) for error in errors)
+    assert sum(isinstance(error, Overloaded) for error in errors) >= 1
+
+
+async def test_memory_is_bounded(ring: KeyRing, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KNOWN_MAX", 3)
+    monkeypatch.setattr(module, "REFUSED_MAX", 3)
+    secrets = [(await create_key(store, "agent"))[1].encode() for _ in range(5)]
+    for secret in secrets:
+        await ring.find(secret)
+    assert [ring.cached(secret) is not None for secret in secrets] == [False, False, True, True, True]
+    for number in range(5):
+        await refused(ring, b"agw_%012d_%b" % (number, b"x" * 43))
+    assert len(ring._refused) == 3
+
+
+async def test_an_answer_older_than_what_a_refresh_learnt_is_not_kept(ring: KeyRing, store: Store) -> None:
+    key, secret = await create_key(store, "agent")
+    store.gate.clear()
+    task = asyncio.create_task(ring.find(secret.encode()))
+    await eventually(lambda: store.asked, "the question")
+    await ring.refresh()
+    store.gate.set()
+    assert await task == key
+    assert ring.cached(secret.encode()) is None
+
+
+async def test_the_admin_key_passes_and_changes_with_a_reload(store: Store) -> None:
+    ring = KeyRing.for_settings(Settings(auth=Auth(admin_key="sk-admin"), state=State(database="sqlite:///:memory:")))
+    assert ring.cached(b"sk-admin") is ADMIN
+    assert await ring.find(b"sk-admin") is ADMIN
+    assert ADMIN.models is None
+    ring.configure("sk-other")
+    await refused(ring, b"sk-admin")
+    assert ring.cached(b"sk-other") is ADMIN
+    ring.configure(None)
+    await refused(ring, b"sk-other")
+    await ring.close()

@@ -1,0 +1,156 @@
+"""`agent-gateway keys`, as it is typed: against a real file, and a running gateway's store beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent_gateway.admission.keys import KeyRing
+from agent_gateway.cli.main import main
+from agent_gateway.core.errors import Unauthenticated
+from agent_gateway.stores.base import open_store
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/gateway.db"
+
+
+@pytest.fixture
+def keys(tmp_path: Path, database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `agent-gateway keys …`: status, output, error output."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", database)
+    (tmp_path / "gateway.yaml").write_text(
+        "providers: {sim: {kind: simulated}}\n"
+        "models: {small: {deployments: [{provider: sim, model: small, price: {input: 1, output: 1}}]}}\n"
+    )
+
+    def run(*words: str) -> tuple[int, str, str]:
+        try:
+            status = main(["keys", *words])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        told = capsys.readouterr()
+        return status, told.out, told.err
+
+    return run
+
+
+def created(keys: Run, *words: str) -> dict[str, Any]:
+    status, out, _ = keys("create", *words, "--json")
+    assert status == 0
+    made: dict[str, Any] = msgspec.json.decode(out)
+    return made
+
+
+def shown(database: str, secret: str) -> str:
+    """What a gateway on the same database says to a request with this key: its id, or why not."""
+
+    async def ask() -> str:
+        ring = KeyRing(open_store(database))
+        try:
+            return (await ring.find(secret.encode())).id
+        except Unauthenticated as error:
+            return error.message
+        finally:
+            await ring.close()
+
+    return asyncio.run(ask())
+
+
+def test_a_created_key_is_let_in_until_it_is_revoked(keys: Run, database: str) -> None:
+    made = created(keys, "agent")
+    assert shown(database, made["key"]) == made["id"]
+    assert keys("revoke", made["id"])[0] == 0
+    assert "revoked" in shown(database, made["key"])
+
+
+def test_json_tells_all_of_a_new_key(keys: Run) -> None:
+    made = created(keys, "agent", "--models", "small, large", "--expires", "30d")
+    assert list(made)[:2] == ["id", "key"]
+    assert (made["name"], made["models"], made["state"], made["revoked_at"]) == ("agent", ["large", "small"], "active", None)
+    lasts = datetime.fromisoformat(made["expires_at"]) - datetime.fromisoformat(made["created_at"])
+    assert lasts == timedelta(days=30)
+
+
+def test_the_secret_is_shown_once_and_alone_on_standard_output(keys: Run) -> None:
+    status, out, err = keys("create", "agent")
+    assert status == 0
+    assert out.startswith("agw_")
+    assert out.count("\n") == 1
+    assert "only time" in err
+    for words in (("list",), ("list", "--json")):
+        assert out.strip().split("_")[2] not in keys(*words)[1]
+
+
+def test_the_list_tells_every_key_and_its_state(keys: Run) -> None:
+    assert "no keys yet" in keys("list")[1]
+    first, second = created(keys, "first"), created(keys, "second [bold]", "--models", "small")
+    keys("revoke", first["id"])
+    status, out, _ = keys("list")
+    assert status == 0
+    for text in (first["id"], second["id"], "second [bold]", "revoked", "active", "small", "all", "never"):
+        assert text in out
+    told = msgspec.json.decode(keys("list", "--json")[1])
+    assert [(key["id"], key["state"]) for key in told["data"]] == [(first["id"], "revoked"), (second["id"], "active")]
+    assert told["next"] is None
+    assert not any("key" in key for key in told["data"])
+
+
+def test_revoking_a_key_that_is_not_there_is_a_no(keys: Run) -> None:
+    status, out, err = keys("revoke", "nobody")
+    assert (status, out) == (1, "")
+    assert "'nobody'" in err
+    made = created(keys, "agent")
+    assert msgspec.json.decode(keys("revoke", made["id"], "--json")[1])["state"] == "revoked"
+
+
+@pytest.mark.parametrize(
+    "option", [("--rpm", "10"), ("--tpm", "10"), ("--max-parallel", "2"), ("--budget", "5", "--per", "day")], ids=" ".join
+)
+def test_what_is_not_available_yet_is_refused(keys: Run, option: tuple[str, ...]) -> None:
+    status, out, err = keys("create", "agent", *option)
+    assert (status, out) == (2, "")
+    assert f"{option[0]} is not available yet" in err
+    assert "no keys yet" in keys("list")[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["", "create", "create a --expires soon", "create a --expires 0d", "create a --models a,,b", "rotate x"],
+)
+def test_wrong_words_are_a_matter_of_usage(keys: Run, words: str) -> None:
+    status, out, err = keys(*words.split())
+    assert (status, out) == (2, "")
+    assert "usage" in err
+
+
+def test_a_wrong_configuration_is_told_as_check_tells_it(keys: Run, tmp_path: Path) -> None:
+    (tmp_path / "wrong.yaml").write_text("models: 7\n")
+    status, _, err = keys("list", "--config", str(tmp_path / "wrong.yaml"))
+    assert status == 1
+    assert "models" in err
+    assert "Traceback" not in err
+
+
+def test_a_database_in_memory_can_keep_no_key(keys: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", "sqlite:///:memory:")
+    status, out, err = keys("create", "agent")
+    assert (status, out) == (1, "")
+    assert "in memory" in err
+
+
+def test_a_database_that_cannot_be_opened_is_told(keys: Run, tmp_path: Path) -> None:
+    (tmp_path / "gateway.db").mkdir()
+    status, out, err = keys("create", "agent")
+    assert (status, out) == (1, "")
+    assert "gateway.db" in err

@@ -1,0 +1,53 @@
+"""What every sink of records promises (`record/base.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent_gateway.record.base import SINKS, Sink
+from tests.record.exchanges import records
+
+MAKE: dict[str, Callable[[Path], Sink]] = {"database": lambda folder: SINKS.load("database")(folder / "gateway.records.db")}
+
+
+@pytest.fixture(params=sorted(SINKS.table))
+def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Sink:
+    return MAKE[request.param](tmp_path)
+
+
+def test_it_has_a_name_for_the_metrics(sink: Sink) -> None:
+    assert sink.name in SINKS.table
+    assert (sink.written, sink.dropped) == (0, 0)
+
+
+async def test_everything_written_is_safe_when_it_has_closed(sink: Sink) -> None:
+    sink.start()
+    sink.start()
+    for _ in range(10):
+        sink.write(records(30))
+    await sink.close(10)
+    assert (sink.written, sink.dropped) == (300, 0)
+
+
+async def test_it_starts_by_itself(sink: Sink) -> None:
+    sink.write(records(1))
+    await sink.close(10)
+    assert sink.written == 1
+
+
+async def test_what_comes_too_late_is_counted(sink: Sink) -> None:
+    sink.start()
+    await sink.close(10)
+    sink.write(records(2))
+    await sink.close(10)
+    assert (sink.written, sink.dropped) == (0, 2)
+
+
+async def test_an_empty_batch_is_nothing(sink: Sink) -> None:
+    sink.write([])
+    sink.keep(1)
+    await sink.close(10)
+    assert (sink.written, sink.dropped) == (0, 0)

@@ -1,0 +1,87 @@
+"""One gateway an edge for the journeys that leave it as it was, and a way to start one for those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import AsyncOpenAI
+
+from tests.kit.configuration import configuration
+from tests.kit.gateway import EDGES, EdgeName, Gateway
+from tests.kit.ports import free_port
+from tests.kit.provider import ScriptedProvider
+
+#: Starts a gateway of the test's own, on the same edge and provider; the sections replace those of the usual configuration.
+Launch = Callable[..., Gateway]
+
+
+@pytest.fixture(scope="session", params=EDGES)
+def edge(request: pytest.FixtureRequest) -> EdgeName:
+    name: EdgeName = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def provider_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def closed_port() -> int:
+    """Nobody ever listens here."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def shared_gateway(
+    edge: EdgeName, provider_port: int, closed_port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    gateway = Gateway(tmp_path_factory.mktemp("gateway"), configuration(provider_port, closed_port), edge)
+    try:
+        yield gateway.start()
+        assert gateway.stop() == 0
+        gateway.assert_log_is_clean()
+    finally:
+        gateway.close()
+
+
+@pytest.fixture
+async def provider(provider_port: int) -> AsyncIterator[ScriptedProvider]:
+    async with ScriptedProvider(provider_port) as provider:
+        yield provider
+
+
+@pytest.fixture
+def gateway(shared_gateway: Gateway, provider: ScriptedProvider) -> Iterator[Gateway]:
+    """The shared one: no journey may leave it changed, and each is answerable for the log."""
+    yield shared_gateway
+    shared_gateway.assert_log_is_clean()
+
+
+@pytest.fixture
+def launch(edge: EdgeName, provider: ScriptedProvider, closed_port: int, tmp_path: Path) -> Iterator[Launch]:
+    started: list[Gateway] = []
+
+    def start(env: dict[str, str] | None = None, **sections: Any) -> Gateway:
+        folder = tmp_path / f"gateway-{len(started)}"
+        folder.mkdir()
+        started.append(Gateway(folder, configuration(provider.port, closed_port, **sections), edge, env))
+        return started[-1].start()
+
+    try:
+        yield start
+        for gateway in started:
+            gateway.assert_log_is_clean()
+    finally:
+        for gateway in started:
+            gateway.close()
+
+
+@pytest.fixture
+async def client(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
+    """The official SDK, pointed at the gateway; it never tries twice, so that a test sees the first answer."""
+    async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="sk-client", max_retries=0, timeout=15) as client:
+        yield client

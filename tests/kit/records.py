@@ -1,0 +1,25 @@
+"""The records file as an operator's own tool would read it: by SQLite, while the gateway runs or after it died."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+#: One row of the table `records`, by column.
+Record = dict[str, Any]
+
+
+def read_records(path: Path) -> list[Record]:
+    """Every record in the order of writing; empty while the file or its table does not exist yet."""
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as database:
+        database.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in database.execute("select * from records order by rowid")]
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return []
+            raise

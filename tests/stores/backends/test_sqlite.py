@@ -1,0 +1,166 @@
+"""The SQLite store: shared by processes, down and back again, migrated, and replaced under its feet."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from agent_gateway.core.errors import StoreDown
+from agent_gateway.stores.backends import sqlite as module
+from agent_gateway.stores.backends.sqlite import MIGRATIONS, SqliteStore
+from agent_gateway.stores.base import Key
+
+DAMAGED = b"no database" * 500
+KEY = Key("one", "one", created_at=1.0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "gateway.db"
+
+
+@pytest_asyncio.fixture
+async def store(path: Path) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(path)
+    yield store
+    await store.close()
+
+
+def stand_in_the_way(path: Path) -> None:
+    """A folder where the file should be: SQLite cannot open it, root or not."""
+    path.mkdir(parents=True)
+
+
+def path_is_free(path: Path) -> None:
+    path.rmdir()
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(DAMAGED)
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+async def test_nothing_is_opened_before_it_is_needed(store: SqliteStore, path: Path) -> None:
+    assert not list(path.parent.glob(path.name))
+    await store.keys_version()
+    assert list(path.parent.glob(path.name))
+
+
+async def test_what_another_process_changes_is_seen(store: SqliteStore, path: Path) -> None:
+    before = await store.keys_version()
+    other = SqliteStore(path)
+    await other.create_key(KEY, b"hash")
+    created = await store.keys_version()
+    assert created != before
+    assert await store.find_keys([b"hash"]) == {b"hash": KEY}
+    await other.revoke_key("one", 2.0)
+    assert await store.keys_version() not in (before, created)
+    await other.close()
+
+
+async def test_a_change_by_hand_is_seen_and_one_elsewhere_in_the_file_is_not(store: SqliteStore, path: Path) -> None:
+    await store.create_key(KEY, b"hash")
+    before = await store.keys_version()
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("CREATE TABLE other (number)")
+        database.execute("INSERT INTO other VALUES (1)")
+        assert await store.keys_version() == before
+        database.execute("DELETE FROM keys")
+    assert await store.keys_version() != before
+
+
+async def test_no_secret_is_in_the_file(store: SqliteStore, path: Path) -> None:
+    await store.create_key(KEY, b"the hash")
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT id, secret_hash FROM keys").fetchall() == [("one", b"the hash")]
+
+
+async def test_a_locked_database_is_down_and_comes_back(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0.05)
+    await store.keys_version()
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreDown) as down:
+            await store.create_key(KEY, b"hash")
+        assert str(path) not in down.value.message
+        assert "locked" in (down.value.detail or "")
+        assert await store.list_keys() == []
+        database.execute("ROLLBACK")
+    await store.create_key(KEY, b"hash")
+    assert await store.list_keys() == [KEY]
+
+
+async def test_a_path_that_cannot_be_opened_is_down_and_comes_back(store: SqliteStore, path: Path) -> None:
+    stand_in_the_way(path)
+    with pytest.raises(StoreDown):
+        await store.list_keys()
+    path_is_free(path)
+    assert await store.list_keys() == []
+
+
+async def test_a_damaged_file_is_down_and_left_alone(store: SqliteStore, path: Path) -> None:
+    path.parent.mkdir()
+    damage(path)
+    with pytest.raises(StoreDown):
+        await store.list_keys()
+    assert content(path) == DAMAGED
+
+
+async def test_a_replaced_file_is_opened_anew(store: SqliteStore, path: Path) -> None:
+    await store.create_key(KEY, b"hash")
+    before = await store.keys_version()
+    for file in path.parent.iterdir():
+        file.unlink()
+    other = SqliteStore(path)
+    await other.create_key(new := Key("two", "two", created_at=2.0), b"hash 2")
+    await other.close()
+    assert await store.keys_version() != before
+    assert await store.list_keys() == [new]
+
+
+async def test_migrations_run_once_and_from_where_the_file_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = SqliteStore(path)
+    await first.create_key(KEY, b"hash")
+    await first.close()
+    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE later (number)", "INSERT INTO later VALUES (1)")))
+    stores = [SqliteStore(path) for _ in range(4)]
+    for keys in await asyncio.gather(*(store.list_keys() for store in stores)):
+        assert keys == [KEY]
+    for store in stores:
+        await store.close()
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT * FROM later").fetchall() == [(1,)]
+        assert database.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
+
+
+async def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = SqliteStore(path)
+    await first.create_key(KEY, b"hash")
+    await first.close()
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE later (number)", "no SQL")))
+        failing = SqliteStore(path)
+        with pytest.raises(StoreDown):
+            await failing.list_keys()
+        await failing.close()
+    again = SqliteStore(path)
+    assert await again.list_keys() == [KEY]
+    await again.close()
+
+
+async def test_a_file_of_a_later_version_is_refused(store: SqliteStore, path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    with pytest.raises(StoreDown) as down:
+        await store.list_keys()
+    assert "later version" in (down.value.detail or "")

@@ -1,0 +1,48 @@
+"""What a database URL means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent_gateway.stores.base import UnknownStore, database_path, open_store, records_path
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "records"),
+    [
+        ("sqlite:///agent-gateway.db", "agent-gateway.db", "agent-gateway.records.db"),
+        ("sqlite:////var/lib/gateway.sqlite", "/var/lib/gateway.sqlite", "/var/lib/gateway.records.sqlite"),
+        ("sqlite:///data/plain", "data/plain", "data/plain.records.db"),
+        ("sqlite:///with space.v2.db", "with space.v2.db", "with space.v2.records.db"),
+    ],
+)
+def test_paths(url: str, path: str, records: str) -> None:
+    assert database_path(url) == Path(path)
+    assert records_path(url) == Path(records)
+
+
+def test_in_memory_there_is_no_path() -> None:
+    assert database_path("sqlite:///:memory:") is None
+    assert records_path("sqlite:///:memory:") is None
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://user:secret@host/db", "not available yet"),
+        ("postgres://user:secret@host/db", "not available yet"),
+        ("postgresql+psycopg://user:secret@host/db", "not available yet"),
+        ("mysql://user:secret@host/db", "'mysql' is no kind"),
+        ("agent-gateway.db", "is no kind"),
+        ("sqlite://agent-gateway.db", "a path must follow"),
+        ("sqlite:///", "a path must follow"),
+        ("", "is no kind"),
+    ],
+)
+def test_other_urls_are_refused_without_their_secrets(url: str, said: str) -> None:
+    with pytest.raises(UnknownStore, match=said) as refused:
+        open_store(url)
+    assert "secret" not in str(refused.value)
+    assert "sqlite:///" in str(refused.value)
