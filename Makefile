@@ -12,7 +12,7 @@ run: $(STAMP)
 	$(BIN)/agent-gateway demo $(if $(PORT),--port $(PORT))
 
 test: check
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -20,7 +20,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/run.py $(ARGS)
+	@for benchmark in benchmarks/*.py; do echo "$$benchmark"; $(BIN)/python $$benchmark || exit 1; done
 
 # The lock files hold names, versions and hashes, never the host they were read from.
 lock: $(STAMP)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
-import gc
 import pstats
 import tempfile
 import time
@@ -26,6 +25,7 @@ from uvicorn.server import ServerState
 
 from agent_gateway.admission.keys import create_key
 from agent_gateway.app import Gateway
+from agent_gateway.cli.serving import calm_collector
 from agent_gateway.control.load import load
 from agent_gateway.edge.fast_lane import FastLane
 from agent_gateway.stores.base import open_store
@@ -140,7 +140,7 @@ async def measure(gateway: Gateway, key: str, *, stream: bool, requests: int) ->
         return left < CONCURRENCY
 
     state = ServerState()
-    config = Config(gateway.app, log_config=None)  # type: ignore[arg-type]
+    config = Config(gateway.app, log_config=None)
     lanes = [FastLane(gateway.live, gateway.limits, config=config, server_state=state, app_state={}) for _ in range(CONCURRENCY)]
     clients = [Client(lane, request, b"0\r\n\r\n" if stream else b"}", done) for lane in lanes]
     begun = time.process_time()
@@ -156,7 +156,7 @@ async def measure(gateway: Gateway, key: str, *, stream: bool, requests: int) ->
 
 async def run(gateway: Gateway, key: str, rounds: int, profile: bool) -> None:
     await gateway.app._started()
-    for stream, requests in ((False, 4000), (True, 400)):
+    for stream, requests in ((False, 1000), (True, 100)):
         await measure(gateway, key, stream=stream, requests=requests)
         profiler = cProfile.Profile() if profile else None
         if profiler:
@@ -175,7 +175,7 @@ async def run(gateway: Gateway, key: str, rounds: int, profile: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -194,8 +194,7 @@ def main() -> None:
 
             Dialer.dial = dial  # type: ignore[method-assign]
             gateway = Gateway(configuration)
-            gc.collect()
-            gc.freeze()
+            calm_collector()
             await run(gateway, key, arguments.rounds, arguments.profile)
 
         runner.run(go())

@@ -11,13 +11,14 @@ from agent_gateway.core.errors import GatewayError, InternalError, ShuttingDown
 from agent_gateway.core.event import Chunk, Event, Failure, Whole
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge.response import (
+    GZIPPED,
     HEARTBEAT,
-    HeaderList,
+    Head,
     closing_comment,
     compressed,
     error_response,
-    stream_headers,
-    whole_headers,
+    stream_head,
+    whole_head,
 )
 from agent_gateway.pipeline import Runtime, run
 from agent_gateway.protocols.openai_chat import write_stream_error
@@ -28,9 +29,9 @@ _log = logging.getLogger("agent_gateway.edge")
 class Outlet(Protocol):
     """Where an answer goes. What returns None is done; what returns an awaitable must be awaited before the next call."""
 
-    def whole(self, status: int, headers: HeaderList, body: bytes) -> Awaitable[None] | None: ...
+    def whole(self, status: int, head: Head, body: bytes) -> Awaitable[None] | None: ...
 
-    def begin(self, headers: HeaderList) -> Awaitable[None] | None:
+    def begin(self, head: Head) -> Awaitable[None] | None:
         """The head of a stream, status 200."""
 
     def write(self, data: bytes) -> Awaitable[None] | None: ...
@@ -112,7 +113,7 @@ class Answering:
         if self._begun:
             return self._outlet.write(data)
         self._begun = True
-        waiting = self._outlet.begin(stream_headers(self._exchange))
+        waiting = self._outlet.begin(stream_head(self._exchange))
         if waiting is None:
             return self._outlet.write(data)
         return self._after(waiting, data)
@@ -122,12 +123,11 @@ class Answering:
         await _settled(self._outlet.write(data))
 
     def _whole(self, body: bytes) -> Awaitable[None] | None:
-        headers = whole_headers(self._exchange, self._runtime.clock.monotonic())
+        head = whole_head(self._exchange, self._runtime.clock.monotonic())
         packed = compressed(body, self._accept_encoding)
-        if packed is not None:
-            headers += [(b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")]
-            body = packed
-        return self._outlet.whole(200, headers, body)
+        if packed is None:
+            return self._outlet.whole(200, head, body)
+        return self._outlet.whole(200, head + GZIPPED, packed)
 
     async def _fail(self, error: Exception) -> None:
         """Before the head an HTTP error, after it the stream's last event."""

@@ -26,7 +26,7 @@ from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge.answering import Answering
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.request import Headers, body_length, new_exchange, read_into, secret_of
-from agent_gateway.edge.response import HeaderList, error_response
+from agent_gateway.edge.response import JSON, Head, error_response, pairs
 from agent_gateway.pipeline import Live, refuse
 
 Scope = MutableMapping[str, Any]
@@ -126,10 +126,9 @@ class App:
         try:
             await work
         except asyncio.CancelledError:
-            if not exchange.client_left:  # the server is cancelling us, not the client
+            if not exchange.client_left:  # the server stops; the client is told so as the work ends
                 work.cancel()
                 await asyncio.wait([work])
-                raise
         finally:
             leaving.cancel()
 
@@ -184,7 +183,7 @@ class App:
 
     async def _metrics(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         body, content_type = self._live.runtime.recorder.scrape()
-        await _whole(send, 200, [(b"content-type", content_type.encode())], body)
+        await _whole(send, 200, f"content-type: {content_type}\r\n".encode(), body)
 
     # --- admin ---
 
@@ -219,13 +218,13 @@ class _Outlet:
         self._send = send
         self._turn = asyncio.Lock()
 
-    async def whole(self, status: int, headers: HeaderList, body: bytes) -> None:
+    async def whole(self, status: int, head: Head, body: bytes) -> None:
         async with self._turn:
-            await _whole(self._send, status, headers, body)
+            await _whole(self._send, status, head, body)
 
-    async def begin(self, headers: HeaderList) -> None:
+    async def begin(self, head: Head) -> None:
         async with self._turn:
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            await self._send({"type": "http.response.start", "status": 200, "headers": pairs(head)})
 
     async def write(self, data: bytes) -> None:
         async with self._turn:
@@ -278,10 +277,10 @@ def _model_object(name: str) -> dict[str, Any]:
 
 
 async def _json(send: Send, value: Any, status: int = 200) -> None:
-    await _whole(send, status, [(b"content-type", b"application/json")], msgspec.json.encode(value))
+    await _whole(send, status, JSON, msgspec.json.encode(value))
 
 
-async def _whole(send: Send, status: int, headers: HeaderList, body: bytes, *, head_only: bool = False) -> None:
-    headers = [*headers, (b"content-length", b"%d" % len(body))]
+async def _whole(send: Send, status: int, head: Head, body: bytes, *, head_only: bool = False) -> None:
+    headers = [*pairs(head), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head_only else body, "more_body": False})

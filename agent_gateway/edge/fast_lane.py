@@ -7,6 +7,7 @@ protocol with the bytes read so far, and stays there. Promise: no answer differs
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge.answering import Answering
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.request import new_exchange, read_into, secret_of
-from agent_gateway.edge.response import HeaderList, error_response, head_bytes
+from agent_gateway.edge.response import STATUS_LINES, Head, error_response
 from agent_gateway.edge.slow_lane import SlowLane
 from agent_gateway.pipeline import Live, refuse
 
@@ -27,9 +28,11 @@ MODEL_PATHS = frozenset({b"/v1/chat/completions"})
 
 #: Headers that make a request odd.
 _ODD = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"content-encoding"})
+_LENGTH_LINE = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
+_DIGITS_MAX = 15
+_UNKNOWN = (b"", b"")
 _LAST_CHUNK = b"0\r\n\r\n"
-_CHUNKED = (b"transfer-encoding", b"chunked")
-_CLOSE = (b"connection", b"close")
+_CLOSE = b"connection: close\r\n"
 
 
 class FastLane(asyncio.Protocol):
@@ -47,7 +50,8 @@ class FastLane(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         # Of the connection.
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser
+        self._known_head = _UNKNOWN
         self._buffer = b""
         self._parts: list[bytes] = []
         self._buffered = 0
@@ -146,29 +150,54 @@ class FastLane(asyncio.Protocol):
                 self._timer = self._loop.call_later(self._limits.head_timeout_s, self._too_slow)
             return
         self._stop_timer()
-        self._url = b""
-        self._headers = {}
-        self._odd = False
         self._head_end = end + 4
         if not buffer.startswith(b"POST "):
             self._hand_over()
             return
+        length = self._length_after_known_head(buffer[: self._head_end])
+        if length is None:
+            length = self._parse_head(buffer[: self._head_end])
+        if length is not None:
+            self._read_body(length)
+
+    def _length_after_known_head(self, head: bytes) -> int | None:
+        """A client's heads on one connection differ in nothing but the body's length: such a head is not parsed again.
+
+        The content-length of a head that is the same as the one before it, byte for byte, around the digits; else None.
+        """
+        before, after = self._known_head
+        if before and head.startswith(before) and head.endswith(after):
+            digits = head[len(before) : len(head) - len(after)]
+            if digits.isdigit() and len(digits) <= _DIGITS_MAX:
+                return int(digits)
+        return None
+
+    def _parse_head(self, head: bytes) -> int | None:
+        """The content-length of a plain request's head; None when it was refused or handed over instead."""
+        self._url = b""
+        self._headers = {}
+        self._odd = False
+        self._known_head = _UNKNOWN
         try:
-            self._parser.feed_data(buffer[: self._head_end])
+            self._parser = httptools.HttpRequestParser(self)
+            self._parser.feed_data(head)
         except httptools.HttpParserUpgrade:
             self._odd = True
         except httptools.HttpParserError:
             self._refuse(BadRequest("The request is not valid HTTP/1.1."))
-            return
+            return None
         length = self._headers.get(b"content-length")
         if self._odd or length is None or self._url not in MODEL_PATHS or self._parser.get_http_version() != "1.1":
             self._hand_over()
-            return
-        self._read_body(int(length))
-
-    def _read_body(self, length: int) -> None:
+            return None
         # A connection that drains stays so.
         self._keep_alive = self._keep_alive and self._parser.should_keep_alive()
+        line = _LENGTH_LINE.search(head)
+        if line is not None:
+            self._known_head = (head[: line.start(1)], head[line.end(1) :])
+        return int(length)
+
+    def _read_body(self, length: int) -> None:
         if length > self._limits.body_max_bytes:
             self._refuse(TooLarge(f"The request's body has {length} bytes; the limit is {self._limits.body_max_bytes}."))
             return
@@ -187,7 +216,6 @@ class FastLane(asyncio.Protocol):
         self._buffer = data[needed:] if len(data) > needed else b""
         self._parts = []
         self._needed = 0
-        self._parser.feed_data(body)
         self._start(self._answer(self._headers, body))
 
     def _hand_over(self) -> None:
@@ -244,20 +272,22 @@ class FastLane(asyncio.Protocol):
 
     # --- the outlet of `Answering` ---
 
-    def whole(self, status: int, headers: HeaderList, body: bytes) -> Awaitable[None] | None:
-        headers = [*self._state.default_headers, *headers, (b"content-length", b"%d" % len(body))]
-        if not self._keep_alive:
-            headers.append(_CLOSE)
-        self._transport.write(head_bytes(status, headers) + body)
+    def whole(self, status: int, head: Head, body: bytes) -> Awaitable[None] | None:
+        close = b"" if self._keep_alive else _CLOSE
+        lines = (STATUS_LINES[status], self._server_head(), head, close, len(body), body)
+        self._transport.write(b"%b%b%b%bcontent-length: %d\r\n\r\n%b" % lines)
         return self._writable
 
-    def begin(self, headers: HeaderList) -> Awaitable[None] | None:
-        headers = [*self._state.default_headers, *headers, _CHUNKED]
-        if not self._keep_alive:
-            headers.append(_CLOSE)
+    def begin(self, head: Head) -> Awaitable[None] | None:
+        close = b"" if self._keep_alive else _CLOSE
         # It goes out with the first chunk, in one segment.
-        self._unsent = head_bytes(200, headers)
+        self._unsent = b"%b%b%b%btransfer-encoding: chunked\r\n\r\n" % (STATUS_LINES[200], self._server_head(), head, close)
         return None
+
+    def _server_head(self) -> Head:
+        """The date, which uvicorn renews every second."""
+        pairs = self._state.default_headers
+        return b"%b: %b\r\n" % pairs[0] if pairs else b""
 
     def write(self, data: bytes) -> Awaitable[None] | None:
         if self._unsent:

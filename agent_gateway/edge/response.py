@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
 from http import HTTPStatus
 from math import ceil
 from typing import Any
@@ -18,11 +17,13 @@ from agent_gateway.protocols.openai_chat import write_error
 COMPRESS_FROM_BYTES = 1024
 COMPRESS_UP_TO_BYTES = 256 * 1024
 
-HeaderList = list[tuple[bytes, bytes]]
+#: Header lines, each with its CRLF, as they stand in a response head: cheaper to make than pairs, which only ASGI asks for.
+Head = bytes
 
 HEARTBEAT = b": heartbeat\n\n"
-JSON = (b"content-type", b"application/json")
-STREAM: HeaderList = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+JSON: Head = b"content-type: application/json\r\n"
+STREAM: Head = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
+GZIPPED: Head = b"content-encoding: gzip\r\nvary: accept-encoding\r\n"
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -37,37 +38,43 @@ def status_line(status: int) -> bytes:
 STATUS_LINES = {status: status_line(status) for status in range(200, 600)}
 
 
-def stream_headers(exchange: Exchange) -> HeaderList:
+def pairs(head: Head) -> list[tuple[bytes, bytes]]:
+    """The header lines as ASGI wants them."""
+    return [(name, value) for name, _, value in [line.partition(b": ") for line in head[:-2].split(b"\r\n")]]
+
+
+def stream_head(exchange: Exchange) -> Head:
     """Of a stream that begins now; what is not known yet is left out."""
-    return [*STREAM, *_story(exchange)]
+    return STREAM + _story(exchange)
 
 
-def whole_headers(exchange: Exchange, now: float) -> HeaderList:
+def whole_head(exchange: Exchange, now: float) -> Head:
     """Of a unary answer."""
-    headers = [JSON, *_story(exchange)]
     upstream_s = 0.0
     cost_usd: float | None = None
     for attempt in exchange.attempts:
         upstream_s += (attempt.ended or now) - attempt.started
         if attempt.cost_usd is not None:
             cost_usd = (cost_usd or 0.0) + attempt.cost_usd
-    if cost_usd is not None:
-        headers.append((b"x-gateway-cost-usd", b"%.8f" % cost_usd))
-    if exchange.quality is not None:
-        headers.append((b"x-gateway-quality", b"%.2f" % exchange.quality))
-    headers.append((b"x-gateway-overhead-ms", b"%.2f" % max((now - exchange.started - upstream_s) * 1000, 0.0)))
-    return headers
+    overhead_ms = (now - exchange.started - upstream_s) * 1000
+    return b"%b%b%b%bx-gateway-overhead-ms: %.2f\r\n" % (
+        JSON,
+        _story(exchange),
+        b"" if cost_usd is None else b"x-gateway-cost-usd: %.8f\r\n" % cost_usd,
+        b"" if exchange.quality is None else b"x-gateway-quality: %.2f\r\n" % exchange.quality,
+        overhead_ms if overhead_ms > 0 else 0.0,
+    )
 
 
-def _story(exchange: Exchange) -> HeaderList:
-    headers = [(b"x-request-id", exchange.id.encode())]
-    if exchange.deployment is not None and exchange.status is not None:
-        headers.append((b"x-gateway-status", exchange.status.encode()))
-        headers.append((b"x-gateway-model", exchange.deployment.encode()))
-        headers.append((b"x-gateway-attempts", b"%d" % len(exchange.attempts)))
-        if exchange.reason:
-            headers.append((b"x-gateway-reason", exchange.reason.encode("latin-1", "replace")))
-    return headers
+def _story(exchange: Exchange) -> Head:
+    if exchange.status is None:
+        return f"x-request-id: {exchange.id}\r\n".encode()
+    model = f"x-gateway-model: {exchange.deployment}\r\n" if exchange.deployment else ""
+    reason = f"x-gateway-reason: {exchange.reason}\r\n" if exchange.reason else ""
+    return (
+        f"x-request-id: {exchange.id}\r\nx-gateway-status: {exchange.status}\r\n{model}"
+        f"x-gateway-attempts: {len(exchange.attempts)}\r\n{reason}"
+    ).encode("latin-1", "replace")
 
 
 def closing_comment(exchange: Exchange) -> bytes:
@@ -78,21 +85,22 @@ def closing_comment(exchange: Exchange) -> bytes:
     return b": gateway %b\n\n" % _ENCODER.encode(known)
 
 
-def error_response(error: GatewayError, exchange: Exchange | None = None) -> tuple[int, HeaderList, bytes]:
-    """Status, headers and body of an error, in the OpenAI shape. A provider's refusal of the request is passed on as it stands."""
-    headers: HeaderList = [JSON]
+def error_response(error: GatewayError, exchange: Exchange | None = None) -> tuple[int, Head, bytes]:
+    """Status, head and body of an error, in the OpenAI shape. A provider's refusal of the request is passed on as it stands."""
+    lines = ["content-type: application/json"]
     if exchange is not None:
-        headers.append((b"x-request-id", exchange.id.encode()))
+        lines.append(f"x-request-id: {exchange.id}")
         if exchange.attempts:
-            headers.append((b"x-gateway-attempts", b"%d" % len(exchange.attempts)))
-    headers.append((b"x-gateway-reason", error.code.encode()))
+            lines.append(f"x-gateway-attempts: {len(exchange.attempts)}")
+    lines.append(f"x-gateway-reason: {error.code}")
     if error.retry_after_s is not None:
-        headers.append((b"retry-after", b"%d" % max(ceil(error.retry_after_s), 1)))
+        lines.append(f"retry-after: {max(ceil(error.retry_after_s), 1)}")
     if isinstance(error, MethodNotAllowed) and error.param:
-        headers.append((b"allow", error.param.encode()))
+        lines.append(f"allow: {error.param}")
+    head = "\r\n".join([*lines, ""]).encode("latin-1", "replace")
     if isinstance(error, ProviderRefusedRequest) and error.provider_status and _is_error_object(error.body):
-        return error.provider_status, headers, error.body
-    return error.status, headers, write_error(error)
+        return error.provider_status, head, error.body
+    return error.status, head, write_error(error)
 
 
 def compressed(body: bytes, accept_encoding: bytes | None) -> bytes | None:
@@ -109,15 +117,6 @@ def _accepts_gzip(value: bytes) -> bool:
         if name.strip() in (b"gzip", b"*"):
             return parameters.replace(b" ", b"") not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
     return False
-
-
-def head_bytes(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """An HTTP/1.1 response head."""
-    parts = [STATUS_LINES[status]]
-    for name, value in headers:
-        parts += (name, b": ", value, b"\r\n")
-    parts.append(b"\r\n")
-    return b"".join(parts)
 
 
 class _Error(msgspec.Struct):

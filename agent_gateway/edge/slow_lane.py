@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from agent_gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout
 from agent_gateway.edge.limits import Limits
-from agent_gateway.edge.response import error_response, head_bytes
+from agent_gateway.edge.response import STATUS_LINES, error_response
 
 
 class SlowLane(HttpToolsProtocol):
@@ -71,9 +71,9 @@ class SlowLane(HttpToolsProtocol):
 
     def _refuse(self, error: GatewayError) -> None:
         self._head_is_here()
-        status, headers, body = error_response(error)
-        headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
-        self.transport.write(head_bytes(status, headers) + body)
+        status, head, body = error_response(error)
+        lines = (STATUS_LINES[status], head, len(body), body)
+        self.transport.write(b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % lines)
         self.transport.close()
 
 

@@ -51,12 +51,12 @@ class Breaker:
     @property
     def reopens_at(self) -> float:
         """When an open breaker lets a probe through."""
-        growth = min(1 << max(self._ejections - 1, 0), LONGEST_OPEN)
+        growth = min(1 << min(max(self._ejections - 1, 0), LONGEST_OPEN), LONGEST_OPEN)
         return self._opened_at + self._policy.open_s * growth
 
-    def begin(self) -> bool:
+    def begin(self, now: float) -> bool:
         """A call goes there. True when it is the probe, which must then report, be it only `abandoned`."""
-        if self.state == "half_open" and not self._probing:
+        if self.state != "closed" and self.allows(now):
             self._probing = True
             return True
         return False

@@ -31,6 +31,7 @@ STEP_S = 5.0
 #: After a trip the first probes' verdict is awaited at least so long (s); doubled for each relapse in a row, up to the cap.
 TRIP_S = 5.0
 TRIP_CAP_S = 300.0
+RELAPSES_COUNTED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class Controller:
         self._short = Window(SHORT_S)
         self._long = Window(LONG_S)
         self._trial = Window(SHORT_S)
+        #: Successes of the trial without a failure between: what speaks where the traffic is too low to fill its window.
+        self._in_a_row = 0
         self._step = -1
         self._since = 0.0
         self._last_probe = 0.0
@@ -76,6 +79,7 @@ class Controller:
         """One request that was tried on the primary has ended. `can_trip`: there is another model to go to."""
         if self.state in ("tripped", "recovering"):
             self._trial.add(now, hits=fell_back)
+            self._in_a_row = 0 if fell_back else self._in_a_row + 1
             self._judge_trial(now)
             return
         self._short.add(now, 1, fell_back)
@@ -109,7 +113,7 @@ class Controller:
         self.state = "tripped"
         self._step = -1
         self._since = self._last_probe = now
-        self._trial.clear()
+        self._clear_trial()
         self._short.clear()
         self._long.clear()
 
@@ -119,10 +123,11 @@ class Controller:
             self._relapses += 1
             self._trip(now)
             return
-        if tried < STEP_MIN_REQUESTS or tried - failed <= tried * RECOVERED_SHARE or now - self._since < self._stay_s:
+        enough = tried if tried >= STEP_MIN_REQUESTS else self._in_a_row
+        if enough < STEP_MIN_REQUESTS or tried - failed <= tried * RECOVERED_SHARE or now - self._since < self._stay_s:
             return
         self._since = now
-        self._trial.clear()
+        self._clear_trial()
         self._step += 1
         if self._step < len(STEPS):
             self.state = "recovering"
@@ -131,9 +136,13 @@ class Controller:
             self._step = -1
             self._relapses = 0
 
+    def _clear_trial(self) -> None:
+        self._trial.clear()
+        self._in_a_row = 0
+
     @property
     def _stay_s(self) -> float:
-        return min(TRIP_S * 2**self._relapses, TRIP_CAP_S) if self.state == "tripped" else STEP_S
+        return min(TRIP_S * 2 ** min(self._relapses, RELAPSES_COUNTED), TRIP_CAP_S) if self.state == "tripped" else STEP_S
 
 
 def _rate(window: Window, now: float) -> float | None:

@@ -15,9 +15,11 @@ from agent_gateway.core.call import Call
 from agent_gateway.core.errors import EmptyReply, MalformedReply, ProviderFault
 from agent_gateway.core.route import Deployment
 from agent_gateway.core.usage import Usage
+from agent_gateway.protocols.json_edit import remove_null_member, replace_member, replace_string
 from agent_gateway.wire.sse import DONE, FrameSplitter, FrameTooLarge, data_frame, frame_data
 
 _json = msgspec.json.Encoder()
+_TEXT = re.compile(rb'"content"\s*:\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _members = msgspec.json.Decoder(dict[str, Raw])
 #: Two names of one parameter: OpenAI refuses a request with both.
 _SYNONYMS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
@@ -152,12 +154,18 @@ class WholeAnswer:
             raise error_in_body(reply.error)
         if not reply.choices:
             raise EmptyReply("The model provider's answer holds no choices.")
+        first = reply.choices[0]
+        message = first.message
         self.usage = reply.usage.counted() if reply.usage else None
-        self.finish_reason = reply.choices[0].finish_reason
-        self.says_something = any(choice.message is not None and choice.message.says_something for choice in reply.choices)
-        message = reply.choices[0].message
-        self.text = message.content if message is not None and isinstance(message.content, str) else None
-        self.body = body if reply.model == public_model else rename_model(body, public_model)
+        self.finish_reason = first.finish_reason
+        self.says_something = (message is not None and message.says_something) or any(
+            choice.message is not None and choice.message.says_something for choice in reply.choices[1:]
+        )
+        self.text = message.content if message is not None and type(message.content) is str else None
+        if reply.model is None or reply.model == public_model:
+            self.body = body
+        else:
+            self.body = replace_string(body, b"model", _json.encode(reply.model), _json.encode(public_model))
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
@@ -179,59 +187,96 @@ class _Shape:
         self.new_after = new_after
         self.quotes = before.count(b'"') + after.count(b'"')
 
-    def edit(self, data: bytes) -> bytes | None:
-        """The client's bytes of a frame of this shape; None where it is another."""
+    def text_of(self, data: bytes) -> bytes | None:
+        """The text, as it stands in its JSON string, of a frame of this shape; None where it is another."""
         if data.startswith(self.before) and data.endswith(self.after) and data.count(b'"') == self.quotes:
-            return self.new_before + data[len(self.before) : -len(self.after)] + self.new_after
+            return data[len(self.before) : -len(self.after)]
         return None
+
+    def frame(self, text: bytes) -> bytes:
+        """The client's frame."""
+        return b"%b%b%b" % (self.new_before, text, self.new_after)
 
 
 class StreamRelay:
     """One stream on its way through: feed it what arrives, send on what it returns.
 
-    A frame that differs from one before only in its text costs three comparisons; any other is parsed.
+    A frame that differs from one before only in its text costs three comparisons; any other is parsed. What was sent on is kept in
+    `sent` for the record, frames that follow each other in one shape as one frame with all their text.
     """
 
     __slots__ = (
-        "_public_model",
+        "_model_json",
+        "_run",
         "_shape",
         "_splitter",
         "_strip_usage",
         "done",
+        "failure",
         "finish_reason",
         "first_text",
         "has_content",
         "sample",
+        "sent",
         "usage",
     )
 
     def __init__(self, public_model: str, *, strip_usage: bool) -> None:
-        self._public_model = public_model
+        self._model_json = _json.encode(public_model)
         self._strip_usage = strip_usage
         self._splitter = FrameSplitter()
         self._shape: _Shape | None = None
+        #: Texts of the latest frames, all of this shape.
+        self._run = bytearray()
+        self.sent: list[bytes] = []
         self.has_content = False
         #: The first piece of text, where the answer begins with text.
         self.first_text: str | None = None
         #: A frame with text, as the client got it.
         self.sample = b""
         self.done = False
+        #: A bad frame came behind what `feed` returned last.
+        self.failure: MalformedReply | ProviderFault | None = None
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """Whole frames for the client. Raises `MalformedReply`, or `ProviderFault` for an error frame."""
+        """Whole frames for the client. Raises `MalformedReply`, or `ProviderFault` for an error frame.
+
+        After content has come it does not raise for a bad frame, but sets `failure` and returns what came before it.
+        """
         try:
             data = self._splitter.feed(data)
         except FrameTooLarge as error:
             raise MalformedReply("The model provider sent an event over the size limit.", detail=str(error)) from None
         if not data:
             return b""
-        if self._shape is not None:
-            edited = self._shape.edit(data)
-            if edited is not None:
-                return edited
-        return b"".join([self._frame(frame) for frame in self._splitter.split(data)])
+        shape = self._shape
+        if shape is not None:
+            text = shape.text_of(data)
+            if text is not None:
+                self._run += text
+                return shape.frame(text)
+        return self._frames(self._splitter.split(data))
+
+    def _frames(self, frames: list[bytes]) -> bytes:
+        """What is good of them goes out even if a bad one follows: that one fails the next call."""
+        edited: list[bytes] = []
+        for frame in frames:
+            try:
+                edited.append(self._frame(frame))
+            except (MalformedReply, ProviderFault) as error:
+                if not self.has_content:
+                    raise
+                self.failure = error
+                break
+        return b"".join(edited)
+
+    def keep(self) -> None:
+        """Everything sent on is in `sent` from here on."""
+        if self._run and self._shape is not None:
+            self.sent.append(self._shape.frame(bytes(self._run)))
+            self._run = bytearray()
 
     def finish(self) -> None:
         """Called at the clean end of the body: a stream that stops before it is finished was cut."""
@@ -243,23 +288,26 @@ class StreamRelay:
             raise MalformedReply("The model provider's stream ended inside an event.")
 
     def _frame(self, frame: bytes) -> bytes:
-        if self._shape is not None:
-            edited = self._shape.edit(frame)
-            if edited is not None:
-                return edited
+        shape = self._shape
+        if shape is not None:
+            text = shape.text_of(frame)
+            if text is not None:
+                self._run += text
+                return shape.frame(text)
+        self.keep()
+        edited = self._parsed(frame)
+        if edited:
+            self.sent.append(edited)
+        return edited
+
+    def _parsed(self, frame: bytes) -> bytes:
         data = _data_of(frame)
         if data is None:
             return frame  # a comment, or fields without data
         if data.strip() == b"[DONE]":
             self.done = True
             return frame
-        try:
-            chunk = _reply.decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            detail = f"{error}: {data[:200]!r}"
-            raise MalformedReply("The model provider sent an event that is not JSON of its protocol.", detail=detail) from None
-        if chunk.error is not None:
-            raise error_in_body(chunk.error)
+        chunk = _read_chunk(data)
         self._note(chunk)
         new_data = data
         if self._strip_usage and b'"usage"' in data:
@@ -267,7 +315,7 @@ class StreamRelay:
                 new_data = remove_null_member(data, b"usage")
             elif not chunk.choices:
                 return b""
-        new_data = rename_model(new_data, self._public_model)
+        new_data = replace_member(new_data, b"model", self._model_json)
         at = frame.find(data)
         # Data on several lines is put on one; a lone line keeps what stands around it.
         edited = data_frame(new_data) if at < 0 else frame[:at] + new_data + frame[at + len(data) :]
@@ -299,66 +347,20 @@ class StreamRelay:
                 self.has_content = True
 
 
+def _read_chunk(data: bytes) -> _Reply:
+    """Raises `MalformedReply`, or `ProviderFault` for an error."""
+    try:
+        chunk = _reply.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        detail = f"{error}: {data[:200]!r}"
+        raise MalformedReply("The model provider sent an event that is not JSON of its protocol.", detail=detail) from None
+    if chunk.error is not None:
+        raise error_in_body(chunk.error)
+    return chunk
+
+
 def _data_of(frame: bytes) -> bytes | None:
     """What the event carries; the usual frame, one line that begins with `data:`, is not split."""
     if frame.startswith(b"data:") and frame.find(b"\n") >= len(frame) - 2 and b"\r" not in frame:
         return frame[5:].strip(b" \n")
     return frame_data(frame)
-
-
-# --- exact edits of a JSON object's top level -------------------------------------------------------------------------
-
-_TEXT = re.compile(rb'"content"\s*:\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"|[{}\[\]]', re.DOTALL)
-_MEMBER_VALUE = re.compile(rb'\s*:\s*("(?:[^"\\]|\\.)*"|[^\s,{}\[\]]+)', re.DOTALL)
-
-
-def member_span(text: bytes, name: bytes) -> tuple[int, int] | None:
-    """Where the string, number or literal of the top-level member `name` begins and ends; None when there is none."""
-    key = _find_key(text, name)
-    return None if key is None else (key[1], key[2])
-
-
-def rename_model(body: bytes, model: str) -> bytes:
-    span = member_span(body, b"model")
-    return body if span is None else b"".join((body[: span[0]], _json.encode(model), body[span[1] :]))
-
-
-def remove_null_member(text: bytes, name: bytes) -> bytes:
-    """The text without the top-level member `name`, its comma included, where its value is null."""
-    key = _find_key(text, name)
-    if key is None or text[key[1] : key[2]] != b"null":
-        return text
-    before, after = text[: key[0]].rstrip(), text[key[2] :]
-    if before.endswith(b","):
-        return before[:-1] + after
-    return text[: key[0]] + after.lstrip().removeprefix(b",").lstrip()
-
-
-def _find_key(text: bytes, name: bytes) -> tuple[int, int, int] | None:
-    """Start of the key, start and end of its simple value."""
-    quoted = b'"%b"' % name
-    start = text.find(quoted)
-    while start >= 0 and text.count(b"{", 0, start) == 1 and text.find(b"[", 0, start) < 0:
-        # One object has been opened and nothing in it: what is quoted here and followed by a colon is a key of the top level.
-        value = _MEMBER_VALUE.match(text, start + len(quoted))
-        if value:
-            return start, value.start(1), value.end()
-        start = text.find(quoted, start + 1)
-    return None if start < 0 else _find_nested_key(text, name)
-
-
-def _find_nested_key(text: bytes, name: bytes) -> tuple[int, int, int] | None:
-    """The same, counting brackets token by token."""
-    depth = 0
-    for token in _TOKEN.finditer(text):
-        mark = text[token.start()]
-        if mark in b"{[":
-            depth += 1
-        elif mark in b"}]":
-            depth -= 1
-        elif depth == 1 and token.group(1) == name:
-            value = _MEMBER_VALUE.match(text, token.end())
-            if value:
-                return token.start(), value.start(1), value.end()
-    return None

@@ -34,6 +34,7 @@ class Planner:
         self._health = health
         self._clock = clock
         self._random = random or Random()
+        self._strategies: dict[str, Strategy] = {}
         #: Routes with one deployment and no fallback have one plan, ever.
         self._only_plans: dict[str, Plan] = {}
 
@@ -62,6 +63,12 @@ class Planner:
             detour = "unavailable"
         return Plan(route, tuple(candidates), detour)
 
+    def _strategy(self, route: Route) -> Strategy:
+        strategy = self._strategies.get(route.name)
+        if strategy is None:
+            strategy = self._strategies[route.name] = self._strategy_of(route)
+        return strategy
+
     def _only_plan(self, route: Route) -> Plan:
         plan = self._only_plans.get(route.name)
         if plan is None:
@@ -71,15 +78,16 @@ class Planner:
     def _ordered(self, route: Route, call: Call, now: float, *, fallback: bool) -> list[Candidate]:
         deployments: Sequence[Deployment] = route.deployments
         if len(deployments) > 1:
-            views = [self._view(deployment, call, now) for deployment in deployments]
-            deployments = [deployments[index] for index in self._strategy_of(route).order(views, self._random)]
+            stream = call.stream and route.streaming.enabled
+            views = [self._view(deployment, call, now, stream=stream) for deployment in deployments]
+            deployments = [deployments[index] for index in self._strategy(route).order(views, self._random)]
         return [Candidate(deployment, route, fallback) for deployment in deployments]
 
-    def _view(self, deployment: Deployment, call: Call, now: float) -> View:
+    def _view(self, deployment: Deployment, call: Call, now: float, *, stream: bool) -> View:
         load = self._health.of(deployment.id).load
         input_tokens = call.estimated_input_tokens
         cost_usd = None
         if deployment.price is not None:
             output = min(load.tokens_per_call or EXPECTED_OUTPUT_TOKENS, call.max_output_tokens or float("inf"))
             cost_usd = deployment.price.cost_usd(Usage(input=input_tokens, output=int(output)))
-        return View(deployment.weight, load.in_flight, load.latency(stream=call.stream).expected_s(input_tokens, now), cost_usd)
+        return View(deployment.weight, load.in_flight, load.latency(stream=stream).expected_s(input_tokens, now), cost_usd)

@@ -12,6 +12,7 @@ from agent_gateway.core.errors import (
     LowQuality,
     MalformedReply,
     ProviderError,
+    ProviderFault,
     ProviderModelMissing,
     ProviderRateLimited,
     ProviderRefusedRequest,
@@ -20,6 +21,7 @@ from agent_gateway.core.errors import (
 )
 from agent_gateway.core.exchange import Attempt, Exchange
 from agent_gateway.core.plan import Candidate
+from agent_gateway.core.route import Route
 from agent_gateway.core.settings import Streaming
 from agent_gateway.core.usage import Usage
 from agent_gateway.health.registry import DeploymentHealth
@@ -27,11 +29,14 @@ from agent_gateway.protocols.openai_relay import StreamRelay, WholeAnswer
 from agent_gateway.upstream.base import Answer, Provider
 from agent_gateway.upstream.quality import Facts, objection, objection_to_start, score
 from agent_gateway.upstream.transport import ReadTimeout
+from agent_gateway.wire.sse import FrameSplitter, frame_data
 
 #: A 429 that names no time keeps the deployment out of the first row this long (s).
 DEFAULT_COOLDOWN_S = 1.0
 #: What a provider may send before its first content, or while it is held back (bytes).
 HELD_MAX_BYTES = 1024 * 1024
+#: The finish reason of an answer that a content filter stopped.
+FILTERED = "content_filter"
 
 _TIMEOUT_TEXT: dict[TimeoutKind, str] = {
     "connect": "The model provider could not be connected to in time.",
@@ -57,7 +62,7 @@ class Running:
         self.attempt = Attempt(candidate.deployment.id, clock.monotonic(), price=candidate.deployment.price)
         exchange.attempts.append(self.attempt)
         health.load.in_flight += 1
-        self._probe = health.breaker.begin()
+        self._probe = health.breaker.begin(self.attempt.started)
 
     @property
     def now(self) -> float:
@@ -66,6 +71,11 @@ class Running:
     @property
     def deadline(self) -> float:
         return self._exchange.deadline
+
+    @property
+    def continues(self) -> bool:
+        """The client has the beginning of the answer from another attempt."""
+        return self._exchange.answer_bytes > 0
 
     def begun(self) -> None:
         """Of a stream, the first content has come; of a unary answer, all of it."""
@@ -102,10 +112,14 @@ class Running:
             attempt.provider_status = error.provider_status
         match error:
             case ProviderRateLimited():
-                wait = DEFAULT_COOLDOWN_S if error.retry_after_s is None else error.retry_after_s
-                self.health.cooldown_until = max(self.health.cooldown_until, now + wait)
+                self._cool_down(now, DEFAULT_COOLDOWN_S if error.retry_after_s is None else error.retry_after_s)
                 breaker.abandoned(self._probe)
-            case ProviderTimeout(kind="total") | ProviderRefusedRequest() | ProviderModelMissing() | LowQuality():
+            case ProviderTimeout() if self._cut_short(error, now):
+                breaker.abandoned(self._probe)
+            case ProviderFault(retry_after_s=float(wait_s)):
+                self._cool_down(now, wait_s)
+                breaker.failed(now, self._probe)
+            case ProviderRefusedRequest() | ProviderModelMissing() | LowQuality():
                 breaker.abandoned(self._probe)
             case ProviderError():
                 breaker.failed(now, self._probe)
@@ -116,6 +130,18 @@ class Running:
         if self.clock.monotonic() >= self._exchange.deadline:
             kind = "total"
         return ProviderTimeout(_TIMEOUT_TEXT[kind], kind=kind)
+
+    def _cool_down(self, now: float, wait_s: float) -> None:
+        self.health.cooldown_until = max(self.health.cooldown_until, now + wait_s)
+
+    def _cut_short(self, error: ProviderTimeout, now: float) -> bool:
+        """The request's time was up, or the client gave it less than the deployment is allowed: nothing is said against the deployment."""
+        if error.kind == "total":
+            return True
+        timeouts = self.candidate.route.timeouts
+        allowed_s = {"connect": timeouts.connect_s, "first_token": timeouts.first_token_s, "attempt": timeouts.attempt_s}
+        # Timers may fire a little early.
+        return self._exchange.timeout_s is not None and now - self.attempt.started < 0.95 * allowed_s.get(error.kind, 0.0)
 
     def _end(self, outcome: str) -> float | None:
         if self._ended:
@@ -149,10 +175,15 @@ class BegunStream:
     def attempt(self) -> Attempt:
         return self._running.attempt
 
+    def keep_in(self, answer: list[bytes]) -> None:
+        """What the client gets is kept there, all of it once the stream has ended."""
+        answer += self._relay.sent
+        self._relay.sent = answer
+
     @property
     def sample(self) -> bytes:
         """A frame of the answer, as the client got it."""
-        return self._relay.sample
+        return self._relay.sample or next((frame for frame in FrameSplitter.split(self.first) if frame_data(frame)), b"")
 
     @property
     def facts(self) -> Facts:
@@ -164,10 +195,13 @@ class BegunStream:
         idle_s, deadline = self._idle_s, self._deadline
         try:
             while True:
+                if relay.failure is not None:
+                    raise relay.failure
                 until = self._monotonic() + idle_s
                 data = await self._answer.next(until if until < deadline else deadline)
                 if not data:
                     relay.finish()
+                    relay.keep()
                     running.succeed(relay.usage)
                     self._answer.close()
                     return b""
@@ -185,6 +219,7 @@ class BegunStream:
     def close(self, error: BaseException) -> None:
         """Ends it early: the provider stops, `error` says why in the record. Idempotent, and nothing after the end."""
         self._answer.close()
+        self._relay.keep()
         self._running.bill(self._relay.usage)
         self._running.fail(error)
 
@@ -215,16 +250,18 @@ async def begin_stream(running: Running, provider: Provider, public_model: str, 
             data = await answer.next(until)
             if not data:
                 relay.finish()
-                if route.fallback.quality.reject_empty:
+                if route.fallback.quality.reject_empty and not running.continues and not _filter_stands(relay.finish_reason, route):
                     raise EmptyReply("The model provider's stream ended without content.")
                 break
             held.append(relay.feed(data))
             held_bytes += len(data)
             if held_bytes > HELD_MAX_BYTES:
                 raise MalformedReply("The model provider's stream is over the size limit before its first content.")
+        if relay.failure is not None:  # nobody has seen anything yet
+            raise relay.failure
         running.begun()
         bad = objection_to_start(relay.first_text, running.call)
-        if bad is not None:
+        if bad is not None and not running.continues:
             raise LowQuality("The model's answer did not pass the quality check.", detail=bad)
         if _holds_back(route.streaming):
             await _hold_back(running, answer, relay, held)
@@ -239,7 +276,8 @@ async def begin_stream(running: Running, provider: Provider, public_model: str, 
 
 async def fetch_whole(running: Running, provider: Provider, public_model: str, patience_until: float) -> FinishedAnswer:
     """A complete unary answer that passed the quality check. Raises `ProviderError`."""
-    policy = running.candidate.route.fallback.quality
+    route = running.candidate.route
+    policy = route.fallback.quality
     answer: Answer | None = None
     try:
         until = min(running.attempt.started + running.candidate.route.timeouts.attempt_s, patience_until)
@@ -248,7 +286,10 @@ async def fetch_whole(running: Running, provider: Provider, public_model: str, p
         running.begun()
         facts = Facts(whole.says_something, whole.finish_reason, whole.usage, whole.text)
         finished = FinishedAnswer(running.candidate, running.attempt, whole, score(facts, running.call, policy))
-        bad = objection(facts, running.call, policy)
+        if whole.finish_reason == FILTERED:
+            bad = None if _filter_stands(FILTERED, route) else "a content filter stopped the answer"
+        else:
+            bad = objection(facts, running.call, policy)
         if bad is not None:
             running.bill(whole.usage)
             raise LowQuality(
@@ -268,6 +309,11 @@ async def fetch_whole(running: Running, provider: Provider, public_model: str, p
 async def _send(running: Running, provider: Provider, until: float) -> Answer:
     connect_until = min(running.attempt.started + running.candidate.route.timeouts.connect_s, until)
     return await provider.send(running.call, running.candidate.deployment, running.attempt, connect_until=connect_until, until=until)
+
+
+def _filter_stands(finish_reason: str | None, route: Route) -> bool:
+    """An answer that a content filter stopped is the client's to see."""
+    return finish_reason == FILTERED and route.fallback.on_content_filter == "return"
 
 
 def _holds_back(streaming: Streaming) -> bool:

@@ -32,9 +32,7 @@ class Dialer:
 
     __slots__ = ("_addresses", "_addresses_until", "_header_max_bytes", "_lookup", "_origin", "_proxy", "_target", "_tls_context")
 
-    def __init__(
-        self, origin: Origin, proxy: Proxy | None, tls_context: Callable[[], ssl.SSLContext], header_max_bytes: int
-    ) -> None:
+    def __init__(self, origin: Origin, proxy: Proxy | None, tls_context: Callable[[], ssl.SSLContext], header_max_bytes: int) -> None:
         self._origin = origin
         self._proxy = proxy
         self._target = proxy.address if proxy else origin

@@ -9,6 +9,9 @@ from typing import Protocol, TypeVar
 from agent_gateway.core.exchange import Attempt, Exchange
 from agent_gateway.core.usage import Usage
 
+#: The outcome of an attempt that another was faster than.
+LOST_RACE = "lost_race"
+
 
 class Closable(Protocol):
     def close(self, error: BaseException) -> None: ...
@@ -27,6 +30,7 @@ async def race(first: Callable[[], Awaitable[Prize]], second: Callable[[], Await
     Raises the last error when every runner failed; cancelling it cancels all of them.
     """
     running: set[asyncio.Future[Prize]] = {asyncio.ensure_future(first())}
+    prize: Prize | None = None
     try:
         done, _ = await asyncio.wait(running, timeout=after_s)
         if not done:
@@ -37,26 +41,38 @@ async def race(first: Callable[[], Awaitable[Prize]], second: Callable[[], Await
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             prizes = [runner.result() for runner in done if not runner.cancelled() and runner.exception() is None]
             if prizes:
-                for late in prizes[1:]:
-                    late.close(LostRace())
-                return prizes[0]
+                prize, *late = prizes
+                for other_prize in late:
+                    other_prize.close(LostRace())
+                return prize
             if not running:
                 return done.pop().result()
     finally:
-        await _stop(running)
+        try:
+            await _stop(running)
+        except BaseException as error:
+            if prize is not None:  # cancelled at the last moment: nobody will take it
+                prize.close(error)
+            raise
 
 
 def bill_losers(exchange: Exchange, winner: Attempt) -> None:
     """A call that was cancelled had its prompt read, and is billed for that much."""
     for attempt in exchange.attempts:
         if attempt is not winner and attempt.outcome == "cancelled" and attempt.connected is not None:
-            attempt.outcome = "lost_race"
-            attempt.usage = Usage(input=exchange.call.estimated_input_tokens, estimated=True)
+            attempt.outcome = LOST_RACE
+            if attempt.usage is None:
+                attempt.usage = Usage(input=exchange.call.estimated_input_tokens, estimated=True)
 
 
 async def _stop(runners: set[asyncio.Future[Prize]]) -> None:
     for runner in runners:
         runner.cancel()
-    for outcome in await asyncio.gather(*runners, return_exceptions=True):
-        if not isinstance(outcome, BaseException):
-            outcome.close(LostRace())
+        runner.add_done_callback(_discard)  # even when the wait below is cancelled
+    if runners:
+        await asyncio.wait(runners)
+
+
+def _discard(runner: asyncio.Future[Prize]) -> None:
+    if not runner.cancelled() and runner.exception() is None:
+        runner.result().close(LostRace())

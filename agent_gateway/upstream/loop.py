@@ -11,7 +11,16 @@ from random import Random
 
 from agent_gateway.core.call import Call
 from agent_gateway.core.clock import Clock
-from agent_gateway.core.errors import ContentFiltered, ContextTooLong, GatewayError, LowQuality, Overloaded, ProviderError
+from agent_gateway.core.errors import (
+    ContentFiltered,
+    ContextTooLong,
+    GatewayError,
+    LowQuality,
+    Overloaded,
+    ProviderError,
+    ProviderKeyRefused,
+    ProviderModelMissing,
+)
 from agent_gateway.core.event import Chunk, Event, Failure, Whole
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.plan import Candidate, Plan
@@ -29,6 +38,8 @@ from agent_gateway.upstream.recovery import Continuation, continuation_call, sen
 BACKOFF_BASE_S = 0.25
 BACKOFF_CAP_S = 8.0
 
+#: Outcomes that the same deployment would only give again.
+_FINAL = frozenset(error.code for error in (ContextTooLong, ContentFiltered, LowQuality, ProviderKeyRefused, ProviderModelMissing))
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 Begun = BegunStream | FinishedAnswer
@@ -71,10 +82,10 @@ class AttemptLoop:
             return
         stream: BegunStream | Continuation | None = begun
         while stream is not None:
+            stream.keep_in(exchange.answer)
             try:
                 frames = stream.first or await stream.next()
                 while frames:
-                    exchange.answer.append(frames)
                     exchange.answer_bytes += len(frames)
                     yield Chunk(frames)
                     frames = await stream.next()
@@ -100,7 +111,7 @@ class AttemptLoop:
         repeats = 0
         queue = list(plan.candidates)
         while len(exchange.attempts) < limit:
-            candidate = self._next(queue, exchange, plan, error)
+            candidate = self._next(queue, exchange, plan)
             if candidate is not None:
                 self._health.of(candidate.deployment.id).repeats.add(self._clock.monotonic())
             else:
@@ -124,46 +135,48 @@ class AttemptLoop:
         raise error or Overloaded("No deployment can take the request at the moment.", retry_after_s=1)
 
     @staticmethod
-    def _next(queue: list[Candidate], exchange: Exchange, plan: Plan, error: ProviderError | None) -> Candidate | None:
+    def _next(queue: list[Candidate], exchange: Exchange, plan: Plan) -> Candidate | None:
         """The next one that was not tried; after a context that was too long, only one that holds more."""
         if not exchange.attempts:
             return queue.pop(0)
         tried = {attempt.deployment for attempt in exchange.attempts}
+        too_small = {attempt.deployment for attempt in exchange.attempts if attempt.outcome == ContextTooLong.code}
         while queue:
             candidate = queue.pop(0)
-            if candidate.deployment.id in tried or (isinstance(error, ContextTooLong) and not _is_larger(candidate, tried, plan)):
-                continue
-            return candidate
+            if candidate.deployment.id not in tried and (not too_small or _is_larger(candidate, too_small, plan)):
+                return candidate
         return None
 
     async def _try(self, exchange: Exchange, plan: Plan, candidate: Candidate, queue: list[Candidate]) -> Begun:
         health = self._health.of(candidate.deployment.id)
         now = self._clock.monotonic()
-        left = min(len(queue) + 1, plan.route.retries.max_attempts - len(exchange.attempts))
-        # Whoever hangs must leave the ones after it their part of the time.
+        left = _calls_left(exchange, plan, queue)
         patience_until = now + (exchange.deadline - now) / left
         hedging = plan.route.hedging
         if hedging.enabled and queue and left > 1:
             health.hedges.add(now)
-            after_s = health.load.latency(stream=exchange.call.stream).quantile_s(_QUANTILES[hedging.after])
+            stream = exchange.call.stream and candidate.route.streaming.enabled
+            after_s = health.load.latency(stream=stream).quantile_s(_QUANTILES[hedging.after])
             if after_s is not None and health.may_hedge(hedging.max_share, now):
                 begun = await race(
-                    lambda: self._start(exchange, exchange.call, candidate, exchange.deadline),
-                    lambda: self._hedge(exchange, candidate, queue),
+                    lambda: self._start(exchange, exchange.call, candidate, patience_until),
+                    lambda: self._hedge(exchange, plan, candidate, queue),
                     after_s,
                 )
                 bill_losers(exchange, begun.attempt)
                 return begun
         return await self._start(exchange, exchange.call, candidate, patience_until)
 
-    def _hedge(self, exchange: Exchange, beside: Candidate, queue: list[Candidate]) -> Awaitable[Begun] | None:
+    def _hedge(self, exchange: Exchange, plan: Plan, beside: Candidate, queue: list[Candidate]) -> Awaitable[Begun] | None:
         """A second call, to another deployment of the same model; None when there is none that could take it."""
         now = self._clock.monotonic()
         for index, other in enumerate(queue):
-            if other.fallback == beside.fallback and self._health.of(other.deployment.id).available(now):
+            same_model = other.route.name == beside.route.name and other.deployment.id != beside.deployment.id
+            if same_model and self._health.of(other.deployment.id).available(now):
                 self._health.of(beside.deployment.id).hedges.add(now, total=0, hits=1)
                 del queue[index]
-                return self._start(exchange, exchange.call, other, exchange.deadline)
+                patience_until = now + (exchange.deadline - now) / _calls_left(exchange, plan, queue)
+                return self._start(exchange, exchange.call, other, patience_until)
         return None
 
     async def _start(self, exchange: Exchange, call: Call, candidate: Candidate, patience_until: float) -> Begun:
@@ -183,12 +196,14 @@ class AttemptLoop:
         """The candidate to try once more, after its wait; None when the error, the budget or the deadline forbids it."""
         if error is None or isinstance(error, ContextTooLong | LowQuality | ContentFiltered):
             return None
+        hopeless = {attempt.deployment for attempt in exchange.attempts if attempt.outcome in _FINAL}
         now = self._clock.monotonic()
         backoff_s = self._random.uniform(0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**repeats))
         waits = [
             (max(backoff_s, self._health.of(candidate.deployment.id).cooldown_until - now), index)
             for index, candidate in enumerate(plan.candidates)
-            if self._health.of(candidate.deployment.id).may_repeat(plan.route.retries.budget, now)
+            if candidate.deployment.id not in hopeless
+            and self._health.of(candidate.deployment.id).may_repeat(plan.route.retries.budget, now)
         ]
         if not waits or now + min(waits)[0] >= exchange.deadline:
             return None
@@ -216,8 +231,7 @@ class AttemptLoop:
                 begun = await self._start(exchange, call, candidate, exchange.deadline)
             except ProviderError:
                 continue
-            if not isinstance(begun, BegunStream):  # streaming was switched off for it
-                return None
+            assert isinstance(begun, BegunStream), "only streams are continued"
             exchange.reason = "recovered"
             if candidate.fallback:
                 exchange.status = "fallback"
@@ -231,6 +245,11 @@ class AttemptLoop:
             self._health.controller(plan.route.name).observe(self._clock.monotonic(), fell_back=fell_back, can_trip=can_trip)
 
 
+def _calls_left(exchange: Exchange, plan: Plan, queue: list[Candidate]) -> int:
+    """The call that begins now and those that may follow it: whoever hangs must leave them their part of the time."""
+    return min(len(queue) + 1, plan.route.retries.max_attempts - len(exchange.attempts))
+
+
 def _is_outage(error: GatewayError) -> bool:
     """It is not the request that was at fault."""
     return error.fault != "client"
@@ -240,7 +259,9 @@ def _note_winner(exchange: Exchange, begun: Begun) -> None:
     exchange.deployment = begun.candidate.deployment.id
     exchange.first_token = begun.attempt.first_token or (begun.attempt.ended if exchange.call.stream else None)
     exchange.status = "fallback" if begun.candidate.fallback else "success"
-    if begun.candidate.fallback and exchange.reason is None:
+    if not begun.candidate.fallback and exchange.reason != LowQuality.code:
+        exchange.reason = None  # the detour led back
+    elif exchange.reason is None:
         exchange.reason = next((attempt.outcome for attempt in exchange.attempts if attempt.outcome != "success"), None)
 
 
@@ -269,12 +290,12 @@ def _degrade(exchange: Exchange, reply: str, error: ProviderError) -> Chunk | Wh
 def _continuers(exchange: Exchange, plan: Plan) -> list[Candidate]:
     """Those that can carry on from a text, the ones not tried yet first."""
     tried = {attempt.deployment for attempt in exchange.attempts}
-    able = [candidate for candidate in plan.candidates if candidate.deployment.prefill is not None]
+    able = [candidate for candidate in plan.candidates if candidate.deployment.prefill is not None and candidate.route.streaming.enabled]
     return sorted(able, key=lambda candidate: candidate.deployment.id in tried)
 
 
-def _is_larger(candidate: Candidate, tried: set[str], plan: Plan) -> bool:
+def _is_larger(candidate: Candidate, too_small: set[str], plan: Plan) -> bool:
     """Whether its window is larger than every one that was too small, as far as both are known."""
-    windows = [other.deployment.context_window for other in plan.candidates if other.deployment.id in tried]
+    windows = [other.deployment.context_window for other in plan.candidates if other.deployment.id in too_small]
     mine = candidate.deployment.context_window
     return mine is None or all(window is None or mine > window for window in windows)

@@ -12,15 +12,16 @@ import msgspec
 from msgspec import Raw, structs
 
 from agent_gateway.core.call import Call
+from agent_gateway.core.errors import LowQuality
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.route import Deployment
 from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.estimate import text_tokens
-from agent_gateway.protocols.openai_chat import usage_from_wire, usage_to_wire
+from agent_gateway.protocols.openai_chat import usage_to_wire
 from agent_gateway.protocols.transcript import read_answer
 from agent_gateway.upstream.attempt import BegunStream
+from agent_gateway.upstream.hedge import LOST_RACE
 from agent_gateway.upstream.quality import Facts
-from agent_gateway.wire import openai_chat as wire
 from agent_gateway.wire.sse import FrameSplitter, data_frame, frame_data
 
 #: A repetition shorter than this may be chance, and stays (characters); none longer is looked for.
@@ -73,6 +74,8 @@ def used_so_far(exchange: Exchange, text: str) -> Usage:
     """What the attempts of an answer that broke off have used, each told to its attempt; estimated where the provider did not say."""
     used = Usage()
     for attempt in exchange.attempts:
+        if attempt.outcome in (LowQuality.code, LOST_RACE):  # nothing of it was sent
+            continue
         if attempt.usage is None and attempt.first_token is not None:
             output = max(text_tokens(text) - used.output, 0)
             attempt.usage = Usage(input=exchange.call.estimated_input_tokens, output=output, estimated=True)
@@ -117,7 +120,7 @@ class Overlap:
 class Continuation:
     """A begun stream in the place of the one that broke off: looks like it to whoever reads on."""
 
-    __slots__ = ("_before", "_begun", "_envelope", "_overlap", "first", "sample")
+    __slots__ = ("_before", "_begun", "_envelope", "_overlap", "_sent", "first", "sample")
 
     def __init__(self, begun: BegunStream, sent: Sent, before: Usage) -> None:
         """`before`: what the attempts that broke off have used."""
@@ -125,8 +128,13 @@ class Continuation:
         self._before = before
         self._envelope = sent.envelope
         self._overlap = Overlap(sent.text)
+        self._sent: list[bytes] = []
         self.sample = sent.sample
         self.first = self._rewritten(begun.first)
+
+    def keep_in(self, answer: list[bytes]) -> None:
+        answer += self._sent
+        self._sent = answer
 
     @property
     def facts(self) -> Facts:
@@ -144,27 +152,34 @@ class Continuation:
         self._begun.close(error)
 
     def _rewritten(self, frames: bytes) -> bytes:
-        return b"".join([self._frame(frame) for frame in FrameSplitter.split(frames)])
+        rewritten = b"".join([self._frame(frame) for frame in FrameSplitter.split(frames)])
+        if rewritten:
+            self._sent.append(rewritten)
+        return rewritten
 
     def _frame(self, frame: bytes) -> bytes:
         data = frame_data(frame)
-        if data is None or data.strip() == b"[DONE]":
+        if data is None:
             return frame
+        if data.strip() == b"[DONE]":
+            held = self._overlap.end()
+            choice = {"index": 0, "delta": {"content": held}, "finish_reason": None}
+            return data_frame(_json.encode({**self._envelope, "choices": [choice]})) + frame if held else frame
         chunk: dict[str, Any] = msgspec.json.decode(data)
         chunk |= self._envelope
         choices = chunk.get("choices")
         if choices and not self._says_more(choices[0]):
             return b""
         if chunk.get("usage"):
-            told = usage_from_wire(msgspec.convert(chunk["usage"], wire.Usage))
-            chunk["usage"] = usage_to_wire(self._before + told)
+            chunk["usage"] = usage_to_wire(self._before + (self._begun.facts.usage or Usage()))
         return data_frame(_json.encode(chunk))
 
     def _says_more(self, choice: dict[str, Any]) -> bool:
         """Whether anything is left of a chunk's choice without its role and what it repeats."""
         delta = choice.get("delta") or {}
         delta.pop("role", None)
-        text = self._overlap.feed(delta.get("content") or "")
+        said = delta.get("content")
+        text = self._overlap.feed(said if isinstance(said, str) else "")
         if choice.get("finish_reason"):
             text += self._overlap.end()
         if text:

@@ -62,7 +62,7 @@ def _read_error(body: bytes) -> tuple[set[str], str]:
     """Codes and types that an error body names, and what it says."""
     try:
         error: Any = msgspec.json.decode(body)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return set(), body[:200].decode("utf-8", "replace")
     if isinstance(error, dict):
         error = error.get("error", error)

@@ -42,7 +42,9 @@ def _explicit(headers: Mapping[bytes, bytes], wall: float) -> float | None:
     if seconds is not None:
         return seconds
     try:
-        return parsedate_to_datetime(value.decode("latin-1")).timestamp() - wall
+        at = parsedate_to_datetime(value.decode("latin-1"))
+        # An HTTP date is in GMT, said or not.
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - wall
     except (ValueError, OverflowError):
         return None
 
@@ -62,7 +64,7 @@ class _GoogleBody(msgspec.Struct):
 def _retry_info(body: bytes) -> float | None:
     try:
         details = msgspec.json.decode(body, type=_GoogleBody).error.details
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return next((_span(detail.retryDelay) for detail in details if detail.retryDelay), None)
 

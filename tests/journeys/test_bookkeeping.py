@@ -35,6 +35,7 @@ PLAYS: dict[str, Script] = {
     "error in stream": replies.stream([*FRAMES[:2], samples.sse({"error": {"message": "x"}})]),
     "empty stream": replies.stream([]),
     "hang": replies.hang,
+    "endless": replies.stream(FRAMES[:2], then=replies.hang),
 }
 
 Step = Callable[[Wire], Awaitable[int | None]]
@@ -63,7 +64,7 @@ def _sends(data: bytes, status: int) -> Step:
 
 async def _leave(wire: Wire) -> None:
     """In mid-stream, as a closed browser does."""
-    await wire.send(chat_request(stream=True, x_play="stream"))
+    await wire.send(chat_request(stream=True, x_play="endless"))
     assert (await wire.head()).status == 200
     await wire.piece()
     wire.hang_up()
@@ -123,6 +124,7 @@ async def test_every_request_is_counted_once_and_recorded_once(launch: Launch, p
     records = gateway.records
     assert len({record["id"] for record in records}) == len(records) == REQUESTS
     assert counted == Counter(record["status"] for record in records)
+    assert set(counted) == {"success", "error", "cancelled"}
     answered = Counter(record["http_status"] for record in records if record["status"] != "cancelled")
     by_clients = sum(counts, Counter[int | None]())
     left = by_clients.pop(None)

@@ -53,9 +53,7 @@ def test_the_proxys_address_and_credentials(url: str, address: Origin, authoriza
     assert "Basic" not in repr(proxy)
 
 
-@pytest.mark.parametrize(
-    "url", ["socks5://me:secret@proxy.test:1080", "http://me:secret@:3128", "http://proxy.test:port", "http://"]
-)
+@pytest.mark.parametrize("url", ["socks5://me:secret@proxy.test:1080", "http://me:secret@:3128", "http://proxy.test:port", "http://"])
 def test_a_proxy_that_cannot_be_is_refused_by_the_variables_name(url: str) -> None:
     with pytest.raises(ValueError, match=r"^https_proxy: ") as caught:
         _rules(https_proxy=url)

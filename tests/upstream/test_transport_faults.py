@@ -116,9 +116,7 @@ async def test_every_address_of_a_name_is_tried(transport: Transport, monkeypatc
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other kernels answer when a listener's queue is full")
-async def test_an_address_that_swallows_packets_leaves_time_for_the_next(
-    transport: Transport, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_address_that_swallows_packets_leaves_time_for_the_next(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
     with _deaf_listener() as deaf:
         async with raw_provider(answering, host="127.0.0.2", port=deaf.port):
             _resolving(monkeypatch, [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "127.0.0.2")])

@@ -13,14 +13,13 @@ from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import ConnectFailed, ConnectionCut, Overloaded, ProviderTimeout, ShuttingDown
 from agent_gateway.upstream import transport as transport_module
 from agent_gateway.upstream.connection import Connection
+from agent_gateway.upstream.dialer import Dialer
 from agent_gateway.upstream.transport import Origin, PoolStats, Transport
 from tests.upstream.raw_provider import BODY, HEAD, OK, PLENTY_S, Peer, Script, answering, ask, raw_provider, read, whole
 
 
 @asynccontextmanager
-async def transports(
-    max_connections: int = 1000, idle_expiry_s: float = 30.0, clock: Clock | None = None
-) -> AsyncIterator[Transport]:
+async def transports(max_connections: int = 1000, idle_expiry_s: float = 30.0, clock: Clock | None = None) -> AsyncIterator[Transport]:
     transport = Transport(max_connections=max_connections, idle_expiry_s=idle_expiry_s, environ={}, clock=clock or Clock())
     try:
         yield transport
@@ -62,15 +61,22 @@ async def test_the_request_goes_out_as_it_was_given() -> None:
 
 
 async def test_the_connection_used_last_is_used_first() -> None:
-    async with raw_provider(answering) as provider, transports() as transport:
-        replies = await asyncio.gather(*(ask(transport, provider.origin) for _ in range(3)))
-        for reply in replies:
-            await read(reply)
+    """So that those which are not needed expire."""
+    served: list[Peer] = []
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            served.append(peer)
+            await peer.send(OK)
+
+    async with raw_provider(script) as provider, transports() as transport:
+        await asyncio.gather(*(whole(transport, provider.origin) for _ in range(3)))
         assert only(transport, provider.origin) == PoolStats(3, 3, 0)
+        assert len(set(served)) == 3
         for _ in range(5):
             await whole(transport, provider.origin)
-        assert only(transport, provider.origin) == PoolStats(3, 3, 0)
-        assert len(provider.peers) == 3
+        assert len(set(served[3:])) == 1
 
 
 async def test_a_connection_is_free_as_soon_as_the_reply_is_here_not_when_it_is_taken() -> None:
@@ -422,3 +428,25 @@ async def test_close_ends_everything_and_refuses_what_comes_later() -> None:
         await provider.until(lambda: provider.open == 0)
         assert only(transport, provider.origin) == PoolStats(0, 0, 0)
         await transport.close()
+
+
+async def test_a_connection_that_opens_after_the_close_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    dial = Dialer.dial
+    opened, go_on = asyncio.Event(), asyncio.Event()
+
+    async def late(dialer: Dialer, until: float) -> Connection:
+        connection = await dial(dialer, until)
+        opened.set()
+        await go_on.wait()
+        return connection
+
+    monkeypatch.setattr(Dialer, "dial", late)
+    async with raw_provider(answering) as provider, transports() as transport:
+        asked = asyncio.create_task(ask(transport, provider.origin))
+        await opened.wait()
+        await transport.close()
+        go_on.set()
+        with pytest.raises(ShuttingDown):
+            await asked
+        await provider.until(lambda: len(provider.peers) == 1 and provider.open == 0)
+        assert only(transport, provider.origin) == PoolStats(0, 0, 0)

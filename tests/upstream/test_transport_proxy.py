@@ -182,9 +182,7 @@ async def test_loopback_is_reached_directly_unless_told_otherwise(no_proxy: str,
         await transport.close()
 
 
-async def _fails(
-    transport: Transport, origin: Origin, kind: type[Exception], within_s: float = 20.0
-) -> ConnectFailed | ProviderTimeout:
+async def _fails(transport: Transport, origin: Origin, kind: type[Exception], within_s: float = 20.0) -> ConnectFailed | ProviderTimeout:
     before = monotonic()
     with pytest.raises(kind) as caught:
         await ask(transport, origin, within_s=within_s)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent_gateway.core.errors import ConnectionCut, GatewayError, MalformedReply
-from agent_gateway.upstream.connection import HEADERS_MAX, HELD_MAX_BYTES, Connection
+from agent_gateway.upstream.connection import HEADERS_MAX, HELD_MAX_BYTES, WRITE_SLICE_BYTES, Connection
 from agent_gateway.upstream.reply import ReadTimeout, Reply
 
 HEADER_MAX_BYTES = 65536
@@ -26,13 +26,18 @@ class _Socket(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.aborted = False
+        self.blocking = False
+        self.unsent = 0
+        self.protocol: Connection | None = None
         self._reading = True
 
     def write(self, data: Any) -> None:
         self.written += bytes(data)
+        if self.blocking and self.protocol is not None:
+            self.protocol.pause_writing()
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unsent
 
     def abort(self) -> None:
         self.aborted = True
@@ -62,6 +67,7 @@ def _connect() -> tuple[Connection, _Socket, _Keeper]:
     connection = Connection(asyncio.get_running_loop(), HEADER_MAX_BYTES)
     socket, keeper = _Socket(), _Keeper()
     connection.connection_made(socket)
+    socket.protocol = connection
     connection.keeper = keeper
     return connection, socket, keeper
 
@@ -109,9 +115,7 @@ RECORDED = {
         b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\ncontent-length: 0\r\n\r\n",
         headers={b"set-cookie": b"a=1, b=2"},
     ),
-    "empty header": Recorded(
-        b"HTTP/1.1 200 OK\r\nX-A:\r\nX-B:  v  \r\ncontent-length: 0\r\n\r\n", headers={b"x-a": b"", b"x-b": b"v"}
-    ),
+    "empty header": Recorded(b"HTTP/1.1 200 OK\r\nX-A:\r\nX-B:  v  \r\ncontent-length: 0\r\n\r\n", headers={b"x-a": b"", b"x-b": b"v"}),
     "error status": Recorded(b"HTTP/1.1 429 Slow Down\r\nretry-after: 1\r\ncontent-length: 2\r\n\r\n{}", b"{}", 429),
     "redirect": Recorded(b"HTTP/1.1 307 X\r\nlocation: http://other/\r\ncontent-length: 0\r\n\r\n", status=307),
     "chunked": Recorded(CHUNKED + b"e\r\n" + EVENTS[:14] + b"\r\n0F\r\n" + EVENTS[14:] + b"\r\n0\r\n\r\n", EVENTS),
@@ -254,6 +258,7 @@ MALFORMED = {
     "reason without an end": b"HTTP/1.1 200 " + b"a" * (HEADER_MAX_BYTES + 1),
     "1xx without an end": b"HTTP/1.1 100 Continue\r\n\r\n" * (HEADER_MAX_BYTES // 20),
     "trailer without an end": CHUNKED + b"0\r\nx: " + b"a" * (HEADER_MAX_BYTES + 1),
+    "one trailer too often": CHUNKED + b"0\r\n" + b"x: a\r\n" * (HEADERS_MAX * 2),
     "chunk extension without an end": CHUNKED + b"2;" + b"a" * (HEADER_MAX_BYTES + 1),
 }
 
@@ -347,6 +352,18 @@ async def test_a_consumer_who_does_not_take_the_body_stops_the_reading() -> None
     _feed(connection, [b"a" * (400_000 - HELD_MAX_BYTES - 1)])
     assert len(await _body(reply)) == 400_000 - HELD_MAX_BYTES - 1
     assert keeper.events == ["freed"]
+
+
+async def test_a_reply_that_ends_while_it_is_held_back_leaves_a_connection_that_is_read() -> None:
+    """TLS hands out what it had decrypted after reading was paused; an idle connection must hear of its end."""
+    connection, socket, keeper = _connect()
+    asked = await _ask(connection)
+    _feed(connection, [b"HTTP/1.1 200 OK\r\ncontent-length: 300001\r\n\r\n", b"a" * 300_000])
+    assert not socket.is_reading()
+    _feed(connection, [b"a"])
+    assert keeper.events == ["freed"]
+    assert socket.is_reading()
+    assert len(await _body(await asked)) == 300_001
 
 
 async def test_a_body_read_whole_is_not_held_back_below_its_bound() -> None:
@@ -450,4 +467,54 @@ async def test_a_cancelled_request_closes_its_connection(came: bytes) -> None:
     with pytest.raises(asyncio.CancelledError):
         await asked
     assert socket.aborted
+    assert keeper.events == ["ended"]
+
+
+async def _upload(connection: Connection, body: bytes) -> asyncio.Task[Reply]:
+    asked = asyncio.create_task(connection.request(POST, body, monotonic() + PLENTY_S))
+    await asyncio.sleep(0)
+    return asked
+
+
+async def test_a_large_request_is_written_as_fast_as_it_is_taken() -> None:
+    connection, socket, keeper = _connect()
+    socket.blocking = True
+    asked = await _upload(connection, b"a" * (2 * WRITE_SLICE_BYTES + 1))
+    sizes = []
+    for _ in range(4):
+        sizes.append(len(socket.written) - len(POST))
+        connection.resume_writing()
+        await asyncio.sleep(0)
+    assert sizes == [0, WRITE_SLICE_BYTES, 2 * WRITE_SLICE_BYTES, 2 * WRITE_SLICE_BYTES + 1]
+    _feed(connection, [RECORDED["content-length"].raw])
+    assert await _body(await asked) == b"hello"
+    assert keeper.events == ["freed"]
+
+
+@pytest.mark.parametrize("name", ["error status", "content-length"])
+async def test_a_connection_with_half_a_request_on_it_is_not_used_again(name: str) -> None:
+    """The reply came before the request was sent whole: a refusal ends the sending, an answer does not."""
+    connection, socket, keeper = _connect()
+    socket.blocking = True
+    size = 2 * WRITE_SLICE_BYTES
+    asked = await _upload(connection, b"a" * size)
+    head, _, body = RECORDED[name].raw.partition(b"\r\n\r\n")
+    _feed(connection, [head + b"\r\n\r\n"])
+    await asyncio.sleep(0)
+    for _ in range(3):
+        connection.resume_writing()
+        await asyncio.sleep(0)
+    refused = name == "error status"
+    assert len(socket.written) == len(POST) + (0 if refused else size)
+    _feed(connection, [body])
+    assert await _body(await asked) == RECORDED[name].body
+    assert keeper.events == (["ended"] if refused else ["freed"])
+
+
+async def test_a_connection_whose_request_is_not_sent_yet_is_not_used_again() -> None:
+    connection, socket, keeper = _connect()
+    socket.unsent = 1
+    asked = await _ask(connection)
+    _feed(connection, [RECORDED["error status"].raw])
+    assert await _body(await asked) == b"{}"
     assert keeper.events == ["ended"]

@@ -118,6 +118,23 @@ async def test_the_default_context_verifies_and_is_made_once(authority: trustme.
     assert made[0].check_hostname
 
 
+async def test_a_context_that_cannot_be_made_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> ssl.SSLContext:
+        raise FileNotFoundError("SSL_CERT_FILE")
+
+    async def script(peer: Peer) -> None:
+        await peer.gone()
+
+    monkeypatch.setattr(ssl, "create_default_context", broken)
+    transport = Transport(environ={})
+    async with raw_provider(script) as provider:
+        origin = Origin("127.0.0.1", provider.origin.port, True)
+        await _is_refused(transport, origin, "ssl_cert_file")
+        await provider.until(lambda: len(provider.peers) == 1 and provider.open == 0)
+        assert transport.stats()[origin] == PoolStats(0, 0, 0)
+    await transport.close()
+
+
 async def test_plain_http_where_tls_was_expected(transport: Transport) -> None:
     async def script(peer: Peer) -> None:
         await peer.reader.read(1)
@@ -162,9 +179,7 @@ async def test_a_handshake_that_hangs(transport: Transport) -> None:
         await provider.until(lambda: provider.open == 0)
 
 
-async def test_cancellation_in_any_step_of_opening_leaves_nothing_behind(
-    authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_cancellation_in_any_step_of_opening_leaves_nothing_behind(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
     _all_names_are_here(monkeypatch)
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
@@ -241,7 +256,5 @@ async def test_an_upload_through_tls_arrives_whole_or_is_under_its_deadline(tran
         origin = Origin(NAME, provider.origin.port, True)
         assert await read(await ask(transport, origin, head, b"a" * size)) == b"ok"
         with pytest.raises(ReadTimeout):
-            await transport.send(
-                origin, head, b"a" * 16 * MEGABYTE, connect_until=monotonic() + PLENTY_S, until=monotonic() + 0.2
-            )
+            await transport.send(origin, head, b"a" * 16 * MEGABYTE, connect_until=monotonic() + PLENTY_S, until=monotonic() + 0.2)
         done.set()

@@ -1,0 +1,63 @@
+"""Exact edits of a JSON object's top level: every byte around them stays as it was."""
+
+from __future__ import annotations
+
+import re
+
+_TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"|[{}\[\]]', re.DOTALL)
+_MEMBER_VALUE = re.compile(rb'\s*:\s*("(?:[^"\\]|\\.)*"|[^\s,{}\[\]]+)', re.DOTALL)
+
+
+def replace_member(text: bytes, name: bytes, value: bytes) -> bytes:
+    """The text with `value` for the string, number or literal of the top-level member `name`; as it was when there is none."""
+    key = _find_key(text, name)
+    return text if key is None else b"".join((text[: key[1]], value, text[key[2] :]))
+
+
+def replace_string(text: bytes, name: bytes, old: bytes, value: bytes) -> bytes:
+    """`replace_member`, faster where the member's value is known to be `old`, a JSON string, and stands close to its name."""
+    member = b'"%b":%b' % (name, old)
+    start = text.find(member)
+    if start >= 0 and text.count(b"{", 0, start) == 1 and text.find(b"[", 0, start) < 0:
+        return b'%b"%b":%b%b' % (text[:start], name, value, text[start + len(member) :])
+    return replace_member(text, name, value)
+
+
+def remove_null_member(text: bytes, name: bytes) -> bytes:
+    """The text without the top-level member `name`, its comma included, where its value is null."""
+    key = _find_key(text, name)
+    if key is None or text[key[1] : key[2]] != b"null":
+        return text
+    before, after = text[: key[0]].rstrip(), text[key[2] :]
+    if before.endswith(b","):
+        return before[:-1] + after
+    return text[: key[0]] + after.lstrip().removeprefix(b",").lstrip()
+
+
+def _find_key(text: bytes, name: bytes) -> tuple[int, int, int] | None:
+    """Start of the key, start and end of its simple value."""
+    quoted = b'"%b"' % name
+    start = text.find(quoted)
+    while start >= 0 and text.count(b"{", 0, start) == 1 and text.find(b"[", 0, start) < 0:
+        # One object has been opened and nothing in it: what is quoted here and followed by a colon is a key of the top level.
+        value = _MEMBER_VALUE.match(text, start + len(quoted))
+        if value:
+            return start, value.start(1), value.end()
+        start = text.find(quoted, start + 1)
+    return None if start < 0 else _find_nested_key(text, name)
+
+
+def _find_nested_key(text: bytes, name: bytes) -> tuple[int, int, int] | None:
+    """The same, counting brackets token by token."""
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        mark = text[token.start()]
+        if mark in b"{[":
+            depth += 1
+        elif mark in b"}]":
+            depth -= 1
+        elif depth == 1 and token.group(1) == name:
+            value = _MEMBER_VALUE.match(text, token.end())
+            if value:
+                return token.start(), value.start(1), value.end()
+    return None

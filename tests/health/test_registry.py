@@ -1,0 +1,64 @@
+"""What outlives a reload, and the two budgets: of repeats and of hedges."""
+
+from __future__ import annotations
+
+from agent_gateway.core.route import Deployment, Route
+from agent_gateway.core.settings import Breaker, Fallback
+from agent_gateway.health.registry import BUDGET_FLOOR, BUDGET_WINDOW_S, DeploymentHealth, Health
+
+SHARED = Deployment("p/m", "p", "m")
+
+
+def test_a_reload_keeps_what_is_known() -> None:
+    health = Health()
+    route = Route(name="a", deployments=(SHARED,), breaker=Breaker(consecutive_failures=1))
+    health.follow(route)
+    known, controller = health.of("p/m"), health.controller("a")
+    known.breaker.failed(0)
+    health.follow(Route(name="a", deployments=(SHARED,), fallback=Fallback(alert_rate=0.5)))
+    assert health.of("p/m") is known
+    assert health.controller("a") is controller
+    assert known.breaker.state == "open"
+
+
+def test_a_deployment_under_two_models_is_one_thing() -> None:
+    health = Health()
+    for name in ("a", "b"):
+        health.follow(Route(name=name, deployments=(SHARED,)))
+    assert [name for name, _ in health.deployments()] == ["p/m"]
+    assert [name for name, _ in health.controllers()] == ["a", "b"]
+
+
+def test_cooling_down_or_ejected_it_is_not_available() -> None:
+    health = DeploymentHealth(Breaker(consecutive_failures=1, open_s=30))
+    assert health.available(0)
+    health.cooldown_until = 10
+    assert [health.available(9), health.available(10)] == [False, True]
+    health.breaker.failed(20)
+    assert [health.available(49), health.available(50)] == [False, True]
+
+
+def test_repeats_are_a_share_of_the_traffic_with_a_floor() -> None:
+    health = DeploymentHealth(Breaker())
+    allowed = 0
+    while health.may_repeat(0.2, 0):
+        health.repeats.add(0, total=0, hits=1)
+        allowed += 1
+    assert allowed == BUDGET_FLOOR
+    health.repeats.add(0, total=100)
+    while health.may_repeat(0.2, 0):
+        health.repeats.add(0, total=0, hits=1)
+        allowed += 1
+    assert allowed == 20
+    assert health.may_repeat(0.2, BUDGET_WINDOW_S + 1)
+
+
+def test_hedges_are_a_share_of_the_traffic_without_one() -> None:
+    health = DeploymentHealth(Breaker())
+    assert not health.may_hedge(0.05, 0)
+    health.hedges.add(0, total=19)
+    assert not health.may_hedge(0.05, 0)
+    health.hedges.add(0, total=1)
+    assert health.may_hedge(0.05, 0)
+    health.hedges.add(0, total=0, hits=1)
+    assert not health.may_hedge(0.05, 0)
