@@ -7,6 +7,7 @@ protocol with the bytes read so far, and stays there. Promise: no answer differs
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -23,6 +24,8 @@ from agent_gateway.edge.request import new_exchange, read_into, secret_of
 from agent_gateway.edge.response import STATUS_LINES, Head, error_response
 from agent_gateway.edge.slow_lane import SlowLane
 from agent_gateway.pipeline import Live, refuse
+
+_log = logging.getLogger("agent_gateway.edge")
 
 MODEL_PATHS = frozenset({b"/v1/chat/completions"})
 
@@ -236,9 +239,18 @@ class FastLane(asyncio.Protocol):
     def _start(self, work: Any) -> None:
         task = self._task = self._loop.create_task(work)
         self._state.tasks.add(task)
-        task.add_done_callback(self._done)
 
     async def _answer(self, headers: dict[bytes, bytes], body: bytes) -> None:
+        complete = False
+        try:
+            await self._answer_one(headers, body)
+            complete = True
+        except Exception:
+            _log.exception("a connection failed by a fault of the gateway")
+        finally:
+            self._done(complete)
+
+    async def _answer_one(self, headers: dict[bytes, bytes], body: bytes) -> None:
         runtime = self._live.runtime
         exchange = self._exchange = new_exchange(headers, runtime.clock)
         try:
@@ -252,12 +264,14 @@ class FastLane(asyncio.Protocol):
             return
         await Answering(exchange, runtime, self, headers.get(b"accept-encoding"), self._loop).run()
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._state.tasks.discard(task)
+    def _done(self, complete: bool) -> None:
+        """The request's task ends here: whatever waits behind it comes next."""
+        assert self._task is not None
+        self._state.tasks.discard(self._task)
         self._state.total_requests += 1
         self._task = None
         self._exchange = None
-        if task.cancelled() or task.exception() is not None or not self._keep_alive:
+        if not complete or not self._keep_alive:
             self._close()
         elif not self._closing:
             if self._paused_reading:

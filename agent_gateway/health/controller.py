@@ -119,7 +119,8 @@ class Controller:
 
     def _judge_trial(self, now: float) -> None:
         tried, failed = self._trial.counts(now)
-        if self.state == "recovering" and failed > max(STEP_MIN_REQUESTS, tried) * (1 - RECOVERED_SHARE):
+        # What trips it trips it again: a threshold below that would keep a primary out for the few failures that it always has.
+        if self.state == "recovering" and failed > max(STEP_MIN_REQUESTS, tried) * self._trigger_rate:
             self._relapses += 1
             self._trip(now)
             return

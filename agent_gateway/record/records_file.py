@@ -25,8 +25,10 @@ BUSY_TIMEOUT_S = 0.1
 STATEMENT_ROWS = (64, 8, 1)
 #: Different statements kept compiled: they differ in their rows, and in the columns that are NULL throughout.
 STATEMENTS_MAX = 32
+#: Records fill large pages one after the other; each page written is two system calls (bytes).
+PAGE_BYTES = 16384
 #: Pages of the log after which it is worked into the file: fewer, larger checkpoints cost less than many small ones.
-CHECKPOINT_PAGES = 4000
+CHECKPOINT_PAGES = 1000
 #: Rows kept when the database is in memory.
 MEMORY_ROWS = 10_000
 VERSION = 1
@@ -177,6 +179,7 @@ class RecordsFile:
             cached_statements=STATEMENTS_MAX,
         )
         try:
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a new file; an old one keeps its own
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")

@@ -148,24 +148,35 @@ class AttemptLoop:
         return None
 
     async def _try(self, exchange: Exchange, plan: Plan, candidate: Candidate, queue: list[Candidate]) -> Begun:
-        health = self._health.of(candidate.deployment.id)
         now = self._clock.monotonic()
         left = _calls_left(exchange, plan, queue)
         patience_until = now + (exchange.deadline - now) / left
-        hedging = plan.route.hedging
-        if hedging.enabled and queue and left > 1:
-            health.hedges.add(now)
-            stream = exchange.call.stream and candidate.route.streaming.enabled
-            after_s = health.load.latency(stream=stream).quantile_s(_QUANTILES[hedging.after])
-            if after_s is not None and health.may_hedge(hedging.max_share, now):
-                begun = await race(
-                    lambda: self._start(exchange, exchange.call, candidate, patience_until),
-                    lambda: self._hedge(exchange, plan, candidate, queue),
-                    after_s,
-                )
-                bill_losers(exchange, begun.attempt)
-                return begun
+        if left > 1 and plan.route.hedging.enabled:
+            after_s = self._hedge_after_s(exchange, plan, candidate, now)
+            if after_s is not None:
+                return await self._raced(exchange, plan, candidate, queue, patience_until, after_s)
         return await self._start(exchange, exchange.call, candidate, patience_until)
+
+    def _hedge_after_s(self, exchange: Exchange, plan: Plan, candidate: Candidate, now: float) -> float | None:
+        """How long the call may take before another is made beside it; None: no matter how long."""
+        hedging = plan.route.hedging
+        health = self._health.of(candidate.deployment.id)
+        health.hedges.add(now)
+        if not health.may_hedge(hedging.max_share, now):
+            return None
+        stream = exchange.call.stream and candidate.route.streaming.enabled
+        return health.load.latency(stream=stream).quantile_s(_QUANTILES[hedging.after])
+
+    async def _raced(
+        self, exchange: Exchange, plan: Plan, candidate: Candidate, queue: list[Candidate], patience_until: float, after_s: float
+    ) -> Begun:
+        begun = await race(
+            lambda: self._start(exchange, exchange.call, candidate, patience_until),
+            lambda: self._hedge(exchange, plan, candidate, queue),
+            after_s,
+        )
+        bill_losers(exchange, begun.attempt)
+        return begun
 
     def _hedge(self, exchange: Exchange, plan: Plan, beside: Candidate, queue: list[Candidate]) -> Awaitable[Begun] | None:
         """A second call, to another deployment of the same model; None when there is none that could take it."""

@@ -59,14 +59,14 @@ async def test_a_client_that_leaves_in_mid_stream(gateway: Gateway, provider: Sc
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_leaves_before_the_answer(gateway: Gateway, provider: ScriptedProvider, stream: bool) -> None:
     provider.reply(replies.hang)
-    known = {record["id"] for record in gateway.records}
+    leaver = f"leaver-{stream}"
     async with connect(gateway.url) as wire:
-        await wire.send(chat_request(stream=stream))
+        await wire.send(chat_request(stream=stream, user=leaver))
         await eventually(lambda: provider.heard, "the provider is asked")
         wire.hang_up()
     async with asyncio.timeout(AT_ONCE_S):
         await provider.last.hung_up.wait()
-    new = await eventually(lambda: [record for record in gateway.records if record["id"] not in known], "its record")
+    new = await eventually(lambda: [record for record in gateway.records if record["user_id"] == leaver], "its record")
     assert len(new) == 1
     await _cancelled(gateway, new[0]["id"])
 
