@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import msgspec
@@ -155,7 +154,6 @@ class Gateway:
         await self._keys.close()
 
 
-@cache
 def _strategy_of(route: Route) -> Strategy:
     plugin: type[Strategy] = STRATEGIES.load(route.strategy)
-    return plugin(plugin.Settings())
+    return plugin(route.strategy_settings or plugin.Settings())

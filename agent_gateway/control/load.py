@@ -8,6 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from agent_gateway.control.availability import KINDS_LATER, refuse_later
 from agent_gateway.control.consistency import check_parts
 from agent_gateway.control.convert import shown, to_struct
@@ -18,6 +20,7 @@ from agent_gateway.control.prices import Catalogue, load_catalogue
 from agent_gateway.control.snapshot import Configuration, compile_configuration
 from agent_gateway.control.source import find_file, read_file
 from agent_gateway.core.settings import POLICIES, Model, Settings
+from agent_gateway.routing.base import STRATEGIES
 from agent_gateway.upstream.base import PROVIDERS
 
 #: Sections whose entries the operator names; the rest are structs.
@@ -80,10 +83,28 @@ def _convert(raw: dict[str, Any], findings: Findings) -> tuple[Settings, dict[st
     models = {
         name: made
         for name, value in entries["models"].items()
-        if (made := to_struct(Model, value, f"models.{name}", findings, policies)) is not None
+        if (made := _model(name, value, findings, policies)) is not None
     }
     names = {section: frozenset(values) for section, values in entries.items()}
     return _with(settings, providers=providers, models=models), names
+
+
+def _model(name: str, raw: Any, findings: Findings, policies: Mapping[str, Any]) -> Model | None:
+    """Its strategy is read in two steps, like a provider: the name, then that plug-in's own struct."""
+    path = f"models.{name}"
+    strategy = _strategy(raw["strategy"], f"{path}.strategy", findings) if isinstance(raw, dict) and "strategy" in raw else None
+    made = to_struct(Model, raw, path, findings, policies)
+    return made if made is None or strategy is None else msgspec.structs.replace(made, strategy=strategy)
+
+
+def _strategy(raw: Any, path: str, findings: Findings) -> Any:
+    """A strategy's settings; None when they are wrong, which is then reported."""
+    given = raw if isinstance(raw, dict) else {"kind": raw}
+    kind = given.get("kind")
+    if kind not in STRATEGIES.names:
+        findings.error(path, f"{shown(kind, path)} is not one of {', '.join(STRATEGIES.names)}")
+        return None
+    return to_struct(STRATEGIES.load(kind).Settings, given, path, findings)
 
 
 def _entries(raw: dict[str, Any], section: str, findings: Findings) -> dict[str, Any]:

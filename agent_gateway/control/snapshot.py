@@ -15,8 +15,9 @@ from agent_gateway.control.consistency import is_plain, unknown
 from agent_gateway.control.errors import Findings
 from agent_gateway.control.prices import Catalogue, Known, PricesUnavailable
 from agent_gateway.core.pricing import Price
-from agent_gateway.core.route import Deployment, Route
+from agent_gateway.core.route import Deployment, Prefill, Route
 from agent_gateway.core.settings import POLICIES, DeploymentSettings, Model, Settings
+from agent_gateway.upstream.prefill import prefill_style
 
 #: Names that clients made up are remembered, found or not, this many at a time; longer ones do not exist.
 RESOLVED_MAX = 1024
@@ -153,7 +154,8 @@ def compile_route(name: str, model: Model, prices: Prices) -> Route:
     return Route(
         name=name,
         deployments=tuple(_deployment(item, prices) for item in model.deployments),
-        strategy=model.strategy,
+        strategy=model.strategy if isinstance(model.strategy, str) else model.strategy.kind,
+        strategy_settings=None if isinstance(model.strategy, str) else model.strategy,
         fallbacks=fallbacks,
         timeouts=model.timeouts,
         retries=model.retries,
@@ -176,6 +178,7 @@ def _deployment(item: DeploymentSettings, prices: Prices) -> Deployment:
         weight=item.weight,
         price=price,
         context_window=None if known is None else known.context,
+        prefill=_prefill(item, prices),
         default=item.default,
         override=item.override,
     )
@@ -191,6 +194,14 @@ def _warn_of_prices(model: Model, path: str, route: Route, prices: Prices, findi
                 at,
                 f"is its maker's, since the price table does not know {item.provider}'s address; give the price if it differs",
             )
+
+
+def _prefill(item: DeploymentSettings, prices: Prices) -> Prefill | None:
+    if item.prefill is not None:
+        return None if item.prefill == "off" else item.prefill
+    provider = prices.providers[item.provider]
+    style: Prefill | None = prefill_style(provider.kind, getattr(provider, "base_url", None), item.model)
+    return style
 
 
 def _check_names(settings: Settings, names: Names, known_names: frozenset[str], findings: Findings) -> None:

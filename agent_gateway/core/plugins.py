@@ -19,7 +19,8 @@ class Seat:
 
     @property
     def names(self) -> list[str]:
-        return sorted({*self.table, *_installed(self.name)})
+        """In the order of the table, then those of third parties."""
+        return list(dict.fromkeys([*self.table, *sorted(_installed(self.name))]))
 
     def load(self, plugin: str) -> Any:
         """The plug-in's class. `KeyError` with the names that exist when there is none of that name."""

@@ -39,6 +39,8 @@ class Route(Struct, frozen=True, kw_only=True):
     name: str
     deployments: tuple[Deployment, ...]
     strategy: str = "balanced"
+    #: The strategy's own settings; None: its defaults.
+    strategy_settings: Any = None
     #: Other routes' names, in order, the globally configured fallback model included.
     fallbacks: tuple[str, ...] = ()
     timeouts: Timeouts = Timeouts()

@@ -17,7 +17,6 @@ Count = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(min_length=1)]
 
 Preset = Literal["support", "codegen", "saver"]
-Strategy = Literal["weighted", "priority", "least_busy", "lowest_latency", "lowest_cost", "balanced"]
 MonitoringMode = Literal["full", "minimal", "off"]
 
 FIXED_REPLY = "Sorry, I cannot handle this request right now. Please try again later. 抱歉,我无法处理此请求。请稍后再试。"
@@ -180,7 +179,8 @@ class DeploymentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One name that clients ask for. Its policy sections are whole: what the file leaves out is the global section's."""
 
-    strategy: Strategy = "balanced"
+    #: A strategy's name, or a mapping with that `kind` and the strategy's own settings; once loaded, that strategy's struct or its name.
+    strategy: Any = "balanced"
     deployments: Annotated[tuple[DeploymentSettings, ...], Meta(min_length=1)]
     #: Other names under `models`, in order.
     fallbacks: tuple[Name, ...] = ()

@@ -13,7 +13,7 @@ from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge.response import (
     GZIPPED,
     HEARTBEAT,
-    Head,
+    HeadLines,
     closing_comment,
     compressed,
     error_response,
@@ -29,9 +29,9 @@ _log = logging.getLogger("agent_gateway.edge")
 class Outlet(Protocol):
     """Where an answer goes. What returns None is done; what returns an awaitable must be awaited before the next call."""
 
-    def whole(self, status: int, head: Head, body: bytes) -> Awaitable[None] | None: ...
+    def whole(self, status: int, head: HeadLines, body: bytes) -> Awaitable[None] | None: ...
 
-    def begin(self, head: Head) -> Awaitable[None] | None:
+    def begin(self, head: HeadLines) -> Awaitable[None] | None:
         """The head of a stream, status 200."""
 
     def write(self, data: bytes) -> Awaitable[None] | None: ...
@@ -79,7 +79,11 @@ class Answering:
         events = run(exchange, self._runtime)
         try:
             async for event in events:
-                waiting = self._event(event)
+                if type(event) is Chunk and self._begun:
+                    self._last_write = self._loop.time()
+                    waiting = self._outlet.write(event.data)
+                else:
+                    waiting = self._event(event)
                 if waiting is not None:
                     await waiting
         except asyncio.CancelledError:

@@ -25,8 +25,8 @@ from agent_gateway.core.errors import (
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge.answering import Answering
 from agent_gateway.edge.limits import Limits
-from agent_gateway.edge.request import Headers, body_length, new_exchange, read_into, secret_of
-from agent_gateway.edge.response import JSON, Head, error_response, pairs
+from agent_gateway.edge.request import Headers, body_length, new_exchange, read_head, read_into
+from agent_gateway.edge.response import JSON, HeadLines, error_response, pairs
 from agent_gateway.pipeline import Live, refuse
 
 Scope = MutableMapping[str, Any]
@@ -108,20 +108,21 @@ class App:
 
     async def _chat(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         runtime = self._live.runtime
-        exchange = new_exchange(headers, runtime.clock)
+        head = read_head(headers)
+        exchange = new_exchange(head, runtime.clock)
         outlet = _Outlet(send)
         try:
-            waiting = runtime.gate.authenticate(exchange, secret_of(headers))
+            waiting = runtime.gate.authenticate(exchange, head.secret)
             if waiting is not None:
                 await waiting
-            read_into(exchange, headers, await self._body(receive, headers))
+            read_into(exchange, head, await self._body(receive, headers))
         except GatewayError as error:
             refuse(exchange, error, runtime)
             if not isinstance(error, ClientLeft):
                 await outlet.whole(*error_response(error, exchange))
             return
         loop = asyncio.get_running_loop()
-        work = loop.create_task(Answering(exchange, runtime, outlet, headers.get(b"accept-encoding"), loop).run())
+        work = loop.create_task(Answering(exchange, runtime, outlet, head.accept_encoding, loop).run())
         leaving = loop.create_task(_watch_for_leaving(receive, exchange, work))
         try:
             await work
@@ -162,12 +163,17 @@ class App:
         await _json(send, _model_object(name))
 
     async def _visible_models(self, headers: Headers) -> list[str]:
+        return self._live.runtime.gate.visible_models(await self._asking(headers))
+
+    async def _asking(self, headers: Headers) -> Exchange:
+        """Who asks for something that is no model's answer. Raises `Unauthenticated` or `StoreDown`."""
         runtime = self._live.runtime
-        asking = new_exchange(headers, runtime.clock)
-        waiting = runtime.gate.authenticate(asking, secret_of(headers))
+        head = read_head(headers)
+        asking = new_exchange(head, runtime.clock)
+        waiting = runtime.gate.authenticate(asking, head.secret)
         if waiting is not None:
             await waiting
-        return runtime.gate.visible_models(asking)
+        return asking
 
     # --- health and metrics ---
 
@@ -188,12 +194,7 @@ class App:
     # --- admin ---
 
     async def _admin_view(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        runtime = self._live.runtime
-        asking = new_exchange(headers, runtime.clock)
-        waiting = runtime.gate.authenticate(asking, secret_of(headers))
-        if waiting is not None:
-            await waiting
-        runtime.gate.admit_admin(asking)
+        self._live.runtime.gate.admit_admin(await self._asking(headers))
         await _json(send, self._admin_views[scope["path"].rstrip("/")]())
 
     # --- lifespan ---
@@ -218,11 +219,11 @@ class _Outlet:
         self._send = send
         self._turn = asyncio.Lock()
 
-    async def whole(self, status: int, head: Head, body: bytes) -> None:
+    async def whole(self, status: int, head: HeadLines, body: bytes) -> None:
         async with self._turn:
             await _whole(self._send, status, head, body)
 
-    async def begin(self, head: Head) -> None:
+    async def begin(self, head: HeadLines) -> None:
         async with self._turn:
             await self._send({"type": "http.response.start", "status": 200, "headers": pairs(head)})
 
@@ -280,7 +281,7 @@ async def _json(send: Send, value: Any, status: int = 200) -> None:
     await _whole(send, status, JSON, msgspec.json.encode(value))
 
 
-async def _whole(send: Send, status: int, head: Head, body: bytes, *, head_only: bool = False) -> None:
+async def _whole(send: Send, status: int, head: HeadLines, body: bytes, *, head_only: bool = False) -> None:
     headers = [*pairs(head), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head_only else body, "more_body": False})

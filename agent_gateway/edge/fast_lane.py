@@ -20,8 +20,8 @@ from agent_gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge,
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge.answering import Answering
 from agent_gateway.edge.limits import Limits
-from agent_gateway.edge.request import new_exchange, read_into, secret_of
-from agent_gateway.edge.response import STATUS_LINES, Head, error_response
+from agent_gateway.edge.request import Head, new_exchange, read_head, read_into
+from agent_gateway.edge.response import STATUS_LINES, HeadLines, error_response
 from agent_gateway.edge.slow_lane import SlowLane
 from agent_gateway.pipeline import Live, refuse
 
@@ -55,6 +55,7 @@ class FastLane(asyncio.Protocol):
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._parser: httptools.HttpRequestParser
         self._known_head = _UNKNOWN
+        self._head = Head()
         self._buffer = b""
         self._parts: list[bytes] = []
         self._buffered = 0
@@ -67,6 +68,8 @@ class FastLane(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self._paused_reading = False
         self._closing = False
+        self._dated: list[tuple[bytes, bytes]] = []
+        self._date_line = b""
         # Of the request.
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
@@ -195,6 +198,7 @@ class FastLane(asyncio.Protocol):
             return None
         # A connection that drains stays so.
         self._keep_alive = self._keep_alive and self._parser.should_keep_alive()
+        self._head = read_head(self._headers)
         line = _LENGTH_LINE.search(head)
         if line is not None:
             self._known_head = (head[: line.start(1)], head[line.end(1) :])
@@ -219,7 +223,7 @@ class FastLane(asyncio.Protocol):
         self._buffer = data[needed:] if len(data) > needed else b""
         self._parts = []
         self._needed = 0
-        self._start(self._answer(self._headers, body))
+        self._start(self._answer(self._head, body))
 
     def _hand_over(self) -> None:
         """This connection is uvicorn's from here on."""
@@ -240,29 +244,25 @@ class FastLane(asyncio.Protocol):
         task = self._task = self._loop.create_task(work)
         self._state.tasks.add(task)
 
-    async def _answer(self, headers: dict[bytes, bytes], body: bytes) -> None:
+    async def _answer(self, head: Head, body: bytes) -> None:
         complete = False
+        runtime = self._live.runtime
+        exchange = self._exchange = new_exchange(head, runtime.clock)
         try:
-            await self._answer_one(headers, body)
+            waiting = runtime.gate.authenticate(exchange, head.secret)
+            if waiting is not None:
+                await waiting
+            read_into(exchange, head, body)
+            await Answering(exchange, runtime, self, head.accept_encoding, self._loop).run()
+            complete = True
+        except GatewayError as error:  # of the two before it; an answer's own errors are told where it is made
+            refuse(exchange, error, runtime)
+            self.whole(*error_response(error, exchange))
             complete = True
         except Exception:
             _log.exception("a connection failed by a fault of the gateway")
         finally:
             self._done(complete)
-
-    async def _answer_one(self, headers: dict[bytes, bytes], body: bytes) -> None:
-        runtime = self._live.runtime
-        exchange = self._exchange = new_exchange(headers, runtime.clock)
-        try:
-            waiting = runtime.gate.authenticate(exchange, secret_of(headers))
-            if waiting is not None:
-                await waiting
-            read_into(exchange, headers, body)
-        except GatewayError as error:
-            refuse(exchange, error, runtime)
-            self.whole(*error_response(error, exchange))
-            return
-        await Answering(exchange, runtime, self, headers.get(b"accept-encoding"), self._loop).run()
 
     def _done(self, complete: bool) -> None:
         """The request's task ends here: whatever waits behind it comes next."""
@@ -286,22 +286,25 @@ class FastLane(asyncio.Protocol):
 
     # --- the outlet of `Answering` ---
 
-    def whole(self, status: int, head: Head, body: bytes) -> Awaitable[None] | None:
+    def whole(self, status: int, head: HeadLines, body: bytes) -> Awaitable[None] | None:
         close = b"" if self._keep_alive else _CLOSE
         lines = (STATUS_LINES[status], self._server_head(), head, close, len(body), body)
         self._transport.write(b"%b%b%b%bcontent-length: %d\r\n\r\n%b" % lines)
         return self._writable
 
-    def begin(self, head: Head) -> Awaitable[None] | None:
+    def begin(self, head: HeadLines) -> Awaitable[None] | None:
         close = b"" if self._keep_alive else _CLOSE
         # It goes out with the first chunk, in one segment.
         self._unsent = b"%b%b%b%btransfer-encoding: chunked\r\n\r\n" % (STATUS_LINES[200], self._server_head(), head, close)
         return None
 
-    def _server_head(self) -> Head:
+    def _server_head(self) -> HeadLines:
         """The date, which uvicorn renews every second."""
         pairs = self._state.default_headers
-        return b"%b: %b\r\n" % pairs[0] if pairs else b""
+        if pairs is not self._dated:
+            self._dated = pairs
+            self._date_line = b"".join([b"%b: %b\r\n" % pair for pair in pairs])
+        return self._date_line
 
     def write(self, data: bytes) -> Awaitable[None] | None:
         if self._unsent:
@@ -320,7 +323,7 @@ class FastLane(asyncio.Protocol):
     def _refuse(self, error: GatewayError) -> None:
         """A request that is refused before its body was read: answered, recorded, and the connection closed."""
         runtime = self._live.runtime
-        exchange = new_exchange(self._headers, runtime.clock)
+        exchange = new_exchange(read_head(self._headers), runtime.clock)
         refuse(exchange, error, runtime)
         self._keep_alive = False
         self.whole(*error_response(error, exchange))

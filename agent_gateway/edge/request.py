@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msgspec import Struct
+
 from agent_gateway.core.call import Call
 from agent_gateway.core.clock import Clock, new_request_id
 from agent_gateway.core.errors import BadRequest
@@ -17,12 +19,59 @@ KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
 #: A client's own request id is kept up to this length.
 CLIENT_ID_MAX_LENGTH = 128
 
+_UNREAD = Call(dialect="openai_chat", model="", body=b"")
+
 Headers = Mapping[bytes, bytes]
 """Lower-case names; of repeated ones the last."""
 
 
-def secret_of(headers: Headers) -> bytes | None:
-    """The key the client shows, None when it shows none."""
+class Head(Struct, frozen=True):
+    """What the headers of a request say to the gateway."""
+
+    #: The key that is shown.
+    secret: bytes | None = None
+    accept_encoding: bytes | None = None
+    timeout: bytes | None = None
+    client_request_id: str | None = None
+    session: str | None = None
+    #: What goes on to the provider.
+    forward: dict[str, str] = {}
+
+
+def read_head(headers: Headers) -> Head:
+    client_id = headers.get(b"x-request-id")
+    session = headers.get(b"x-session-id")
+    return Head(
+        secret=_secret(headers),
+        accept_encoding=headers.get(b"accept-encoding"),
+        timeout=headers.get(b"x-gateway-timeout-s"),
+        client_request_id=client_id.decode("latin-1")[:CLIENT_ID_MAX_LENGTH] if client_id else None,
+        session=session.decode("latin-1") if session else None,
+        forward={name.decode(): headers[name].decode("latin-1") for name in FORWARDED if name in headers},
+    )
+
+
+def new_exchange(head: Head, clock: Clock) -> Exchange:
+    """An exchange that begins now; its call is not read yet."""
+    wall = clock.wall()
+    return Exchange(
+        id=new_request_id(wall),
+        call=_UNREAD,
+        started=clock.monotonic(),
+        started_wall=wall,
+        client_request_id=head.client_request_id,
+        session=head.session,
+    )
+
+
+def read_into(exchange: Exchange, head: Head, body: bytes) -> None:
+    """Parses the body. Raises `BadRequest`."""
+    if head.timeout is not None:
+        exchange.timeout_s = _timeout_s(head.timeout)
+    exchange.call = read_call(body, head.forward)
+
+
+def _secret(headers: Headers) -> bytes | None:
     authorization = headers.get(b"authorization")
     if authorization is not None:
         scheme, _, secret = authorization.partition(b" ")
@@ -31,32 +80,6 @@ def secret_of(headers: Headers) -> bytes | None:
         if name in headers:
             return headers[name].strip()
     return None
-
-
-def new_exchange(headers: Headers, clock: Clock) -> Exchange:
-    """An exchange that begins now; its call is not read yet."""
-    wall = clock.wall()
-    client_id = headers.get(b"x-request-id")
-    session = headers.get(b"x-session-id")
-    return Exchange(
-        id=new_request_id(wall),
-        call=Call(dialect="openai_chat", model="", body=b""),
-        started=clock.monotonic(),
-        started_wall=wall,
-        client_request_id=client_id.decode("latin-1")[:CLIENT_ID_MAX_LENGTH] if client_id else None,
-        session=session.decode("latin-1") if session else None,
-    )
-
-
-def read_into(exchange: Exchange, headers: Headers, body: bytes) -> None:
-    """Parses the body. Raises `BadRequest`."""
-    exchange.timeout_s = _timeout_s(headers.get(b"x-gateway-timeout-s"))
-    forward: dict[str, str] = {}
-    for name in FORWARDED:
-        value = headers.get(name)
-        if value is not None:
-            forward[name.decode()] = value.decode("latin-1")
-    exchange.call = read_call(body, forward)
 
 
 def body_length(headers: Headers) -> int | None:
@@ -69,9 +92,7 @@ def body_length(headers: Headers) -> int | None:
     return int(value)
 
 
-def _timeout_s(value: bytes | None) -> float | None:
-    if value is None:
-        return None
+def _timeout_s(value: bytes) -> float:
     try:
         seconds = float(value)
     except ValueError:

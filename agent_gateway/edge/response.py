@@ -18,12 +18,12 @@ COMPRESS_FROM_BYTES = 1024
 COMPRESS_UP_TO_BYTES = 256 * 1024
 
 #: Header lines, each with its CRLF, as they stand in a response head: cheaper to make than pairs, which only ASGI asks for.
-Head = bytes
+HeadLines = bytes
 
 HEARTBEAT = b": heartbeat\n\n"
-JSON: Head = b"content-type: application/json\r\n"
-STREAM: Head = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
-GZIPPED: Head = b"content-encoding: gzip\r\nvary: accept-encoding\r\n"
+JSON: HeadLines = b"content-type: application/json\r\n"
+STREAM: HeadLines = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
+GZIPPED: HeadLines = b"content-encoding: gzip\r\nvary: accept-encoding\r\n"
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -38,17 +38,17 @@ def status_line(status: int) -> bytes:
 STATUS_LINES = {status: status_line(status) for status in range(200, 600)}
 
 
-def pairs(head: Head) -> list[tuple[bytes, bytes]]:
+def pairs(head: HeadLines) -> list[tuple[bytes, bytes]]:
     """The header lines as ASGI wants them."""
     return [(name, value) for name, _, value in [line.partition(b": ") for line in head[:-2].split(b"\r\n")]]
 
 
-def stream_head(exchange: Exchange) -> Head:
+def stream_head(exchange: Exchange) -> HeadLines:
     """Of a stream that begins now; what is not known yet is left out."""
     return STREAM + _story(exchange)
 
 
-def whole_head(exchange: Exchange, now: float) -> Head:
+def whole_head(exchange: Exchange, now: float) -> HeadLines:
     """Of a unary answer."""
     upstream_s = 0.0
     cost_usd: float | None = None
@@ -66,7 +66,7 @@ def whole_head(exchange: Exchange, now: float) -> Head:
     )
 
 
-def _story(exchange: Exchange) -> Head:
+def _story(exchange: Exchange) -> HeadLines:
     if exchange.status is None:
         return f"x-request-id: {exchange.id}\r\n".encode()
     model = f"x-gateway-model: {exchange.deployment}\r\n" if exchange.deployment else ""
@@ -85,7 +85,7 @@ def closing_comment(exchange: Exchange) -> bytes:
     return b": gateway %b\n\n" % _ENCODER.encode(known)
 
 
-def error_response(error: GatewayError, exchange: Exchange | None = None) -> tuple[int, Head, bytes]:
+def error_response(error: GatewayError, exchange: Exchange | None = None) -> tuple[int, HeadLines, bytes]:
     """Status, head and body of an error, in the OpenAI shape. A provider's refusal of the request is passed on as it stands."""
     lines = ["content-type: application/json"]
     if exchange is not None:

@@ -45,7 +45,7 @@ class Reading:
 
 
 class Controller:
-    """Told of every request that was tried on the primary; asked before each whether the primary may be tried."""
+    """Told of every request that it let through to the primary; asked before each whether the primary may be tried."""
 
     def __init__(self, alert_rate: float, trigger_rate: float, random: Random) -> None:
         self._alert_rate = alert_rate
@@ -75,9 +75,13 @@ class Controller:
             return True
         return False
 
-    def observe(self, now: float, *, fell_back: bool, can_trip: bool) -> None:
-        """One request that was tried on the primary has ended. `can_trip`: there is another model to go to."""
+    def observe(self, now: float, *, fell_back: bool, can_trip: bool, tried: bool = True) -> None:
+        """One request has ended. `can_trip`: there is another model to go to. Not `tried`: all of the primary was ejected or cooling down,
+        which counts as any other fallback, but is no trial.
+        """
         if self.state in ("tripped", "recovering"):
+            if not tried:
+                return
             self._trial.add(now, hits=fell_back)
             self._in_a_row = 0 if fell_back else self._in_a_row + 1
             self._judge_trial(now)

@@ -101,7 +101,7 @@ class _Usage(Struct):
 
 
 class _Message(Struct):
-    """A message or a delta: anything in it but `role` is content."""
+    """A message or a delta."""
 
     content: Any = None
     tool_calls: list[Raw] | None = None
@@ -112,10 +112,12 @@ class _Message(Struct):
     audio: Any = None
 
     @property
+    def is_text(self) -> bool:
+        return not (self.tool_calls or self.refusal or self.reasoning_content or self.reasoning or self.audio or self.function_call)
+
+    @property
     def says_something(self) -> bool:
-        return bool(
-            self.content or self.tool_calls or self.refusal or self.reasoning_content or self.reasoning or self.audio or self.function_call
-        )
+        return bool(self.content) or not self.is_text
 
 
 class _Choice(Struct):
@@ -143,7 +145,7 @@ def error_in_body(error: Any) -> ProviderFault:
 class WholeAnswer:
     """A unary answer, read once and edited: `body` is the client's."""
 
-    __slots__ = ("body", "finish_reason", "says_something", "text", "usage")
+    __slots__ = ("body", "finish_reason", "says_only_text", "says_something", "text", "usage")
 
     def __init__(self, body: bytes, public_model: str) -> None:
         try:
@@ -162,6 +164,7 @@ class WholeAnswer:
             choice.message is not None and choice.message.says_something for choice in reply.choices[1:]
         )
         self.text = message.content if message is not None and type(message.content) is str else None
+        self.says_only_text = self.text is not None and len(reply.choices) == 1 and message is not None and message.is_text
         if reply.model is None or reply.model == public_model:
             self.body = body
         else:
@@ -245,19 +248,19 @@ class StreamRelay:
 
         After content has come it does not raise for a bad frame, but sets `failure` and returns what came before it.
         """
+        shape = self._shape
+        if shape is not None and not self._splitter.holds_any:
+            # The usual read, one frame of the usual shape: `text_of` and `frame`, written out.
+            before, after = shape.before, shape.after
+            if data.startswith(before) and data.endswith(after) and data.count(b'"') == shape.quotes:
+                text = data[len(before) : -len(after)]
+                self._run += text
+                return b"%b%b%b" % (shape.new_before, text, shape.new_after)
         try:
             data = self._splitter.feed(data)
         except FrameTooLarge as error:
             raise MalformedReply("The model provider sent an event over the size limit.", detail=str(error)) from None
-        if not data:
-            return b""
-        shape = self._shape
-        if shape is not None:
-            text = shape.text_of(data)
-            if text is not None:
-                self._run += text
-                return shape.frame(text)
-        return self._frames(self._splitter.split(data))
+        return self._frames(self._splitter.split(data)) if data else b""
 
     def _frames(self, frames: list[bytes]) -> bytes:
         """What is good of them goes out even if a bad one follows: that one fails the next call."""

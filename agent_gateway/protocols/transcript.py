@@ -356,29 +356,9 @@ def read_answer(exchange: Exchange) -> Transcript:
 
 def take_answer(exchange: Exchange) -> Answer | None:
     """What is recorded of the answer; None when there was none."""
-    answer = exchange.answer
-    if len(answer) == 1 and exchange.transcript is None and (plain := _plain_answer(answer[0])) is not None:
-        return plain
+    if isinstance(exchange.transcript, Answer):
+        return exchange.transcript
     return read_answer(exchange).answer()
-
-
-def _plain_answer(body: bytes) -> Answer | None:
-    """The usual unary answer without a transcript, at a third of the cost: one choice, and nothing in it but text."""
-    if not body.startswith(b"{") or len(body) > CONTENT_MAX_CHARS:
-        return None
-    try:
-        reply = _reply.decode(body)
-    except _UNREADABLE:
-        return None
-    choices = reply.choices
-    if choices is None or len(choices) != 1 or choices[0].index != 0 or reply.error is not _NULL:
-        return None
-    said = choices[0].message
-    if said is None or type(said.content) is not str:
-        return None
-    if said.tool_calls or said.reasoning or said.reasoning_content or said.refusal:
-        return None
-    return Answer(said.content, finish_reason=choices[0].finish_reason)
 
 
 def _transcript(exchange: Exchange) -> Transcript:

@@ -56,7 +56,7 @@ def _answering(exchange: Exchange) -> Attempt | None:
 
 def _consumed(exchange: Exchange, attempt: Attempt) -> Usage | None:
     """The answer's own word, else an estimate; None when the provider had not begun to answer."""
-    if attempt.first_token is None:
+    if attempt.first_token is None and attempt.outcome != "success":
         return None
     transcript = read_answer(exchange)
     return transcript.usage or estimate(exchange.call.body, transcript)

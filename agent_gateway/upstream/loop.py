@@ -26,6 +26,7 @@ from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.plan import Candidate, Plan
 from agent_gateway.health.registry import Health
 from agent_gateway.protocols.openai_relay import as_stream, unary
+from agent_gateway.protocols.transcript import Answer
 from agent_gateway.upstream.attempt import BegunStream, FinishedAnswer, Running, begin_stream, fetch_whole
 from agent_gateway.upstream.base import Provider
 from agent_gateway.upstream.fixed_reply import fixed_reply
@@ -250,10 +251,12 @@ class AttemptLoop:
         return None
 
     def _report(self, exchange: Exchange, plan: Plan, *, fell_back: bool, error: ProviderError | None = None) -> None:
-        """To the controller: whether the model itself answered. A detour, or a request that was wrong, says nothing about it."""
-        if plan.detour is None and (error is None or _is_outage(error)):
+        """To the controller: whether the model itself answered. Its own detours, and requests that were wrong, say nothing about it."""
+        if plan.detour != "controller" and (error is None or _is_outage(error)):
             can_trip = any(candidate.fallback for candidate in plan.candidates)
-            self._health.controller(plan.route.name).observe(self._clock.monotonic(), fell_back=fell_back, can_trip=can_trip)
+            tried = plan.detour is None
+            controller = self._health.controller(plan.route.name)
+            controller.observe(self._clock.monotonic(), fell_back=fell_back, can_trip=can_trip, tried=tried)
 
 
 def _calls_left(exchange: Exchange, plan: Plan, queue: list[Candidate]) -> int:
@@ -283,6 +286,8 @@ def _finished(exchange: Exchange, finished: FinishedAnswer) -> Chunk | Whole:
     body = as_stream(answer.body, with_usage=call.wants_usage) if call.stream else answer.body
     exchange.answer.append(body)
     exchange.answer_bytes = len(body)
+    if answer.says_only_text:  # the record need not read it again
+        exchange.transcript = Answer(answer.text, finish_reason=answer.finish_reason)
     return Chunk(body) if call.stream else Whole(body)
 
 

@@ -30,11 +30,13 @@ class FrameSplitter:
     is whole only when the next byte shows that no LF belongs to it.
     """
 
-    __slots__ = ("_frame_max_bytes", "_rest")
+    __slots__ = ("_frame_max_bytes", "_rest", "holds_any")
 
     def __init__(self, frame_max_bytes: int = FRAME_MAX_BYTES) -> None:
         self._frame_max_bytes = frame_max_bytes
         self._rest = bytearray()
+        #: Something is pending.
+        self.holds_any = False
 
     @property
     def pending(self) -> bytes:
@@ -53,6 +55,7 @@ class FrameSplitter:
             self._check_bound(bytes(rest[:end]), len(rest) - end)
         whole = bytes(rest[:end])
         del rest[:end]
+        self.holds_any = bool(rest)
         return whole
 
     def end(self) -> bytes:
@@ -61,6 +64,7 @@ class FrameSplitter:
         if not rest.endswith(b"\r") or not (_BLANK_LINE.search(rest) or _LINE_END.match(rest)):
             return b""
         self._rest.clear()
+        self.holds_any = False
         return rest
 
     @staticmethod

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_gateway.core.settings import Strategy as StrategyName
 from agent_gateway.routing.base import STRATEGIES, Strategy, View
 
 views = st.builds(
@@ -25,10 +24,6 @@ all_strategies = pytest.mark.parametrize("name", STRATEGIES.names)
 def make(name: str) -> Strategy:
     plugin: type[Strategy] = STRATEGIES.load(name)
     return plugin(plugin.Settings())
-
-
-def test_the_configuration_knows_the_same_names() -> None:
-    assert set(StrategyName.__args__) == set(STRATEGIES.table)
 
 
 @all_strategies

@@ -321,3 +321,12 @@ def test_a_plug_in_that_cannot_be_loaded_is_an_error(mistakes: Mistakes, monkeyp
     assert mistakes("providers: {x: {kind: strange}}") == [
         "providers.x.kind: the plug-in strange cannot be loaded: No module named 'no_such_module_here'"
     ]
+
+
+def test_a_strategy_may_have_settings_of_its_own(load_text: Load, mistakes: Mistakes) -> None:
+    configured = load_text(with_model("strategy: {kind: balanced, cost: 3}"))
+    route = configured.routes["gpt"]
+    assert (route.strategy, route.strategy_settings.cost, route.strategy_settings.load) == ("balanced", 3, 1)
+    (error,) = mistakes(with_model("strategy: {kind: balanced, cots: 3}"))
+    assert error.startswith("models.gpt.strategy.cots: ")
+    assert "cost" in error

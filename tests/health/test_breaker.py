@@ -44,9 +44,9 @@ def test_it_opens_at_the_failure_rate_once_there_are_enough_calls() -> None:
         breaker.failed(0)
         breaker.succeeded(0)
     breaker.succeeded(1)
-    assert breaker.state == "closed"
+    assert breaker.allows(1)
     breaker.failed(1)
-    assert breaker.state == "open"
+    assert not breaker.allows(1)
 
 
 def test_failures_out_of_the_window_are_forgotten() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -71,10 +72,10 @@ def test_above_five_percent_it_alerts_and_above_ten_it_trips(total: int, failure
 
 def test_under_fifty_requests_a_rate_says_nothing() -> None:
     controller = fed(MIN_REQUESTS - 1, MIN_REQUESTS - 1)
-    assert controller.state == "normal"
+    assert controller.reading(1).state == "normal"
     assert controller.reading(1).rate_short is None
     controller.observe(1, fell_back=True, can_trip=True)
-    assert controller.state == "tripped"
+    assert controller.reading(1).state == "tripped"
 
 
 def test_with_nowhere_to_go_it_alerts_and_never_trips() -> None:
@@ -88,10 +89,10 @@ def test_the_alert_ends_by_itself_and_not_on_its_own_threshold() -> None:
     controller = fed(100, 6)
     for _ in range(40):
         controller.observe(2, fell_back=False, can_trip=True)
-    assert controller.state == "alert", "4.3 % is above four fifths of five"
+    assert controller.reading(2).state == "alert", "4.3 % is above four fifths of five"
     for _ in range(20):
         controller.observe(2, fell_back=False, can_trip=True)
-    assert controller.state == "normal"
+    assert controller.reading(2).state == "normal"
     assert fed(100, 6).reading(1 + LONG_S + 1).state == "normal"
 
 
@@ -110,6 +111,17 @@ def test_a_reading_tells_the_rates_of_both_windows() -> None:
     assert reading.rate_long == pytest.approx(0.1, abs=0.02)
     assert reading.rate_short == 0.0
     assert (reading.state, reading.primary_share) == ("normal", 1.0)
+
+
+def test_requests_that_an_ejected_primary_was_spared_count_as_fallbacks_but_are_no_trial() -> None:
+    controller = Controller(0.05, 0.10, Random(1))
+    for _ in range(MIN_REQUESTS):
+        controller.observe(1, fell_back=True, can_trip=True, tried=False)
+    assert controller.reading(1).state == "tripped"
+    for _ in range(STEP_MIN_REQUESTS):
+        controller.observe(10, fell_back=True, can_trip=True, tried=False)
+        controller.observe(10, fell_back=False, can_trip=True)
+    assert controller.reading(10).state == "recovering"
 
 
 # --- tripped ----------------------------------------------------------------------------------------------------------
@@ -147,7 +159,7 @@ def test_it_comes_back_in_steps_and_each_lasts() -> None:
     traffic.until(note, 120, 0.0)
     assert shares == [PROBE_SHARE, *STEPS, 1.0]
     assert traffic.states == ["normal", "tripped", "recovering", "normal"]
-    assert all(later - earlier >= STEP_S for earlier, later in zip(entered[1:], entered[2:], strict=False))
+    assert all(later - earlier >= STEP_S for earlier, later in pairwise(entered))
     assert entered[-1] - entered[0] < 3 * SHORT_S
 
 

@@ -1,4 +1,4 @@
-"""A storm in virtual time: the primary fails 30 % of its calls for a minute, then heals; planner, health and attempt loop are the real ones."""
+"""A storm in virtual time: the primary fails for a minute, then heals; planner, health and attempt loop are the real ones."""
 
 from __future__ import annotations
 
@@ -81,15 +81,16 @@ def assert_no_deployment_is_overrun(story: Story) -> None:
         assert called[name] <= max(1.2 * planned[name], planned[name] + BUDGET_FLOOR) + 1
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_the_fallback_trips_once_and_returns_once_and_the_answers_go_on(seed: int) -> None:
-    story = play(lambda: storm(seed, primary_fails=0.3, spare_fails=0.01))
+@pytest.mark.parametrize(("seed", "primary_fails"), [(1, 0.3), (2, 0.3), (3, 1.0)], ids=["storm", "another", "outage"])
+def test_the_fallback_trips_once_and_returns_once_and_the_answers_go_on(seed: int, primary_fails: float) -> None:
+    """In an outage it is the breaker that keeps the calls off the primary; the controller has to see it all the same."""
+    story = play(lambda: storm(seed, primary_fails, spare_fails=0.01))
     states = [state for _, state in story.states if state != "alert"]
     assert states == ["normal", "tripped", "recovering", "normal"]
     when = {state: at for at, state in story.states}
     tripped_at = next(at for at, state in story.states if state == "tripped")
     assert CALM_S < tripped_at < CALM_S + 30
-    assert CALM_S + STORM_S < when["recovering"]
+    assert when["recovering"] > CALM_S + STORM_S
     answered = story.statuses["success"] + story.statuses["fallback"]
     assert answered / story.statuses.total() >= 0.999
     assert_no_deployment_is_overrun(story)

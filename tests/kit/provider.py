@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -72,8 +73,9 @@ class Peer:
 class ScriptedProvider:
     """Listens on loopback while it is entered. `reply` sets what every request gets, `reply_in_turn` what the next ones get."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.port = port
+        self._tls = tls
         self.heard: list[Heard] = []
         self.connections = 0
         self._choose: Callable[[Heard], Script] | None = None
@@ -84,7 +86,7 @@ class ScriptedProvider:
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/v1"
 
     @property
     def last(self) -> Heard:
@@ -106,7 +108,7 @@ class ScriptedProvider:
 
     async def __aenter__(self) -> ScriptedProvider:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", self.port, backlog=1024)
+        self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", self.port, backlog=1024, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Literal
 
@@ -17,6 +18,7 @@ _REASONS = {
     404: "Not Found",
     429: "Too Many Requests",
     500: "Internal Server Error",
+    503: "Service Unavailable",
 }
 
 
@@ -96,6 +98,26 @@ async def hang(peer: Peer) -> None:
 
 async def cut(peer: Peer) -> None:
     peer.cut()
+
+
+def later(delay_s: float, script: Script) -> Script:
+    """Answers so much later; never, when the gateway hangs up before."""
+
+    async def delayed(peer: Peer) -> None:
+        await asyncio.sleep(delay_s)
+        await script(peer)
+
+    return delayed
+
+
+def in_turn(*scripts: Script) -> Script:
+    """The first request gets the first, and so on, round and round."""
+    turns = itertools.cycle(scripts)
+
+    async def script(peer: Peer) -> None:
+        await next(turns)(peer)
+
+    return script
 
 
 def after(event: asyncio.Event, script: Script) -> Script:

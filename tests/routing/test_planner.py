@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from agent_gateway.core.plan import Plan
 from agent_gateway.core.pricing import Price
 from agent_gateway.core.route import Route
@@ -12,11 +14,11 @@ from tests.upstream.stage import Stage, call, deployment, play, route
 EJECT = Breaker(consecutive_failures=1)
 
 
-def chain(**policies: object) -> list[Route]:
+def chain(**policies: Any) -> list[Route]:
     return [route("a", "b", fallbacks=("one", "two"), breaker=EJECT, **policies), route("c", name="one"), route("d", name="two")]
 
 
-def plan(stage: Stage, **members: object) -> Plan:
+def plan(stage: Stage, **members: Any) -> Plan:
     async def story() -> Plan:
         return stage.planner.plan(stage.exchange(call(**members)), stage.asked)
 

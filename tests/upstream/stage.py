@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -24,6 +24,7 @@ from agent_gateway.health.registry import Health
 from agent_gateway.protocols.openai_chat import read_call
 from agent_gateway.routing.base import STRATEGIES, Strategy
 from agent_gateway.routing.planner import Planner
+from agent_gateway.upstream.base import Provider
 from agent_gateway.upstream.loop import AttemptLoop
 from agent_gateway.upstream.transport import ReadTimeout
 from agent_gateway.wire.sse import DONE, FrameSplitter, data_frame, frame_data
@@ -113,9 +114,7 @@ def frame(delta: dict[str, Any] | None, *, finish: str | None = None, usage: dic
     return data_frame(encode(chunk | ({"usage": usage} if usage else {})))
 
 
-def frames(
-    pieces: list[str], *, finish: str = "stop", usage: tuple[int, int] | None = (10, 5), answer_id: str = "a"
-) -> list[bytes]:
+def frames(pieces: list[str], *, finish: str = "stop", usage: tuple[int, int] | None = (10, 5), answer_id: str = "a") -> list[bytes]:
     """A whole stream, a frame each."""
     texts = [frame({"content": piece}, answer_id=answer_id) for piece in pieces]
     told = [frame(None, usage=wire_usage(*usage), answer_id=answer_id)] if usage else []
@@ -266,7 +265,7 @@ class Stage:
             self.health.follow(known)
         self.waits: list[float] = []
         self.planner = Planner(self.routes.get, _strategy_of, self.health, CLOCK, Random(seed))
-        self.loop = AttemptLoop({"fake": self.provider}, self.health, CLOCK, random=Random(seed), sleep=self._sleep)
+        self.loop = AttemptLoop({"fake": cast(Provider, self.provider)}, self.health, CLOCK, random=Random(seed), sleep=self._sleep)
 
     def script(self, **scripts: Scripts) -> Stage:
         self.provider.scripts |= {f"fake/{name}": script for name, script in scripts.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from agent_gateway.core.settings import Breaker, Fallback, Hedging, Quality, Ret
 from agent_gateway.health.registry import BUDGET_FLOOR
 from agent_gateway.upstream.loop import BACKOFF_BASE_S
 from agent_gateway.wire.sse import data_frame
-from tests.upstream.stage import CLOCK, Script, Stage, answers, call, deployment, fails, frames, hangs, play, route, streams
+from tests.upstream.stage import CLOCK, Script, Stage, Step, answers, call, deployment, fails, frames, hangs, play, route, streams
 
 DOWN = ProviderFault("down")
 BAD = ProviderRefusedRequest("no", status=400, body=b"{}", content_type="application/json")
@@ -114,13 +115,15 @@ def test_full_jitter_is_spread_over_its_whole_range() -> None:
 def test_retry_after_is_waited_for_when_it_fits_the_deadline() -> None:
     stage = Stage(route("a")).script(a=[fails(slow(7)), answers()])
     outcome = stage.tell(call())
-    assert (outcome.tried, stage.waits) == (["a", "a"], [pytest.approx(7)])
+    assert outcome.tried == ["a", "a"]
+    assert stage.waits == pytest.approx([7])
 
 
 def test_the_one_that_is_ready_first_is_repeated() -> None:
     stage = Stage(route("a", "b")).script(a=[fails(slow(9)), answers("late")], b=[fails(slow(4)), answers("early")])
     outcome = stage.tell(call())
-    assert (outcome.tried, outcome.text, stage.waits) == (["a", "b", "b"], "early", [pytest.approx(4)])
+    assert (outcome.tried, outcome.text) == (["a", "b", "b"], "early")
+    assert stage.waits == pytest.approx([4])
 
 
 @pytest.mark.parametrize("error", [slow(20), ProviderFault("busy", retry_after_s=20.0)], ids=["429", "503"])
@@ -273,7 +276,7 @@ def test_a_client_in_a_hurry_cannot_eject_a_deployment() -> None:
 @pytest.mark.parametrize("timeout_s", [None, 5.0])
 def test_a_deployment_that_used_up_its_own_time_is_ejected(timeout_s: float | None) -> None:
     async def story() -> str:
-        policies = {"breaker": Breaker(consecutive_failures=1), "timeouts": Timeouts(attempt_s=1)}
+        policies: dict[str, Any] = {"breaker": Breaker(consecutive_failures=1), "timeouts": Timeouts(attempt_s=1)}
         stage = Stage(route("a", "b", **policies)).script(a=hangs(), b=answers())
         await stage.ask(call(), timeout_s=timeout_s)
         return stage.health.of("fake/a").breaker.state
@@ -358,7 +361,7 @@ def test_without_a_fixed_reply_the_last_error_is_raised(stream: bool) -> None:
 
 def test_an_ejected_model_is_passed_by_and_says_so() -> None:
     async def story() -> None:
-        policies = {"breaker": Breaker(consecutive_failures=1), "fallbacks": ("spare",)}
+        policies: dict[str, Any] = {"breaker": Breaker(consecutive_failures=1), "fallbacks": ("spare",)}
         stage = Stage(route("a", **policies), route("b", name="spare")).script(a=fails(DOWN), b=answers())
         await stage.ask(call())
         outcome = await stage.ask(call())
@@ -369,7 +372,7 @@ def test_an_ejected_model_is_passed_by_and_says_so() -> None:
 
 def test_a_detour_that_led_back_to_the_model_is_a_plain_success() -> None:
     async def story() -> None:
-        policies = {"breaker": Breaker(consecutive_failures=1), "fallbacks": ("spare",), "retries": Retries(max_attempts=2)}
+        policies: dict[str, Any] = {"breaker": Breaker(consecutive_failures=1), "fallbacks": ("spare",), "retries": Retries(max_attempts=2)}
         stage = Stage(route("a", **policies), route("b", name="spare")).script(a=[fails(DOWN), answers()], b=[answers(), fails(DOWN)])
         await stage.ask(call())
         outcome = await stage.ask(call())
@@ -382,12 +385,15 @@ def test_a_lone_deployment_is_never_kept_from_its_calls_and_its_breaker_closes_a
     async def story() -> None:
         stage = Stage(route("a", retries=Retries(max_attempts=1), breaker=Breaker(consecutive_failures=2, open_s=10)))
         stage.script(a=[fails(DOWN), fails(DOWN), answers()])
-        breaker = stage.health.of("fake/a").breaker
+
+        def state() -> str:
+            return stage.health.of("fake/a").breaker.state
+
         assert [(await stage.ask(call())).tried for _ in range(3)] == [["a"]] * 3
-        assert breaker.state == "open"
+        assert state() == "open"
         await asyncio.sleep(10)
         await stage.ask(call())
-        assert breaker.state == "closed"
+        assert state() == "closed"
 
     play(story)
 
@@ -431,6 +437,21 @@ def test_an_error_event_in_the_stream_never_ends_it_as_complete(policy: str) -> 
     outcome = stage.script(a=Script((), (*frames(["one"])[:2], error)), b=streams("x")).tell(call(stream=True))
     assert (outcome.text, outcome.done) == ("one", False)
     assert isinstance(outcome.failure, ProviderFault)
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["read by read", "in one read"])
+def test_an_error_event_is_told_at_once_though_the_provider_keeps_the_line_open(together: bool) -> None:
+    error = data_frame(b'{"error": {"message": "boom"}}')
+    told = frames(["one", "two"])[:3]
+    after: tuple[Step, ...] = (*told[:2], told[2] + error, 1000.0) if together else (*told, error, 1000.0)
+
+    async def story() -> float:
+        stage = Stage(route("a", streaming=Streaming(recovery="error"))).script(a=Script((), after))
+        outcome = await stage.ask(call(stream=True))
+        assert (outcome.text, type(outcome.failure)) == ("onetwo", ProviderFault)
+        return CLOCK.monotonic()
+
+    assert play(story) < 1
 
 
 # --- nothing leaks ----------------------------------------------------------------------------------------------------

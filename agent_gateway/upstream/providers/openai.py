@@ -82,7 +82,7 @@ class OpenAIProvider:
         body = await self._error_body(reply, until)
         try:
             said: Any = msgspec.json.decode(body)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             said = None
         if isinstance(said, dict) and said.get("error") is not None:
             return error_in_body(said["error"])

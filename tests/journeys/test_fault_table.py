@@ -1,0 +1,373 @@
+"""Every fault × (whole, streamed) × (fallback up, all down), over real sockets: what the client sees, in what time, after how many
+calls, and what is recorded. Nothing hangs, no cut stream ends as complete, no chain makes more calls than it may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import trustme
+
+from agent_gateway.core.settings import FIXED_REPLY
+from tests.kit import replies, samples
+from tests.kit.chains import TOTAL_S, Scripts, backup_of, chain, configuration, last_word_ms, names, outcomes, recorded
+from tests.kit.chains import at_provider as at
+from tests.kit.client import CHAT, Reply, ask, chat
+from tests.kit.faults import AFTER_CONTENT, BEFORE_CONTENT, BEGUN, FRAMES, UNARY, Fault
+from tests.kit.gateway import EdgeName, Gateway
+from tests.kit.ports import free_port
+from tests.kit.provider import Script, ScriptedProvider
+
+#: The noise of a busy machine (s); with it every cell stays below the request's deadline.
+NOISE_S = 1.0
+#: The longest pause before the one repeat, where the provider asked for none (s).
+BACKOFF_S = 0.25
+#: From the last failure to the fixed reply (ms).
+LAST_WORD_MS = 500
+MAX_ATTEMPTS = 3
+TABLES = {"unary": UNARY, "before": BEFORE_CONTENT, "after": AFTER_CONTENT}
+WORDS = ["fall", "back"]
+GOOD = {False: replies.whole(samples.COMPLETION), True: replies.stream(samples.text_frames(WORDS, usage=True))}
+
+
+def _model(table: str, fault: str, case: str) -> str:
+    """The chain of one cell."""
+    return "-".join([table, re.sub(r"[ ,]+", "-", fault), case])
+
+
+def _chains() -> Iterator[dict[str, Any]]:
+    for table, faults in TABLES.items():
+        for name, fault in faults.items():
+            yield chain(_model(table, name, "up"), fault.provider)
+            yield chain(_model(table, name, "down"), fault.provider, fault.provider)
+            yield chain(_model(table, name, "bare"), fault.provider, fault.provider, fallback={"reply": None})
+    for case in ("unary", "stream"):
+        yield chain(f"strict-{case}")
+        yield chain(f"flapping-{case}-up")
+        yield chain(f"flapping-{case}-down")
+        yield chain(f"limited-{case}")
+        yield chain(f"big-{case}")
+    yield chain("secured", "secured")
+
+
+def _cells(table: dict[str, Fault]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("name", list(table))
+
+
+streaming = pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
+
+
+# --- the stage --------------------------------------------------------------------------------------------------------
+
+
+class Certificates:
+    """One authority that the gateway trusts, one that it does not."""
+
+    def __init__(self) -> None:
+        self.trusted = trustme.CA()
+        self.server = {
+            "secured": _server(self.trusted.issue_cert("127.0.0.1")),
+            "misnamed": _server(self.trusted.issue_cert("other.test")),
+            "untrusted": _server(trustme.CA().issue_cert("127.0.0.1")),
+        }
+        self.ports = {name: free_port() for name in self.server}
+
+
+def _server(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def certificates() -> Certificates:
+    return Certificates()
+
+
+@pytest.fixture(scope="module")
+def running(
+    edge: EdgeName, provider_port: int, closed_port: int, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """One gateway an edge for all cells."""
+    folder = tmp_path_factory.mktemp("faults")
+    trusted = folder / "trusted.pem"
+    certificates.trusted.cert_pem.write_to_path(str(trusted))
+    urls = {
+        "scripted": f"http://127.0.0.1:{provider_port}/v1",
+        "closed": f"http://127.0.0.1:{closed_port}/v1",
+        "unknown": "http://name.invalid:8080/v1",
+        **{name: f"https://127.0.0.1:{port}/v1" for name, port in certificates.ports.items()},
+    }
+    config = configuration(urls, names(_chains()))
+    gateway = Gateway(folder, config, edge, {"SSL_CERT_FILE": str(trusted), "NO_PROXY": "*"})
+    try:
+        yield gateway.start()
+        assert gateway.stop() == 0
+        gateway.assert_log_is_clean()
+    finally:
+        gateway.close()
+
+
+@pytest.fixture
+async def scripts(provider: ScriptedProvider) -> AsyncIterator[Scripts]:
+    scripts = Scripts(provider)
+    yield scripts
+    await scripts.over()
+
+
+@pytest.fixture
+async def secured(certificates: Certificates) -> AsyncIterator[dict[str, ScriptedProvider]]:
+    """Those that are reached, or not, over TLS."""
+    async with AsyncExitStack() as stack:
+        yield {
+            name: await stack.enter_async_context(ScriptedProvider(certificates.ports[name], tls))
+            for name, tls in certificates.server.items()
+        }
+
+
+async def _timed(gateway: Gateway, model: str, within_s: float, *, stream: bool, **more: Any) -> Reply:
+    began = time.monotonic()
+    reply = await ask(gateway.url, CHAT, chat(model, stream=stream, **more))
+    assert time.monotonic() - began < within_s
+    assert reply.complete
+    assert b"secret" not in reply.body
+    return reply
+
+
+def _gateway_says(reply: Reply) -> tuple[str | None, ...]:
+    return tuple(reply.headers.get(f"x-gateway-{name}") for name in ("status", "reason", "attempts"))
+
+
+def _text(reply: Reply, *, stream: bool) -> str:
+    """Of an answer that is complete."""
+    if not stream:
+        return str(reply.json["choices"][0]["message"]["content"])
+    *frames, last = reply.frames
+    assert last == samples.DONE
+    chunks = [samples.read_frame(frame) for frame in frames]
+    assert "error" not in {name for chunk in chunks for name in chunk}
+    return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
+
+
+def _good_text(*, stream: bool) -> str:
+    return "".join(WORDS) if stream else samples.TEXT
+
+
+def _all_down_s(fault: Fault) -> float:
+    """Below the request's own deadline, which must not be what ended it."""
+    return fault.calls * fault.lasts_s + max(fault.pause_s, BACKOFF_S) + NOISE_S
+
+
+# --- before the client has anything -----------------------------------------------------------------------------------
+
+
+async def _falls_back(gateway: Gateway, scripts: Scripts, model: str, fault: Fault, *, stream: bool) -> None:
+    scripts.play(fault.script, model)
+    scripts.play(GOOD[stream], backup_of(model))
+    reply = await _timed(gateway, model, fault.lasts_s + NOISE_S, stream=stream)
+    assert (reply.status, *_gateway_says(reply)) == (200, "fallback", fault.code, "2")
+    assert reply.headers["x-gateway-model"] == f"scripted/{at(backup_of(model))}"
+    assert _text(reply, stream=stream) == _good_text(stream=stream)
+    assert (len(scripts.heard(model)), len(scripts.heard(backup_of(model)))) == (int(fault.heard), 1)
+    record = await recorded(gateway, reply)
+    assert (record["status"], record["http_status"], record["error_code"], record["reason"]) == ("fallback", 200, None, fault.code)
+    assert record["deployment"] == f"scripted/{at(backup_of(model))}"
+    assert outcomes(record) == [fault.code, "success"]
+    assert record["attempts"][0].get("provider_status") == fault.provider_status
+    assert (record["input_tokens"], record["output_tokens"]) == (19, 10)
+
+
+async def _gets_the_fixed_reply(gateway: Gateway, scripts: Scripts, model: str, fault: Fault, *, stream: bool) -> None:
+    scripts.play(fault.script, model, backup_of(model))
+    reply = await _timed(gateway, model, _all_down_s(fault), stream=stream)
+    assert (reply.status, *_gateway_says(reply)) == (200, "degraded", fault.code, str(fault.calls))
+    assert "x-gateway-model" not in reply.headers
+    assert _text(reply, stream=stream) == FIXED_REPLY
+    record = await recorded(gateway, reply)
+    assert (record["status"], record["http_status"], record["error_code"], record["reason"]) == ("degraded", 200, None, fault.code)
+    assert outcomes(record) == [fault.code] * fault.calls
+    assert last_word_ms(record) < LAST_WORD_MS
+    assert record["quality"] == 0
+    _assert_calls(scripts, model, fault)
+
+
+async def _gets_the_error(gateway: Gateway, scripts: Scripts, model: str, fault: Fault, *, stream: bool) -> None:
+    scripts.play(fault.script, model, backup_of(model))
+    reply = await _timed(gateway, model, _all_down_s(fault), stream=stream)
+    assert (reply.status, reply.error["code"]) == (fault.status, fault.code)
+    assert _gateway_says(reply) == (None, fault.code, str(fault.calls))
+    assert reply.headers.get("retry-after") == fault.retry_after
+    record = await recorded(gateway, reply)
+    assert (record["status"], record["http_status"]) == ("error", fault.status)
+    assert (record["error_code"], record["reason"]) == (fault.code, fault.code)
+    assert outcomes(record) == [fault.code] * fault.calls
+    _assert_calls(scripts, model, fault)
+
+
+def _assert_calls(scripts: Scripts, model: str, fault: Fault) -> None:
+    """Both candidates were asked; the one repeat went to either."""
+    assert fault.calls <= MAX_ATTEMPTS
+    first, second = len(scripts.heard(model)), len(scripts.heard(backup_of(model)))
+    if fault.heard:
+        assert min(first, second) == 1
+        assert first + second == fault.calls
+    else:
+        assert (first, second) == (0, 0)
+
+
+@_cells(UNARY)
+async def test_a_whole_answer_with_the_fallback_up(running: Gateway, scripts: Scripts, secured: object, name: str) -> None:
+    await _falls_back(running, scripts, _model("unary", name, "up"), UNARY[name], stream=False)
+
+
+@_cells(BEFORE_CONTENT)
+async def test_a_stream_with_the_fallback_up(running: Gateway, scripts: Scripts, secured: object, name: str) -> None:
+    await _falls_back(running, scripts, _model("before", name, "up"), BEFORE_CONTENT[name], stream=True)
+
+
+@_cells(UNARY)
+async def test_a_whole_answer_with_all_down(running: Gateway, scripts: Scripts, secured: object, name: str) -> None:
+    await asyncio.gather(
+        _gets_the_fixed_reply(running, scripts, _model("unary", name, "down"), UNARY[name], stream=False),
+        _gets_the_error(running, scripts, _model("unary", name, "bare"), UNARY[name], stream=False),
+    )
+
+
+@_cells(BEFORE_CONTENT)
+async def test_a_stream_with_all_down(running: Gateway, scripts: Scripts, secured: object, name: str) -> None:
+    await asyncio.gather(
+        _gets_the_fixed_reply(running, scripts, _model("before", name, "down"), BEFORE_CONTENT[name], stream=True),
+        _gets_the_error(running, scripts, _model("before", name, "bare"), BEFORE_CONTENT[name], stream=True),
+    )
+
+
+async def test_a_trusted_certificate_is_what_the_others_lack(
+    running: Gateway, scripts: Scripts, secured: dict[str, ScriptedProvider]
+) -> None:
+    secured["secured"].reply(GOOD[False])
+    reply = await _timed(running, "secured", NOISE_S, stream=False)
+    assert (reply.status, *_gateway_says(reply)) == (200, "success", None, "1")
+
+
+# --- after it has the beginning ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["up", "down"])
+@_cells(AFTER_CONTENT)
+async def test_a_stream_that_breaks_off_where_none_can_continue_it(running: Gateway, scripts: Scripts, name: str, case: str) -> None:
+    """The fallback does not take prefill, so whether it is up makes no difference."""
+    fault, model = AFTER_CONTENT[name], _model("after", name, case)
+    scripts.play(fault.script, model)
+    scripts.play(GOOD[True] if case == "up" else fault.script, backup_of(model))
+    reply = await _timed(running, model, fault.lasts_s + NOISE_S, stream=True)
+    assert (reply.status, *_gateway_says(reply)) == (200, "success", None, "1")
+    *frames, last = reply.frames
+    assert b"".join(frames) == b"".join(BEGUN).replace(at(model).encode(), model.encode()).replace(
+        samples.PROVIDER_MODEL.encode(), model.encode()
+    )
+    error = samples.read_frame(last)["error"]
+    assert set(error) == {"message", "type", "code", "retry_after", "fallback_model"}
+    assert (error["code"], error["fallback_model"]) == (fault.code, backup_of(model))
+    assert (len(scripts.heard(model)), len(scripts.heard(backup_of(model)))) == (1, 0)
+    record = await recorded(running, reply)
+    assert (record["status"], record["http_status"], record["error_code"]) == ("error", 200, fault.code)
+    assert outcomes(record) == [fault.code]
+    assert record["tokens_estimated"]
+
+
+# --- what is no fault, or not always ----------------------------------------------------------------------------------
+
+
+def _big_stream(place: int) -> Script:
+    words = ["Hel", "lo"]
+    words.insert(place, "a" * (10 << 20))
+    return replies.stream(samples.text_frames(words, usage=True))
+
+
+@pytest.mark.parametrize("place", [0, 1, None], ids=["first", "later", "whole"])
+async def test_a_chunk_of_10_mb_goes_through(running: Gateway, scripts: Scripts, place: int | None) -> None:
+    model = "big-unary" if place is None else "big-stream"
+    content = b'"content": "' + b"a" * (10 << 20)
+    scripts.play(
+        replies.whole(samples.COMPLETION.replace(b'"content": "', content)) if place is None else _big_stream(place), model
+    )
+    scripts.play(GOOD[place is not None], backup_of(model))
+    reply = await _timed(running, model, NOISE_S * 2, stream=place is not None)
+    assert (reply.status, *_gateway_says(reply)) == (200, "success", None, "1")
+    text = _text(reply, stream=place is not None)
+    assert text.count("a" * (10 << 20)) == 1
+    assert text.replace("a" * (10 << 20), "") == (samples.TEXT if place is None else "Hello")
+    record = await recorded(running, reply)
+    assert (record["status"], outcomes(record)) == ("success", ["success"])
+    assert record["output_tokens"] == 10
+
+
+@streaming
+async def test_one_that_fails_every_other_call_is_helped_out_for(running: Gateway, scripts: Scripts, stream: bool) -> None:
+    model = f"flapping-{'stream' if stream else 'unary'}-up"
+    scripts.play(replies.in_turn(replies.whole(b"{}", status=500), GOOD[stream]), model)
+    scripts.play(GOOD[stream], backup_of(model))
+    said = [_gateway_says(await _timed(running, model, NOISE_S, stream=stream)) for _ in range(4)]
+    assert said == [("fallback", "provider_error", "2"), ("success", None, "1")] * 2
+    assert (len(scripts.heard(model)), len(scripts.heard(backup_of(model)))) == (4, 2)
+
+
+@streaming
+async def test_when_both_fail_every_other_call_the_repeat_answers(running: Gateway, scripts: Scripts, stream: bool) -> None:
+    model = f"flapping-{'stream' if stream else 'unary'}-down"
+    for name in (model, backup_of(model)):
+        scripts.play(replies.in_turn(replies.whole(b"{}", status=500), GOOD[stream]), name)
+    reply = await _timed(running, model, BACKOFF_S + NOISE_S, stream=stream)
+    assert (reply.status, *_gateway_says(reply)) == (200, "success", None, "3")
+    assert _text(reply, stream=stream) == _good_text(stream=stream)
+    assert outcomes(await recorded(running, reply)) == ["provider_error", "provider_error", "success"]
+
+
+@streaming
+async def test_a_short_rate_limit_is_waited_for_when_none_is_left(running: Gateway, scripts: Scripts, stream: bool) -> None:
+    model = f"limited-{'stream' if stream else 'unary'}"
+    limit = replies.whole(b"{}", status=429, headers={"retry-after-ms": "400"})
+    for name in (model, backup_of(model)):
+        scripts.play(replies.in_turn(limit, GOOD[stream]), name)
+    reply = await _timed(running, model, 0.4 + NOISE_S, stream=stream)
+    assert (reply.status, *_gateway_says(reply)) == (200, "success", None, "3")
+    record = await recorded(running, reply)
+    assert outcomes(record) == ["provider_rate_limited", "provider_rate_limited", "success"]
+    first, _, repeat = record["attempts"]
+    assert repeat["started_ms"] - first["ended_ms"] >= 399
+
+
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}
+
+
+@streaming
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"response_format": SCHEMA},
+        {"response_format": {"type": "json_object"}},
+        {"tools": [TOOL], "tool_choice": "required"},
+        {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "look"}}},
+    ],
+    ids=["schema", "JSON", "some tool", "this tool"],
+)
+async def test_what_a_text_cannot_stand_in_for_gets_the_error(
+    running: Gateway, scripts: Scripts, asked: dict[str, Any], stream: bool
+) -> None:
+    model = f"strict-{'stream' if stream else 'unary'}"
+    scripts.play(replies.whole(b"{}", status=500), model, backup_of(model))
+    reply = await _timed(running, model, BACKOFF_S + NOISE_S, stream=stream, **asked)
+    assert (reply.status, reply.error["code"]) == (502, "provider_error")
+    assert (await recorded(running, reply))["status"] == "error"
+
+
+assert max(_all_down_s(fault) for table in TABLES.values() for fault in table.values()) < TOTAL_S
+assert FRAMES[-1] == samples.DONE
