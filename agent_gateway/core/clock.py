@@ -19,19 +19,18 @@ class Clock:
 SYSTEM_CLOCK = Clock()
 
 _random = random.SystemRandom()
-_prefix = _random.getrandbits(32)
-_counter = _random.getrandbits(32)
+_process = f"{_random.getrandbits(32):08x}"
+_counter = _random.getrandbits(31)
+_millisecond = 0
+_stamp = ""
 
 
 def new_request_id(wall: float) -> str:
     """`req_` + 12 hex digits of milliseconds + 8 of this process + 8 that count up: sorts by time, unique across processes."""
-    global _counter
+    global _counter, _millisecond, _stamp
+    millisecond = int(wall * 1000)
+    if millisecond != _millisecond:
+        _millisecond = millisecond
+        _stamp = f"req_{millisecond:012x}{_process}"
     _counter = (_counter + 1) & 0xFFFFFFFF
-    return f"req_{int(wall * 1000) << 64 | _prefix << 32 | _counter:028x}"
-
-
-def reseed_ids() -> None:
-    """Called in a forked worker, whose ids would otherwise repeat its parent's."""
-    global _prefix, _counter
-    _prefix = _random.getrandbits(32)
-    _counter = _random.getrandbits(32)
+    return f"{_stamp}{_counter:08x}"

@@ -52,8 +52,8 @@ class Controller:
         self._trigger_rate = trigger_rate
         self._random = random
         self.state: State = "normal"
-        self._short = Window(SHORT_S)
-        self._long = Window(LONG_S)
+        #: Of the last `LONG_S`, in slices of a tenth of `SHORT_S`.
+        self._requests = Window(LONG_S, slices=int(10 * LONG_S / SHORT_S))
         self._trial = Window(SHORT_S)
         #: Successes of the trial without a failure between: what speaks where the traffic is too low to fill its window.
         self._in_a_row = 0
@@ -86,8 +86,7 @@ class Controller:
             self._in_a_row = 0 if fell_back else self._in_a_row + 1
             self._judge_trial(now)
             return
-        self._short.add(now, 1, fell_back)
-        self._long.add(now, 1, fell_back)
+        self._requests.add(now, 1, fell_back)
         if fell_back and can_trip and self._exceeds(now, self._trigger_rate):
             self._trip(now)
         elif fell_back or self.state == "alert":  # a success alone never raises a rate
@@ -96,7 +95,7 @@ class Controller:
     def reading(self, now: float) -> Reading:
         if self.state == "alert":
             self._judge_alert(now)
-        return Reading(self.state, self._share, _rate(self._short, now), _rate(self._long, now))
+        return Reading(self.state, self._share, *self._rates(now))
 
     @property
     def _share(self) -> float:
@@ -105,7 +104,11 @@ class Controller:
         return STEPS[self._step] if self.state == "recovering" else 1.0
 
     def _exceeds(self, now: float, threshold: float) -> bool:
-        return any((_rate(window, now) or 0.0) > threshold for window in (self._short, self._long))
+        return any((rate or 0.0) > threshold for rate in self._rates(now))
+
+    def _rates(self, now: float) -> tuple[float | None, float | None]:
+        """Over `SHORT_S` and over `LONG_S`."""
+        return _rate(self._requests.latest_counts(now, SHORT_S)), _rate(self._requests.counts(now))
 
     def _judge_alert(self, now: float) -> None:
         if self.state == "normal" and self._exceeds(now, self._alert_rate):
@@ -118,8 +121,7 @@ class Controller:
         self._step = -1
         self._since = self._last_probe = now
         self._clear_trial()
-        self._short.clear()
-        self._long.clear()
+        self._requests.clear()
 
     def _judge_trial(self, now: float) -> None:
         tried, failed = self._trial.counts(now)
@@ -150,6 +152,6 @@ class Controller:
         return min(TRIP_S * 2 ** min(self._relapses, RELAPSES_COUNTED), TRIP_CAP_S) if self.state == "tripped" else STEP_S
 
 
-def _rate(window: Window, now: float) -> float | None:
-    total, hits = window.counts(now)
+def _rate(counts: tuple[int, int]) -> float | None:
+    total, hits = counts
     return hits / total if total >= MIN_REQUESTS else None

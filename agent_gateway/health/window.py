@@ -10,10 +10,11 @@ SLICES = 10
 class Window:
     """`total` things happened, `hits` of them of the kind that is watched. Times are monotonic seconds."""
 
-    __slots__ = ("_hits", "_latest", "_older", "_rate", "_total")
+    __slots__ = ("_hits", "_latest", "_older", "_rate", "_slices", "_total")
 
-    def __init__(self, span_s: float) -> None:
-        self._rate = SLICES / span_s
+    def __init__(self, span_s: float, slices: int = SLICES) -> None:
+        self._rate = slices / span_s
+        self._slices = slices
         #: [slice number, total, hits]: the slice that is being filled, and those before it, oldest first.
         self._latest = [-1, 0, 0]
         self._older: deque[list[int]] = deque()
@@ -23,7 +24,7 @@ class Window:
 
     @property
     def span_s(self) -> float:
-        return SLICES / self._rate
+        return self._slices / self._rate
 
     def add(self, now: float, total: int = 1, hits: int = 0) -> None:
         if int(now * self._rate) != self._latest[0]:
@@ -40,6 +41,13 @@ class Window:
             self._turn(int(now * self._rate))
         return self._total, self._hits
 
+    def latest_counts(self, now: float, seconds: float) -> tuple[int, int]:
+        """`(total, hits)` within the last `seconds` of the span, to the precision of a slice."""
+        self.counts(now)
+        after = self._latest[0] - int(seconds * self._rate)
+        slices = [piece for piece in (*self._older, self._latest) if piece[0] > after]
+        return sum(piece[1] for piece in slices), sum(piece[2] for piece in slices)
+
     def clear(self) -> None:
         self._older.clear()
         self._latest = [self._latest[0], 0, 0]
@@ -49,7 +57,7 @@ class Window:
         """A new slice begins; those that are out of the span are forgotten."""
         self._older.append(self._latest)
         self._latest = [number, 0, 0]
-        while self._older and self._older[0][0] <= number - SLICES:
+        while self._older and self._older[0][0] <= number - self._slices:
             _, total, hits = self._older.popleft()
             self._total -= total
             self._hits -= hits

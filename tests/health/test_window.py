@@ -58,3 +58,12 @@ def test_its_size_is_bounded() -> None:
 
 def test_it_says_how_long_it_is() -> None:
     assert Window(30).span_s == pytest.approx(30)
+
+
+def test_the_latest_part_of_a_window() -> None:
+    window = Window(300, slices=50)
+    for second in range(0, 300, 10):
+        window.add(second, hits=int(second < 240))
+    assert window.counts(299) == (30, 24)
+    assert window.latest_counts(299, 60) == (6, 0)
+    assert window.latest_counts(359, 60) == (0, 0)

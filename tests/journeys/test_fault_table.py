@@ -17,10 +17,10 @@ import trustme
 
 from agent_gateway.core.settings import FIXED_REPLY
 from tests.kit import replies, samples
-from tests.kit.chains import TOTAL_S, Scripts, backup_of, chain, configuration, last_word_ms, names, outcomes, recorded
+from tests.kit.chains import Scripts, backup_of, chain, configuration, last_word_ms, names, outcomes, recorded
 from tests.kit.chains import at_provider as at
-from tests.kit.client import CHAT, Reply, ask, chat
-from tests.kit.faults import AFTER_CONTENT, BEFORE_CONTENT, BEGUN, FRAMES, UNARY, Fault
+from tests.kit.client import CHAT, Reply, ask, chat, chat_request, connect
+from tests.kit.faults import AFTER_CONTENT, BEFORE_CONTENT, BEGUN, UNARY, Fault
 from tests.kit.gateway import EdgeName, Gateway
 from tests.kit.ports import free_port
 from tests.kit.provider import Script, ScriptedProvider
@@ -55,10 +55,6 @@ def _chains() -> Iterator[dict[str, Any]]:
         yield chain(f"limited-{case}")
         yield chain(f"big-{case}")
     yield chain("secured", "secured")
-
-
-def _cells(table: dict[str, Fault]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("name", list(table))
 
 
 streaming = pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
@@ -222,30 +218,17 @@ def _assert_calls(scripts: Scripts, model: str, fault: Fault) -> None:
         assert (first, second) == (0, 0)
 
 
-@_cells(UNARY)
-async def test_a_whole_answer_with_the_fallback_up(running: Gateway, scripts: Scripts, secured: object, name: str) -> None:
-    await _falls_back(running, scripts, _model("unary", name, "up"), UNARY[name], stream=False)
-
-
-@_cells(BEFORE_CONTENT)
-async def test_a_stream_with_the_fallback_up(running: Gateway, scripts: Scripts, secured: object, name: str) -> None:
-    await _falls_back(running, scripts, _model("before", name, "up"), BEFORE_CONTENT[name], stream=True)
-
-
-@_cells(UNARY)
-async def test_a_whole_answer_with_all_down(running: Gateway, scripts: Scripts, secured: object, name: str) -> None:
-    await asyncio.gather(
-        _gets_the_fixed_reply(running, scripts, _model("unary", name, "down"), UNARY[name], stream=False),
-        _gets_the_error(running, scripts, _model("unary", name, "bare"), UNARY[name], stream=False),
-    )
-
-
-@_cells(BEFORE_CONTENT)
-async def test_a_stream_with_all_down(running: Gateway, scripts: Scripts, secured: object, name: str) -> None:
-    await asyncio.gather(
-        _gets_the_fixed_reply(running, scripts, _model("before", name, "down"), BEFORE_CONTENT[name], stream=True),
-        _gets_the_error(running, scripts, _model("before", name, "bare"), BEFORE_CONTENT[name], stream=True),
-    )
+@pytest.mark.parametrize("name", list(UNARY | BEFORE_CONTENT))
+async def test_before_the_client_has_anything(running: Gateway, scripts: Scripts, secured: object, name: str) -> None:
+    """All cells of one fault at once: none of them sees another."""
+    async with asyncio.TaskGroup() as cells:
+        for table in ("unary", "before"):
+            fault = TABLES[table].get(name)
+            if fault is not None:
+                stream = table == "before"
+                cells.create_task(_falls_back(running, scripts, _model(table, name, "up"), fault, stream=stream))
+                cells.create_task(_gets_the_fixed_reply(running, scripts, _model(table, name, "down"), fault, stream=stream))
+                cells.create_task(_gets_the_error(running, scripts, _model(table, name, "bare"), fault, stream=stream))
 
 
 async def test_a_trusted_certificate_is_what_the_others_lack(
@@ -260,18 +243,26 @@ async def test_a_trusted_certificate_is_what_the_others_lack(
 
 
 @pytest.mark.parametrize("case", ["up", "down"])
-@_cells(AFTER_CONTENT)
+@pytest.mark.parametrize("name", list(AFTER_CONTENT))
 async def test_a_stream_that_breaks_off_where_none_can_continue_it(running: Gateway, scripts: Scripts, name: str, case: str) -> None:
     """The fallback does not take prefill, so whether it is up makes no difference."""
     fault, model = AFTER_CONTENT[name], _model("after", name, case)
-    scripts.play(fault.script, model)
-    scripts.play(GOOD[True] if case == "up" else fault.script, backup_of(model))
-    reply = await _timed(running, model, fault.lasts_s + NOISE_S, stream=True)
+    begun = asyncio.Event()
+    scripts.play(replies.stream(BEGUN, then=replies.after(begun, fault.script)), model)
+    scripts.play(GOOD[True] if case == "up" else replies.hang, backup_of(model))
+    async with connect(running.url) as wire:
+        await wire.send(chat_request(model, stream=True))
+        head = await wire.head()
+        body = await wire.piece()
+        begun.set()
+        began = time.monotonic()
+        body += await wire.pieces()
+    assert time.monotonic() - began < fault.lasts_s + NOISE_S
+    reply = Reply(head.status, head.headers, body, complete=True)
+    assert b"secret" not in body
     assert (reply.status, *_gateway_says(reply)) == (200, "success", None, "1")
     *frames, last = reply.frames
-    assert b"".join(frames) == b"".join(BEGUN).replace(at(model).encode(), model.encode()).replace(
-        samples.PROVIDER_MODEL.encode(), model.encode()
-    )
+    assert b"".join(frames) == samples.renamed(b"".join(BEGUN), model)
     error = samples.read_frame(last)["error"]
     assert set(error) == {"message", "type", "code", "retry_after", "fallback_model"}
     assert (error["code"], error["fallback_model"]) == (fault.code, backup_of(model))
@@ -367,7 +358,3 @@ async def test_what_a_text_cannot_stand_in_for_gets_the_error(
     reply = await _timed(running, model, BACKOFF_S + NOISE_S, stream=stream, **asked)
     assert (reply.status, reply.error["code"]) == (502, "provider_error")
     assert (await recorded(running, reply))["status"] == "error"
-
-
-assert max(_all_down_s(fault) for table in TABLES.values() for fault in table.values()) < TOTAL_S
-assert FRAMES[-1] == samples.DONE

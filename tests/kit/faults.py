@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tests.kit import replies, samples
 from tests.kit.chains import ATTEMPT_S, CONNECT_S, FIRST_TOKEN_S, IDLE_S
-from tests.kit.provider import Script
+from tests.kit.provider import Peer, Script
 
 FRAMES = samples.text_frames(["Hel", "lo", "!"])
 BEGUN = FRAMES[:2]
@@ -63,7 +63,7 @@ _ANY = {
     "untrusted certificate": Fault(replies.hang, "provider_tls_failed", provider="untrusted", heard=False),
     "certificate of another host": Fault(replies.hang, "provider_tls_failed", provider="misnamed", heard=False),
     "unknown host": Fault(replies.hang, "provider_name_not_resolved", provider="unknown", heard=False, lasts_s=CONNECT_S),
-    "close at once": Fault(replies.raw(b""), "provider_connection_cut"),
+    "cut in the headers": Fault(replies.raw(_STATUS_LINE + b"content-", end="cut"), "provider_connection_cut"),
     "429": Fault(_answers(429), "provider_rate_limited", 429, pause_s=1, provider_status=429),
     "429, wait 1 s": Fault(
         _answers(429, {"retry-after": "1"}), "provider_rate_limited", 429, pause_s=1, provider_status=429, retry_after="1"
@@ -84,13 +84,13 @@ UNARY: dict[str, Fault] = {
     **_ANY,
     "accept and hang": _timeout(replies.hang, ATTEMPT_S),
     "slow headers": _timeout(replies.raw(_STATUS_LINE + b"x-slow: " + b"a" * 200, sizes=1, gap_s=0.05, end="hang"), ATTEMPT_S),
-    "slow body": _timeout(replies.raw(_JSON_HEAD + samples.COMPLETION, sizes=40, gap_s=0.2, end="hang"), ATTEMPT_S, 200),
-    "stall in the body": _timeout(replies.raw(_JSON_HEAD + _HALF, end="hang"), ATTEMPT_S, 200),
-    "cut in the body": Fault(replies.raw(_JSON_HEAD + _HALF, end="cut"), "provider_connection_cut", provider_status=200),
+    "slow first token": _timeout(replies.raw(_JSON_HEAD + samples.COMPLETION, sizes=40, gap_s=0.2, end="hang"), ATTEMPT_S, 200),
+    "stall": _timeout(replies.raw(_JSON_HEAD + _HALF, end="hang"), ATTEMPT_S, 200),
+    "cut": Fault(replies.raw(_JSON_HEAD + _HALF, end="cut"), "provider_connection_cut", provider_status=200),
     "truncated JSON": _malformed(replies.whole(_HALF)),
-    "empty body": _malformed(replies.whole(b"")),
+    "empty stream": _malformed(replies.whole(b"")),
     "empty content": Fault(replies.whole(_EMPTY_COMPLETION), "quality", calls=2, provider_status=200),
-    "a stream instead": _malformed(replies.stream(FRAMES)),
+    "the other kind of answer": _malformed(replies.stream(FRAMES)),
     "wrong content type": _malformed(replies.whole(_HTML, content_type="text/html")),
 }
 
@@ -99,8 +99,8 @@ BEFORE_CONTENT: dict[str, Fault] = {
     "accept and hang": _timeout(replies.hang, FIRST_TOKEN_S),
     "slow headers": _timeout(replies.raw(_STATUS_LINE + b"x-slow: " + b"a" * 200, sizes=1, gap_s=0.05, end="hang"), FIRST_TOKEN_S),
     "slow first token": _timeout(replies.stream(FRAMES[:1], then=replies.later(FIRST_TOKEN_S * 4, replies.hang)), FIRST_TOKEN_S, 200),
-    "quick comments, no token": _timeout(replies.stream([b": processing\n\n"] * 100, gap_s=0.05), FIRST_TOKEN_S, 200),
-    "cut before content": Fault(replies.stream(FRAMES[:1], then=replies.cut), "provider_connection_cut", provider_status=200),
+    "stall": _timeout(replies.stream([b": processing\n\n"] * 100, gap_s=0.05), FIRST_TOKEN_S, 200),
+    "cut": Fault(replies.stream(FRAMES[:1], then=replies.cut), "provider_connection_cut", provider_status=200),
     "truncated JSON": _malformed(replies.stream([FRAMES[0], _TORN])),
     "malformed SSE": _malformed(replies.stream([_NOT_UTF8])),
     "garbage in the framing": _malformed(replies.raw(_SSE_HEAD + b"zz\r\nhello\r\n", end="hang")),
@@ -108,25 +108,30 @@ BEFORE_CONTENT: dict[str, Fault] = {
     "empty stream": Fault(replies.stream([]), "provider_empty_reply", provider_status=200),
     "only the end": Fault(replies.stream([samples.DONE]), "provider_empty_reply", provider_status=200),
     "empty content": Fault(replies.stream([FRAMES[0], *FRAMES[-2:]]), "provider_empty_reply", provider_status=200),
-    "a whole answer instead": _malformed(replies.whole(samples.COMPLETION)),
+    "the other kind of answer": _malformed(replies.whole(samples.COMPLETION)),
     "wrong content type": _malformed(replies.whole(b"".join(FRAMES), content_type="text/html")),
     "17 MB event": _malformed(replies.stream([_HUGE])),
 }
 
 
-def _breaks(code: str, then: Script, status: int = 502, lasts_s: float = 0) -> Fault:
-    return Fault(replies.stream(BEGUN, then=then), code, status, calls=1, lasts_s=lasts_s, provider_status=200)
+def _breaks(code: str, script: Script, status: int = 502, lasts_s: float = 0) -> Fault:
+    return Fault(script, code, status, calls=1, lasts_s=lasts_s, provider_status=200)
 
 
 _CUT, _MALFORMED = "provider_connection_cut", "provider_malformed_reply"
 
-#: What happens to a stream of which the client has the beginning.
+
+async def _nothing_more(peer: Peer) -> None:
+    await peer.send(replies.LAST_CHUNK)
+
+
+#: What happens to a stream when the client has its beginning, `BEGUN`.
 AFTER_CONTENT: dict[str, Fault] = {
     "stall": _breaks("provider_timeout", replies.hang, 504, IDLE_S),
     "cut": _breaks(_CUT, replies.cut),
     "cut inside an event": _breaks(_CUT, replies.raw(replies.chunk(FRAMES[2][:40]), end="cut")),
     "closed": _breaks(_CUT, replies.raw(b"")),
-    "ended without an end": _breaks(_MALFORMED, replies.raw(replies.LAST_CHUNK, end="hang")),
+    "ended without an end": _breaks(_MALFORMED, _nothing_more),
     "ended inside an event": _breaks(_MALFORMED, replies.raw(replies.chunk(FRAMES[2][:40]) + replies.LAST_CHUNK)),
     "truncated JSON": _breaks(_MALFORMED, replies.raw(replies.chunk(_TORN), end="hang")),
     "malformed SSE": _breaks(_MALFORMED, replies.raw(replies.chunk(_NOT_UTF8), end="hang")),
