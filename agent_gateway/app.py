@@ -32,6 +32,8 @@ from agent_gateway.upstream.transport import Transport
 
 #: On the way out, records have this long to reach their sinks (s).
 FLUSH_TIMEOUT_S = 10.0
+#: Models told apart in metrics, where the price table alone says which there are.
+MODEL_LABELS_MAX = 500
 
 _log = logging.getLogger("agent_gateway")
 
@@ -56,7 +58,7 @@ class Gateway:
         self._health = Health()
         self._transport = Transport(environ=environ)
         self._recorder = Recorder.for_settings(settings, clock)
-        self._recorder.metrics.watch_health(self._health)
+        self._recorder.metrics.watch_health(self._health, clock)
         self._keys = KeyRing.for_settings(settings, clock)
         self._server: Server | None = None
         self._reloading: asyncio.Task[None] | None = None
@@ -97,36 +99,52 @@ class Gateway:
     async def _reload(self) -> None:
         try:
             new = await asyncio.to_thread(reload, self.configuration, self._environ, options=self._options)
+            self.live.runtime = self._compile(new)
         except ConfigurationError as error:
             _log.error("the configuration was not reloaded; the old one stays:\n%s", "\n".join(error.errors))
             return
-        self.live.runtime = self._compile(new)
+        except Exception:  # a plug-in's: the gateway goes on as it was
+            _log.exception("the configuration was not reloaded; the old one stays")
+            return
         self.configuration = new
         _log.warning("the configuration was reloaded from %s", new.source or "the environment")
 
     def _compile(self, configuration: Configuration) -> Runtime:
+        """What can fail comes first: after an exception nothing has changed."""
         settings = configuration.settings
-        followed: set[str] = set()
+        known = dict(configuration.routes)
+        for name in [name for route in known.values() for name in route.fallbacks]:
+            if (fallback := configuration.find(name)) is not None:
+                known[name] = fallback
+        for route in known.values():
+            _strategy_of(route)
+        made = {name: self._provider(name, struct) for name, struct in settings.providers.items()}
 
         def find(name: str) -> Route | None:
-            route = configuration.find(name)
-            if route is not None and route.name not in followed:
-                self._health.follow(route)
-                followed.add(route.name)
+            route = known.get(name)
+            if route is None:
+                route = configuration.find(name)
+                if route is not None:
+                    self._health.meet(route)
             return route
 
-        for route in configuration.routes.values():
-            for name in (route.name, *route.fallbacks):
-                find(name)
-        self._providers = {name: self._provider(name, struct) for name, struct in settings.providers.items()}
-        providers = {name: provider for name, (_, provider) in self._providers.items()}
-        routes = configuration.routes
-        deployments = [deployment.id for route in routes.values() for deployment in route.deployments]
-        self._recorder.configure(settings.monitoring, list(routes), deployments)
+        self._providers = made
+        providers = {name: provider for name, (_, provider) in made.items()}
+        for route in known.values():
+            self._health.follow(route)
+        deployments = [deployment.id for route in configuration.routes.values() for deployment in route.deployments]
+        labels = list(configuration.routes) or configuration.listed[:MODEL_LABELS_MAX]
+        self._recorder.configure(settings.monitoring, labels, deployments)
         self._keys.configure(settings.auth.admin_key)
         return Runtime(
             settings=settings,
-            gate=Gate(find, configuration.listed, self._keys, key_required=settings.auth.key_required),
+            gate=Gate(
+                find,
+                configuration.listed,
+                self._keys,
+                key_required=settings.auth.key_required,
+                admin_open=settings.auth.admin_key is None,
+            ),
             planner=Planner(find, _strategy_of, self._health, self._clock),
             upstream=AttemptLoop(providers, self._health, self._clock),
             recorder=self._recorder,

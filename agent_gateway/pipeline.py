@@ -69,13 +69,18 @@ def refuse(exchange: Exchange, error: GatewayError, runtime: Runtime) -> None:
     runtime.recorder.submit(exchange)
 
 
+def cancelled(exchange: Exchange) -> GatewayError:
+    """Why the work on a request was cancelled."""
+    if exchange.client_left:
+        return ClientLeft("The client closed the connection.")
+    return ShuttingDown("The gateway was stopped before the answer was complete.")
+
+
 def _as_gateway_error(error: BaseException, exchange: Exchange) -> GatewayError:
     match error:
         case GatewayError():
             return error
-        case CancelledError() | GeneratorExit() if exchange.client_left:
-            return ClientLeft("The client closed the connection.")
         case CancelledError() | GeneratorExit():
-            return ShuttingDown("The gateway was stopped before the answer was complete.")
+            return cancelled(exchange)
         case _:
             return InternalError("The gateway failed.", detail=repr(error))

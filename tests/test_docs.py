@@ -6,16 +6,27 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from agent_gateway.cli.demo import CONFIGURATION
 from agent_gateway.cli.main import COMMANDS
+from agent_gateway.control.availability import LATER
+from agent_gateway.control.environment import VARIABLES
 from agent_gateway.control.load import load
 from agent_gateway.control.source import read_file
+from agent_gateway.core.errors import GatewayError, ProviderRefusedRequest
+from agent_gateway.core.exchange import Status
+from agent_gateway.core.plan import Detour
+from agent_gateway.core.settings import FIXED_REPLY, POLICIES, DeploymentSettings, Model, Settings
+from agent_gateway.record.row import Record
+from agent_gateway.simulator.settings import SimulatorSettings
+from agent_gateway.upstream.hedge import LOST_RACE
+from agent_gateway.upstream.providers.openai import OpenAISettings
 from tests.kit import samples
 from tests.kit.client import CHAT, ask
 from tests.kit.gateway import Gateway
@@ -71,6 +82,66 @@ def test_commands_that_are_named_exist(document: Path) -> None:
     assert set(re.findall(r"(?:^|`)agent-gateway ([a-z]+)", text, re.MULTILINE)) <= set(COMMANDS)
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)) <= set(targets)
+
+
+def _rows(text: str) -> dict[str, str]:
+    """The tables' rows by the first cell's code."""
+    return dict(re.findall(r"^\| `([^`]+)`[^|]* \| (.*) \|$", text, re.MULTILINE))
+
+
+def _settings(struct: type[msgspec.Struct], prefix: str = "", leave_out: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
+    """Every setting's path and, in JSON, its default."""
+    for field in msgspec.structs.fields(struct):
+        path = f"{prefix}{field.name}"
+        if field.name in leave_out:
+            continue
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from _settings(field.type, f"{path}.")
+        elif field.required:
+            yield path, "required"
+        else:
+            value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+            yield path, "the text below" if value == FIXED_REPLY else f"`{msgspec.json.encode(value).decode()}`"
+
+
+@pytest.mark.parametrize(
+    ("section", "settings"),
+    [
+        ("## Everything", dict(_settings(Settings))),
+        ("## A model", dict(_settings(Model, leave_out=POLICIES)) | dict(_settings(DeploymentSettings))),
+        (
+            "## A provider",
+            dict(_settings(OpenAISettings, leave_out=["kind"])) | dict(_settings(SimulatorSettings, leave_out=["kind"])),
+        ),
+    ],
+)
+def test_every_setting_is_documented_with_its_default(section: str, settings: dict[str, str]) -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    rows = _rows(text.partition(section)[2].partition("\n## ")[0])
+    assert {path: row.partition(" | ")[0] for path, row in rows.items()} == settings
+    if section == "## Everything":
+        assert FIXED_REPLY in text
+        later = {path for path in settings if any(path == name or path.startswith(f"{name}.") for name in LATER)}
+        assert {path for path, row in rows.items() if "not available yet" in row} == later
+
+
+def test_every_error_reason_status_header_and_variable_is_documented() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    rows = _rows(text)
+
+    def errors(parent: type[GatewayError]) -> Iterator[type[GatewayError]]:
+        yield parent
+        for child in parent.__subclasses__():
+            yield from errors(child)
+
+    for error in errors(GatewayError):
+        if not issubclass(error, ProviderRefusedRequest):
+            assert rows[error.code].startswith(f"{error.status} |"), error.code
+        assert error.code in rows
+    assert {*get_args(Status), *get_args(Detour), "recovered", LOST_RACE} <= rows.keys()
+    edge = "".join(file.read_text() for file in sorted((ROOT / "agent_gateway" / "edge").glob("*.py")))
+    names = {*re.findall(r"x-gateway-[a-z-]+[a-z]", edge), *VARIABLES, *Record._fields}
+    assert {name for name in names if f"`{name}`" not in text} == set()
 
 
 @pytest.fixture

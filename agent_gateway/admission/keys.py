@@ -107,13 +107,17 @@ class KeyRing:
             return ADMIN
         return None
 
+    def check_format(self, secret: bytes) -> None:
+        """Raises `Unauthenticated` for what can be no key, whatever the store would say."""
+        if _FORMAT.fullmatch(secret) is None and self.cached(secret) is None:
+            raise Unauthenticated(_NO_FORMAT)
+
     async def find(self, secret: bytes) -> Key:
         """Raises `Unauthenticated`, or `StoreDown` when a key that is not known cannot be asked for."""
         key = self.cached(secret)
         if key is not None:
             return key
-        if _FORMAT.fullmatch(secret) is None:
-            raise Unauthenticated(_NO_FORMAT)
+        self.check_format(secret)
         digest = sha256(secret).digest()
         until, why = self._refused.get(digest, (0.0, ""))
         if self._clock.monotonic() < until:

@@ -47,10 +47,15 @@ def run(arguments: argparse.Namespace) -> int:
     from agent_gateway.control.load import compile_mapping
 
     port = arguments.port if arguments.port is not None else _port()
+    if port == 0 and arguments.port is None:
+        print(f"{DEFAULT_PORT} is taken, so the demo listens on another port (--port P chooses one)", file=sys.stderr)
     options = {"server.port": port}
     configuration = compile_mapping(CONFIGURATION, options=options)
     show = Show(as_json=arguments.json, requests_max=arguments.requests)
-    return serve(configuration, options, show.begin, open_doors_are_news=False)
+    status = serve(configuration, options, show.begin, open_doors_are_news=False)
+    if status == 0 and not arguments.json:
+        print("\nThe demo has ended; nothing of it was kept.")
+    return status
 
 
 def _port() -> int:

@@ -31,6 +31,10 @@ QUESTIONS = (
 PAUSE_S = 1.5
 ANSWER_TIMEOUT_S = 30.0
 
+#: A terminal's usual width is 80 columns.
+WIDTH = 79
+
+_HEADING = "time      kind    status    answered by        first token    total  tokens"
 _COLOURS = {"success": "green", "fallback": "yellow", "degraded": "red", "cached": "cyan"}
 
 
@@ -107,6 +111,7 @@ class Show:
 
     async def _read_stream(self, reply: Reply, until: float, begun: float, sample: _Sample, *, aloud: bool) -> None:
         splitter = FrameSplitter()
+        column = 0
         while data := await reply.next(until):
             for frame in splitter.split(splitter.feed(data)):
                 text = _text(frame)
@@ -114,6 +119,9 @@ class Show:
                 if text and sample.first_token_s is None:
                     sample.first_token_s = time.monotonic() - begun
                 if text and aloud:
+                    if text[0] == " " and column + len(text) > WIDTH:
+                        text = f"\n{text[1:]}"
+                    column = len(text) - text.rfind("\n") - 1 if "\n" in text else column + len(text)
                     self._console.print(escape(text), end="", style="cyan", soft_wrap=True)
         if aloud:
             self._console.print("\n")
@@ -125,12 +133,15 @@ class Show:
             return
         url = f"http://{origin.host_header}"
         curl = (
-            f"curl -N {url}/v1/chat/completions -H 'content-type: application/json' \\\n"
-            f'  -d \'{{"model": "{MODEL}", "stream": true, "messages": [{{"role": "user", "content": "Hello!"}}]}}\''
+            f"curl -N {url}/v1/chat/completions \\\n"
+            f"  -H 'content-type: application/json' -d '{{\"model\": \"{MODEL}\",\n"
+            '  "stream": true, "messages": [{"role": "user", "content": "Hello!"}]}\''
         )
         show = self._console.print
-        show(f"[bold green]agent-gateway {__version__}[/] at [bold]{url}[/]  (figures: {url}/metrics, Ctrl-C stops)")
-        show(f"Its model [bold]{MODEL}[/] is simulated and fails now and then; [bold]backup[/] stands in for it. Ask it something:\n")
+        show(f"[bold green]agent-gateway {__version__}[/] at [bold]{url}[/]  (Ctrl-C stops it)", soft_wrap=True)
+        show(f"Figures for Prometheus: {url}/metrics\n", soft_wrap=True)
+        show("Two simulated providers: [bold]shaky[/] fails now and then, [bold]sim[/] then stands in for it.")
+        show(f"Ask the model [bold]{MODEL}[/] something:\n")
         show(escape(curl), soft_wrap=True)
 
     def _tell(self, sample: _Sample, count: int) -> None:
@@ -151,14 +162,14 @@ class Show:
             print(msgspec.json.encode(told).decode(), flush=True)
             return
         if count == 1:
-            self._console.print("[dim]Sample traffic:[/]")
-        colour = _COLOURS.get(status, "red")
-        first = f"first token {sample.first_token_s * 1000:4.0f} ms" if sample.first_token_s is not None else " " * 19
-        self._console.print(
-            f"[dim]{time.strftime('%H:%M:%S')}[/]  {'stream' if sample.stream else 'whole ':6}  [{colour}]{status:8}[/]"
-            f"  {deployment or sample.failed or str(sample.status):18}  {first}  {sample.total_s:5.2f} s  {sample.tokens:4d} tokens",
-            soft_wrap=True,
-        )
+            self._console.print(f"Sample traffic:\n[dim]{_HEADING}[/]")
+        begins = f"{'stream' if sample.stream else 'whole':6}  [{_COLOURS.get(status, 'red')}]{status:8}[/]"
+        first = "" if sample.first_token_s is None else f"{sample.first_token_s * 1000:.0f} ms"
+        answered = deployment or str(sample.status)
+        ends = f"{answered:17}  {first:>11}  {sample.total_s:5.2f} s  {sample.tokens:6d}"
+        if sample.failed:
+            ends = escape(sample.failed[: WIDTH - 28])
+        self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/]  {begins}  {ends}", soft_wrap=True)
 
 
 def _text_of(headers: dict[bytes, bytes], name: bytes) -> str:

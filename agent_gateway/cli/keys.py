@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agent_gateway.control.snapshot import Configuration
     from agent_gateway.stores.base import Key, KeyStore
 
 HELP = "creates, lists and revokes the keys that clients show"
@@ -17,20 +18,22 @@ EXAMPLE = "agent-gateway keys create my-agent --models gpt-4o-mini --expires 30d
 
 _IN_MEMORY = "state.database is in memory: a key made here would end with this command. Use a file: sqlite:///agent-gateway.db"
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+#: Of the list; times in UTC.
+_COLUMNS = ("id", "name", "state", "models", "created", "expires")
 #: Options that parse, so that the answer is better than "unrecognized arguments".
 _LATER = ("rpm", "tpm", "max_parallel", "budget", "per")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    create = _action(actions, "create", "makes a key; its secret is shown once")
-    create.add_argument("name", metavar="NAME", help="who or what it is for")
+    create = _action(actions, "create", "makes a key; its secret is shown once", EXAMPLE)
+    create.add_argument("name", type=_name, metavar="NAME", help="who or what it is for")
     create.add_argument("--models", type=_models, metavar="A,B", help="the models it may use (default: all)")
     create.add_argument("--expires", type=_duration_s, metavar="30d", help="it ends after 45m, 12h, 30d, 4w (default: never)")
     for option, metavar in (("--rpm", "N"), ("--tpm", "N"), ("--max-parallel", "N"), ("--budget", "USD"), ("--per", "day")):
         create.add_argument(option, metavar=metavar, help=argparse.SUPPRESS)
-    _action(actions, "list", "shows all keys, without their secrets")
-    revoke = _action(actions, "revoke", "ends a key for good")
+    _action(actions, "list", "shows all keys, without their secrets", "agent-gateway keys list")
+    revoke = _action(actions, "revoke", "ends a key for good", "agent-gateway keys revoke 4f7kq2mz81xc")
     revoke.add_argument("id", metavar="ID", help="as `keys list` shows it")
 
 
@@ -45,9 +48,17 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"--{name.replace('_', '-')} is not available yet; leave it out", file=sys.stderr)
             return 2
     try:
-        url = load(arguments.config).settings.state.database
-        if database_path(url) is None:
+        configuration = load(arguments.config)
+        url = configuration.settings.state.database
+        path = database_path(url)
+        if path is None:
             return _refuse(_IN_MEMORY)
+        if not path.parent.is_dir():
+            return _refuse(f"state.database: there is no folder {path.parent}; make it, or name another file")
+        if arguments.action == "create":
+            _warn_of_models(arguments.models or (), configuration)
+        elif not path.exists():
+            url = "sqlite:///:memory:"  # a file that is not there holds no keys, and a look at it must not make it
         return _with_store(url, {"create": _create, "list": _list, "revoke": _revoke}[arguments.action], arguments)
     except ConfigurationError as error:
         return _refuse("\n".join(error.errors))
@@ -57,11 +68,29 @@ def run(arguments: argparse.Namespace) -> int:
         return _refuse(f"{error.message} {error.detail or ''}".rstrip())
 
 
-def _action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
+def _action(actions: Any, name: str, text: str, example: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=text,
+        description=text.capitalize() + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--config", metavar="FILE", help="the configuration that names the database (default: as for serve)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
+
+
+def _warn_of_models(names: Iterable[str], configuration: Configuration) -> None:
+    """A key may be made before its model is; more often the name is mistyped."""
+    from difflib import get_close_matches
+
+    for name in names:
+        if configuration.find(name) is None:
+            close = get_close_matches(name, configuration.listed, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            print(f"warning: --models: {name!r} is not a model of this configuration{hint}", file=sys.stderr)
 
 
 def _with_store(url: str, action: Callable[[KeyStore, argparse.Namespace], Awaitable[int]], arguments: argparse.Namespace) -> int:
@@ -142,16 +171,27 @@ def _print_table(keys: Any) -> None:
     from rich.text import Text
 
     console = Console(highlight=False)
+    rows = [_cells(key) for key in keys]
+    if not console.is_terminal:
+        print("\n".join("\t".join(row) for row in (_COLUMNS, *rows)))
+        return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("id", no_wrap=True)
-    table.add_column("name", overflow="fold")
-    for title in ("state", "models", "created", "expires"):
-        table.add_column(title, overflow="fold")
-    for key in keys:
-        models = "all" if key.models is None else ", ".join(sorted(key.models))
-        cells = (key.id, key.name, _state(key), models, _shown(key.created_at), _shown(key.expires_at) or "never")
-        table.add_row(*(Text(cell or "") for cell in cells))
+    for title in _COLUMNS:
+        folds = title in ("name", "models")
+        table.add_column(title, overflow="fold", no_wrap=not folds)
+    for row in rows:
+        table.add_row(*map(Text, row))
     console.print(table)
+
+
+def _cells(key: Key) -> tuple[str, ...]:
+    models = "all" if key.models is None else ", ".join(sorted(key.models))
+    created, expires = _minute(key.created_at), "never" if key.expires_at is None else _minute(key.expires_at)
+    return key.id, " ".join(key.name.split()), _state(key), models, created, expires
+
+
+def _minute(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M}"
 
 
 def _print_json(value: dict[str, Any]) -> None:
@@ -167,6 +207,12 @@ def _refuse(why: str) -> int:
 
 def _shown(at: float | None) -> str | None:
     return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; say who or what the key is for, such as my-agent")
+    return text.strip()
 
 
 def _models(text: str) -> list[str]:

@@ -16,6 +16,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", metavar="H", help="address to listen on (default: server.host, 127.0.0.1)")
     parser.add_argument("--port", metavar="P", type=int, help="port to listen on; 0 takes any free one (default: server.port, 8080)")
     parser.add_argument("--workers", metavar="N", type=int, help="processes (default: server.workers, 1)")
+    parser.add_argument("--reload", action="store_true", help="take up a changed configuration file by itself (else on SIGHUP)")
+    parser.add_argument("--json", action="store_true", help="print JSON, one line each: the address, warnings, errors")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -26,8 +28,13 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         configuration = load(arguments.config, options=options)
     except ConfigurationError as error:
-        print("\n".join(error.errors), file=sys.stderr)
+        if arguments.json:
+            import msgspec
+
+            print(msgspec.json.encode({"ok": False, "errors": error.errors}).decode())
+        else:
+            print("\n".join(error.errors), file=sys.stderr)
         return 1
     from agent_gateway.cli.serving import serve
 
-    return serve(configuration, options)
+    return serve(configuration, options, as_json=arguments.json, watch=arguments.reload)

@@ -32,7 +32,6 @@ LATER: dict[str, Later] = {
     "server.workers": Later(),
     "server.files_max_mb": Later(),
     "server.cors_origins": Later(),
-    "server.allowed_hosts": Later(),
     "state.database": Later(lambda url: not url.startswith("postgresql:"), "use sqlite:///FILE"),
     "state.redis": Later(),
     "streaming.resume_ttl_s": Later(lambda seconds: seconds == 0, "leave it out, or say 0"),

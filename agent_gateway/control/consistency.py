@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
 from agent_gateway.control.errors import Findings
-from agent_gateway.core.settings import Model, Settings
+from agent_gateway.core.settings import Model, Settings, Timeouts
+from agent_gateway.upstream.origin import Origin
+from agent_gateway.upstream.proxy import ProxyRules
 
 #: Parameters that are the gateway's to set.
 OWN_PARAMETERS = frozenset({"model", "stream", "stream_options"})
 
+#: A shorter key could be guessed.
+ADMIN_KEY_MIN = 16
+
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-def check_parts(settings: Settings, provider_names: Collection[str], findings: Findings) -> None:
+def check_parts(settings: Settings, provider_names: Collection[str], environ: Mapping[str, str], findings: Findings) -> None:
     """`provider_names`: every name under `providers`, those whose own settings are wrong included (one mistake, one error)."""
     _check_server(settings, findings)
     _check_state(settings, findings)
+    _check_proxies(environ, findings)
     for name, provider in settings.providers.items():
         _check_provider(f"providers.{name}", name, provider, findings)
+    _check_timeouts("timeouts", settings.timeouts, Timeouts(), findings)
     for name, model in settings.models.items():
         _check_model(f"models.{name}", name, model, provider_names, findings)
+        _check_timeouts(f"models.{name}.timeouts", model.timeouts, settings.timeouts, findings)
     if settings.fallback.trigger_rate < settings.fallback.alert_rate:
         findings.warn("fallback.trigger_rate", "is below alert_rate: the gateway goes to the fallback before anybody is told")
 
@@ -46,6 +54,8 @@ def _check_server(settings: Settings, findings: Findings) -> None:
     server, auth = settings.server, settings.auth
     if auth.admin_key is not None and not is_plain(auth.admin_key):
         findings.error("auth.admin_key", "holds characters that cannot go into a header; use visible ASCII")
+    elif auth.admin_key is not None and len(auth.admin_key) < ADMIN_KEY_MIN:
+        findings.warn("auth.admin_key", f"is shorter than {ADMIN_KEY_MIN} characters; make one that nobody guesses: openssl rand -hex 24")
     if server.loopback:
         return
     if auth.admin_key is None:
@@ -54,9 +64,7 @@ def _check_server(settings: Settings, findings: Findings) -> None:
             f"is not set, which is allowed on loopback only, not on {server.host}; set it, or server.host: 127.0.0.1",
         )
     elif not auth.key_required:
-        findings.warn(
-            "auth.require_key", f"is off while the gateway listens on {server.host}: whoever reaches it spends your money"
-        )
+        findings.warn("auth.require_key", f"is off while the gateway listens on {server.host}: whoever reaches it spends your money")
 
 
 def _check_state(settings: Settings, findings: Findings) -> None:
@@ -90,9 +98,7 @@ def _check_provider(path: str, name: str, provider: Any, findings: Findings) -> 
         findings.error(f"{path}.api_key", "is not set; this provider answers nobody without one")
     for at, value in ((f"{path}.api_key", key), *((f"{path}.api_keys[{index}]", item) for index, item in enumerate(keys))):
         if value is not None and not is_plain(value):
-            findings.error(
-                at, "is empty" if not value else "holds characters that cannot go into a header; a key is visible ASCII"
-            )
+            findings.error(at, "is empty" if not value else "holds characters that cannot go into a header; a key is visible ASCII")
 
 
 def _check_url(path: str, url: str, findings: Findings) -> None:
@@ -105,6 +111,19 @@ def _check_url(path: str, url: str, findings: Findings) -> None:
         findings.error(path, "is not an address; use http://… or https://…, as far as where /chat/completions begins")
     elif parts.username is not None or parts.query or parts.fragment:
         findings.error(path, "holds more than scheme, host, port and path; a key goes into api_key")
+    else:
+        try:
+            Origin.from_url(url)
+        except ValueError as error:
+            findings.error(path, f"is not an address: {error}; use http://host/… or https://host/…")
+
+
+def _check_proxies(environ: Mapping[str, str], findings: Findings) -> None:
+    try:
+        ProxyRules(environ)
+    except ValueError as error:
+        variable, _, text = str(error).partition(": ")
+        findings.error(variable, text)
 
 
 def _check_model(path: str, name: str, model: Model, provider_names: Collection[str], findings: Findings) -> None:
@@ -131,8 +150,12 @@ def _check_model(path: str, name: str, model: Model, provider_names: Collection[
             findings.error(at, "is the model itself; name another")
         elif fallback in model.fallbacks[:index]:
             findings.error(at, f"'{fallback}' is there twice; keep one")
-    if model.timeouts.first_token_s > model.timeouts.total_s:
-        findings.warn(f"{path}.timeouts.first_token_s", "is more than total_s, which ends the request first")
+
+
+def _check_timeouts(path: str, timeouts: Timeouts, inherited: Timeouts, findings: Findings) -> None:
+    """What was not written here is no mistake made here: a smaller total_s simply rules."""
+    if inherited.first_token_s != timeouts.first_token_s > timeouts.total_s:
+        findings.warn(f"{path}.first_token_s", "is more than total_s, which ends the request first")
 
 
 def _host(url: str) -> bool:

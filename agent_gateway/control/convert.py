@@ -20,6 +20,7 @@ import msgspec
 from agent_gateway.control.environment import FALSE, TRUE
 from agent_gateway.control.errors import Findings
 from agent_gateway.control.expand import Expanded
+from agent_gateway.core.settings import DeploymentSettings
 
 #: Stands for a value that is already reported.
 WRONG: Final = object()
@@ -27,6 +28,8 @@ WRONG: Final = object()
 SHOWN_MAX = 40
 
 _SECRET = re.compile(r"(key|keys|token|secret|password|database|redis|webhooks|endpoint|url)$")
+#: What needs no quotes in a YAML list.
+_PLAIN = re.compile(r"[A-Za-z][\w./-]*")
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -41,7 +44,8 @@ def to_struct(cls: type[S], raw: Any, path: str, findings: Findings, base: Mappi
         raw = {}
     if not isinstance(raw, dict):
         # A text in a section's place may be the secret that belongs inside it.
-        findings.error(path, f"{'a text' if isinstance(raw, str) else shown(raw, path)} is not a mapping of settings")
+        what = f"{'a text' if isinstance(raw, str) else shown(raw, path)} is not a mapping"
+        findings.error(path, f"{what}; write {_form(cls, raw, path)}" if cls is DeploymentSettings else f"{what} of settings")
         return None
     annotations = _annotations(cls)
     for name in raw:
@@ -152,7 +156,7 @@ def _items(annotation: Any, raw: Any, path: str, findings: Findings, meta: list[
     if isinstance(raw, Expanded):  # a list in one variable: a,b,c
         raw = [Expanded(part.strip(), raw.written) for part in raw.split(",") if part.strip()]
     if not isinstance(raw, list):
-        findings.error(path, f"{shown(raw, path)} is not a list; write [a, b]")
+        findings.error(path, f"{shown(raw, path)} is not a list; write [{_form(get_args(annotation)[0], raw, path)}]")
         return WRONG
     if not raw and any(item.min_length for item in meta):
         findings.error(path, "is empty; it needs at least one")
@@ -163,6 +167,15 @@ def _items(annotation: Any, raw: Any, path: str, findings: Findings, meta: list[
     if not right and items:
         return WRONG
     return tuple(right) if get_origin(annotation) is tuple else right
+
+
+def _form(annotation: Any, raw: Any, path: str) -> str:
+    """How `raw`, one thing where a list or a mapping belongs, is written there; without its text where that may be a secret."""
+    text = raw if isinstance(raw, str) and not isinstance(raw, Expanded) and _safe(raw, path, SHOWN_MAX) else ""
+    if annotation is DeploymentSettings:
+        provider, _, model = text.partition("/")
+        return f"{{provider: {provider or '…'}, model: {model or '…'}}}"
+    return text if _PLAIN.fullmatch(text) else "a, b"
 
 
 def _entries(annotation: Any, raw: Any, path: str, findings: Findings) -> Any:

@@ -62,7 +62,7 @@ def compile_raw(
     raw = expand(raw, environ, findings)
     override(raw, environ, options, findings)
     settings, names = _convert(raw, findings)
-    check_parts(settings, names["providers"], findings)
+    check_parts(settings, names["providers"], environ, findings)
     refuse_later(settings, findings)
     configuration = compile_configuration(settings, str(file) if file else None, findings, catalogue, known_names=names["models"])
     findings.raise_if_any()
@@ -76,15 +76,9 @@ def _convert(raw: dict[str, Any], findings: Findings) -> tuple[Settings, dict[st
     entries = {section: _entries(raw, section, findings) for section in _NAMED}
     if not raw.get("providers"):
         findings.error("providers", "is missing; name at least one, such as openai: {kind: openai, api_key: ${OPENAI_API_KEY}}")
-    providers = {
-        name: made for name, value in entries["providers"].items() if (made := _provider(name, value, findings)) is not None
-    }
+    providers = {name: made for name, value in entries["providers"].items() if (made := _provider(name, value, findings)) is not None}
     policies = {section: getattr(settings, section) for section in POLICIES}
-    models = {
-        name: made
-        for name, value in entries["models"].items()
-        if (made := _model(name, value, findings, policies)) is not None
-    }
+    models = {name: made for name, value in entries["models"].items() if (made := _model(name, value, findings, policies)) is not None}
     names = {section: frozenset(values) for section, values in entries.items()}
     return _with(settings, providers=providers, models=models), names
 

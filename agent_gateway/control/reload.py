@@ -12,7 +12,7 @@ from agent_gateway.control.prices import Catalogue
 from agent_gateway.control.snapshot import Configuration
 
 #: What a running process cannot change under its own feet.
-RESTART = ("server.host", "server.port", "server.workers", "state.database")
+RESTART = ("server.host", "server.port", "server.workers", "server.body_max_mb", "server.drain_timeout_s", "state.database")
 
 
 def reload(

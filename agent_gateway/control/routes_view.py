@@ -10,8 +10,11 @@ from agent_gateway.health.registry import Health
 
 
 def routes_view(configuration: Configuration, health: Health, now: float) -> dict[str, Any]:
-    """Rates are shares 0–1, times seconds, `now` monotonic."""
-    return {"data": [_route(route, health, now) for route in configuration.routes.values()], "next": None}
+    """Those of the configuration, then names that clients found beside it. Rates are shares 0–1, times seconds, `now` monotonic."""
+    routes = dict(configuration.routes)
+    for route in health.passing():
+        routes.setdefault(route.name, route)
+    return {"data": [_route(route, health, now) for route in routes.values()], "next": None}
 
 
 def _route(route: Route, health: Health, now: float) -> dict[str, Any]:

@@ -68,9 +68,7 @@ class Names:
     def known(self) -> tuple[str, ...]:
         """Every bare name that the price table can resolve to a provider with a key."""
         sellers = {seller for name, seller in self.prices.sellers() if _has_key(self.settings.providers[name])}
-        return tuple(
-            dict.fromkeys(model.id for each in self.prices.catalogue.providers if each.id in sellers for model in each.models)
-        )
+        return tuple(dict.fromkeys(model.id for each in self.prices.catalogue.providers if each.id in sellers for model in each.models))
 
     def _resolve(self, name: str) -> Route | None:
         provider, _, model = name.partition("/")
@@ -136,8 +134,7 @@ def compile_configuration(
     names = Names(settings, prices)
     routes = {name: compile_route(name, model, prices) for name, model in settings.models.items() if _compiles(model, settings)}
     _check_names(settings, names, known_names, findings)
-    for name in routes:
-        _warn_of_prices(settings.models[name], f"models.{name}", routes[name], prices, findings)
+    _warn_of_prices(settings, routes, prices, findings)
     return Configuration(settings, source, routes, tuple(routes) or names.known(), tuple(findings.warnings), names)
 
 
@@ -184,16 +181,21 @@ def _deployment(item: DeploymentSettings, prices: Prices) -> Deployment:
     )
 
 
-def _warn_of_prices(model: Model, path: str, route: Route, prices: Prices, findings: Findings) -> None:
-    for index, (item, deployment) in enumerate(zip(model.deployments, route.deployments, strict=True)):
-        at = f"{path}.deployments[{index}].price"
-        if deployment.price is None:
-            findings.warn(at, f"the price of {deployment.id} is not known: its cost is not counted")
-        elif item.price is None and prices.is_elsewhere(item.provider):
-            findings.warn(
-                at,
-                f"is its maker's, since the price table does not know {item.provider}'s address; give the price if it differs",
-            )
+def _warn_of_prices(settings: Settings, routes: Mapping[str, Route], prices: Prices, findings: Findings) -> None:
+    assumed: dict[str, dict[str, None]] = {}
+    for name, route in routes.items():
+        for index, (item, deployment) in enumerate(zip(settings.models[name].deployments, route.deployments, strict=True)):
+            if deployment.price is None:
+                at = f"models.{name}.deployments[{index}].price"
+                findings.warn(at, f"the price of {deployment.id} is not known: its cost is not counted")
+            elif item.price is None and prices.is_elsewhere(item.provider):
+                assumed.setdefault(item.provider, {})[item.model] = None
+    for provider, models in assumed.items():
+        findings.warn(
+            f"providers.{provider}",
+            f"what it charges is not known, so {', '.join(models)} is counted at its maker's list price; "
+            "where that is wrong, give the deployment a price: {input: USD, output: USD} per million tokens",
+        )
 
 
 def _prefill(item: DeploymentSettings, prices: Prices) -> Prefill | None:

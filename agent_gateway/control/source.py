@@ -16,6 +16,11 @@ FILE_MAX_BYTES = 4 * 1024 * 1024
 #: The longest token of YAML's own, such as `\\t`.
 TOKEN_MAX = 2
 
+#: How the parser names a kind of token.
+_TOKEN_KIND = re.compile(r"<(stream|document|block|flow|directive|scalar|alias|anchor|tag)[a-z ]*>")
+#: An unquoted reference, from its `$` on: outside quotes YAML takes its brace for a mapping.
+_REFERENCE = re.compile(r"\$(\{[A-Za-z_][A-Za-z0-9_]*)")
+
 
 def find_file(path: str | PathLike[str] | None, environ: Mapping[str, str]) -> Path | None:
     """`path`, else `GATEWAY_CONFIG`, else `./gateway.yaml` if it is there, else None."""
@@ -63,7 +68,7 @@ def parse(text: str, source: str) -> dict[str, Any]:
         mark = error.problem_mark or error.context_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise ConfigurationError(
-            [f"{source}{place}: is not YAML: {_without_values(error.problem or 'cannot be read')}"]
+            [f"{source}{place}: is not YAML: {_without_values(error.problem or 'cannot be read')}{_hint(text, mark)}"]
         ) from None
     except (YAMLError, ValueError) as error:
         raise ConfigurationError([f"{source}: is not YAML: {_without_values(str(error).splitlines()[0])}"]) from None
@@ -81,11 +86,20 @@ def _key_at(text: str, line: int, column: int) -> str:
     return repr(found.group().strip()) if found else "a key"
 
 
+def _hint(text: str, mark: Any) -> str:
+    """For the commonest mistake: `{api_key: ${FOO}}`, at whose inner brace the parser stops."""
+    lines = text.splitlines()
+    if mark is None or not mark.column or mark.line >= len(lines):
+        return ""
+    found = _REFERENCE.match(lines[mark.line], mark.column - 1)
+    return f'; quote it: "${found[1]}}}"' if found else ""
+
+
 def _without_values(problem: str) -> str:
     """The parser quotes what it stumbled over, which may be a secret: it stays up to the first quotation longer than a token."""
     quotations = list(re.finditer(r"(['\"])(.*?)\1", problem))
-    longer = [quotation.start() for quotation in quotations if len(quotation[2]) > TOKEN_MAX]
+    longer = [quotation.start() for quotation in quotations if len(quotation[2]) > TOKEN_MAX and not _TOKEN_KIND.fullmatch(quotation[2])]
     unpaired = re.search(r"['\"]", problem) if len(re.findall(r"['\"]", problem)) != 2 * len(quotations) else None
     if unpaired:
         longer.append(unpaired.start())
-    return f"{problem[: min(longer)]}…" if longer else problem
+    return re.sub(r",? but (found|got) *$", "", problem[: min(longer)]).rstrip() if longer else problem

@@ -29,5 +29,5 @@ class Call(Struct, frozen=True):
 
     @property
     def estimated_input_tokens(self) -> int:
-        """By the request's size: 4 bytes a token, the usual rule of thumb for English text."""
+        """By the request's size, 4 bytes a token: cheap enough for routing. What is billed is counted by `protocols.estimate`."""
         return len(self.body) // 4

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import msgspec
+
 Fault = Literal["client", "provider", "gateway"]
 TimeoutKind = Literal["connect", "first_token", "idle", "attempt", "total"]
 
@@ -33,6 +35,11 @@ class GatewayError(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
         self.detail = detail
+
+    @property
+    def shown_status(self) -> int:
+        """What the client gets, where no head has gone out before."""
+        return self.status
 
 
 class InternalError(GatewayError):
@@ -178,6 +185,14 @@ class ProviderTimeout(ProviderError):
         self.kind: TimeoutKind = kind
 
 
+class NoConnectionFree(ProviderError):
+    """Too many requests wait for a connection to this provider already; it was not asked."""
+
+    status = 503
+    code = "provider_connections_exhausted"
+    type = "overloaded_error"
+
+
 class ConnectionCut(ProviderError):
     """The connection ended before the reply did."""
 
@@ -243,6 +258,15 @@ class ProviderRefusedRequest(ProviderError):
         self.body = body
         self.content_type = content_type
 
+    @property
+    def passed_on(self) -> bool:
+        """The provider's own words are an error in the client's protocol: they are shown as they stand, with their status."""
+        return bool(self.provider_status) and _is_error_object(self.body)
+
+    @property
+    def shown_status(self) -> int:
+        return self.provider_status if self.provider_status and self.passed_on else self.status
+
 
 class ContextTooLong(ProviderRefusedRequest):
     """Another deployment with a larger window may still take it."""
@@ -253,3 +277,19 @@ class ContextTooLong(ProviderRefusedRequest):
 
 class ContentFiltered(ProviderRefusedRequest):
     code = "content_filter"
+
+
+class _Message(msgspec.Struct):
+    message: str
+
+
+class _ErrorObject(msgspec.Struct):
+    error: _Message
+
+
+def _is_error_object(body: bytes) -> bool:
+    try:
+        msgspec.json.decode(body, type=_ErrorObject)
+    except msgspec.MsgspecError:
+        return False
+    return True

@@ -69,16 +69,21 @@ class Exchange(Struct):
 
     # The end.
     status: Status | None = None
+    #: What the client got: the edge sets it as the head of a stream goes out; until then it is what the end would show.
     http_status: int = 0
     error: GatewayError | None = None
     #: Set by the edge before it cancels.
     client_left: bool = False
+    #: The client has all of a stream: whether it stays for the end of the body means nothing any more.
+    answered: bool = False
     first_token: float | None = None
     ended: float | None = None
 
     def end(self, error: GatewayError | None, now: float) -> None:
         """What became of it: called once, when nothing more will happen."""
         self.ended = now
+        if self.answered and isinstance(error, ClientLeft):
+            error = None
         self.error = error or self.error
         if self.error is None:
             self.http_status = 200
@@ -86,5 +91,5 @@ class Exchange(Struct):
             self.status, self.http_status = "cancelled", ClientLeft.status
         else:
             self.status = "error"
-            self.http_status = 200 if self.answer_bytes else self.error.status
+            self.http_status = self.http_status or self.error.shown_status
             self.reason = self.error.code

@@ -10,6 +10,7 @@ from typing import Protocol
 from agent_gateway.core.errors import GatewayError, InternalError, ShuttingDown
 from agent_gateway.core.event import Chunk, Event, Failure, Whole
 from agent_gateway.core.exchange import Exchange
+from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.response import (
     GZIPPED,
     HEARTBEAT,
@@ -20,7 +21,7 @@ from agent_gateway.edge.response import (
     stream_head,
     whole_head,
 )
-from agent_gateway.pipeline import Runtime, run
+from agent_gateway.pipeline import Runtime, refuse, run
 from agent_gateway.protocols.openai_chat import write_stream_error
 
 _log = logging.getLogger("agent_gateway.edge")
@@ -39,6 +40,12 @@ class Outlet(Protocol):
     def end(self) -> Awaitable[None] | None:
         """The clean end of a stream."""
 
+    def unsent(self) -> int:
+        """Bytes that the client's side has not taken; 0 where that is not known."""
+
+    def give_up(self) -> None:
+        """The client takes nothing: ends its connection at once and cancels the answer, as when it had left by itself."""
+
 
 class Answering:
     """Runs one exchange and writes what comes. Cancelling `run` cancels everything behind it."""
@@ -50,14 +57,24 @@ class Answering:
         "_exchange",
         "_heard_nothing_in_headers",
         "_last_write",
+        "_limits",
         "_loop",
         "_outlet",
         "_runtime",
+        "_stall_timer",
         "_timer",
+        "_unsent",
+        "_waiting_since",
     )
 
     def __init__(
-        self, exchange: Exchange, runtime: Runtime, outlet: Outlet, accept_encoding: bytes | None, loop: asyncio.AbstractEventLoop
+        self,
+        exchange: Exchange,
+        runtime: Runtime,
+        outlet: Outlet,
+        accept_encoding: bytes | None,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
     ) -> None:
         self._exchange = exchange
         self._runtime = runtime
@@ -67,7 +84,12 @@ class Answering:
         #: The head went out with a heartbeat, before anything was known.
         self._heard_nothing_in_headers = False
         self._loop = loop
+        self._limits = limits
         self._last_write = 0.0
+        #: The client is waited for since then (loop time), and had this much to take; None: it is not waited for.
+        self._waiting_since: float | None = None
+        self._unsent = 0
+        self._stall_timer: asyncio.TimerHandle | None = None
         self._beating: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
 
@@ -85,7 +107,7 @@ class Answering:
                 else:
                     waiting = self._event(event)
                 if waiting is not None:
-                    await waiting
+                    await self._settled(waiting)
         except asyncio.CancelledError:
             await events.aclose()
             if not exchange.client_left:
@@ -94,14 +116,22 @@ class Answering:
         except Exception as error:
             await events.aclose()
             await self._fail(error)
-            return
+        else:
+            if self._begun:
+                await self._close_stream()
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
-        if self._begun:
-            if self._heard_nothing_in_headers:
-                await _settled(self._outlet.write(closing_comment(exchange)))
-            await _settled(self._outlet.end())
+            self._stop_beating()
+            if self._stall_timer is not None:
+                self._stall_timer.cancel()
+
+    async def refuse(self, error: GatewayError) -> None:
+        """The answer to a request that never reached the first stage."""
+        refuse(self._exchange, error, self._runtime)
+        try:
+            await self._fail(error)
+        finally:
+            if self._stall_timer is not None:
+                self._stall_timer.cancel()
 
     def _event(self, event: Event) -> Awaitable[None] | None:
         match event:
@@ -117,6 +147,7 @@ class Answering:
         if self._begun:
             return self._outlet.write(data)
         self._begun = True
+        self._exchange.http_status = 200
         waiting = self._outlet.begin(stream_head(self._exchange))
         if waiting is None:
             return self._outlet.write(data)
@@ -124,7 +155,9 @@ class Answering:
 
     async def _after(self, waiting: Awaitable[None], data: bytes) -> None:
         await waiting
-        await _settled(self._outlet.write(data))
+        writing = self._outlet.write(data)
+        if writing is not None:
+            await writing
 
     def _whole(self, body: bytes) -> Awaitable[None] | None:
         head = whole_head(self._exchange, self._runtime.clock.monotonic())
@@ -139,10 +172,52 @@ class Answering:
             _log.error("request %s failed by a fault of the gateway", self._exchange.id, exc_info=error)
             error = InternalError("The gateway failed to handle the request.")
         if self._begun:
-            await _settled(self._outlet.write(write_stream_error(error, self._other_model())))
-            await _settled(self._outlet.end())
+            await self._settled(self._outlet.write(write_stream_error(error, self._other_model())))
+            await self._close_stream()
         else:
-            await _settled(self._outlet.whole(*error_response(error, self._exchange)))
+            self._stop_beating()
+            await self._settled(self._outlet.whole(*error_response(error, self._exchange)))
+
+    async def _close_stream(self) -> None:
+        """The clean end, whatever came before it."""
+        self._stop_beating()
+        if self._heard_nothing_in_headers:
+            await self._settled(self._outlet.write(closing_comment(self._exchange)))
+        await self._settled(self._outlet.end())
+
+    async def _settled(self, waiting: Awaitable[None] | None) -> None:
+        """Waits for the client, but not for ever."""
+        if waiting is None:
+            return
+        self._waiting_since = self._loop.time()
+        if self._stall_timer is None:
+            self._watch_client(self._waiting_since)
+        try:
+            await waiting
+        finally:
+            self._waiting_since = None
+
+    def _watch_client(self, since: float) -> None:
+        """One timer for many waits: it outlives the wait that it was set for, and looks how the latest one stands."""
+        now = self._loop.time()
+        exchange = self._exchange
+        left_s = since + self._limits.write_stall_s - now
+        if exchange.deadline:
+            at_least_s = (self._waiting_since or now) + self._limits.last_write_s - now
+            left_s = min(left_s, max(exchange.deadline - self._runtime.clock.monotonic(), at_least_s))
+        if left_s > 0:
+            self._unsent = self._outlet.unsent()
+            self._stall_timer = self._loop.call_later(left_s, self._check_client)
+        else:
+            exchange.client_left = True
+            self._outlet.give_up()
+
+    def _check_client(self) -> None:
+        self._stall_timer = None
+        since = self._waiting_since
+        if since is not None:
+            # What was taken meanwhile starts the wait anew; the deadline stays.
+            self._watch_client(self._loop.time() if self._outlet.unsent() < self._unsent else since)
 
     def _other_model(self) -> str | None:
         """Which model a client may ask instead."""
@@ -152,6 +227,11 @@ class Answering:
     def _heartbeat_s(self) -> float:
         route = self._exchange.route
         return (route or self._runtime.settings).streaming.heartbeat_s
+
+    def _stop_beating(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _first_beat(self) -> None:
         self._last_write = self._loop.time()
@@ -170,8 +250,3 @@ class Answering:
         if waiting is not None:
             self._beating = asyncio.ensure_future(waiting)
         self._timer = self._loop.call_later(every_s, self._beat)
-
-
-async def _settled(waiting: Awaitable[None] | None) -> None:
-    if waiting is not None:
-        await waiting

@@ -24,22 +24,29 @@ from agent_gateway.core.errors import (
 )
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge.answering import Answering
+from agent_gateway.edge.hosts import check_host
 from agent_gateway.edge.limits import Limits
-from agent_gateway.edge.request import Headers, body_length, new_exchange, read_head, read_into
+from agent_gateway.edge.request import Head, Headers, body_length, check_media, new_exchange, read_head, read_into
 from agent_gateway.edge.response import JSON, HeadLines, error_response, pairs
-from agent_gateway.pipeline import Live, refuse
+from agent_gateway.edge.slow_lane import ABORT
+from agent_gateway.pipeline import Live, Runtime, refuse
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Handler = Callable[[Scope, Receive, Send, Headers], Awaitable[None]]
+Handler = Callable[["_Ask"], Awaitable[None]]
+
+#: What fits into the buffers of any server without waiting.
+_AT_ONCE_BYTES = 64 * 1024
 
 _log = logging.getLogger("agent_gateway.edge")
 
 
 class App:
     """`app(scope, receive, send)`. `ready` is asked by `/health/ready`; `started`/`stopped` are run by the ASGI lifespan.
+
+    Mounted in another app it hears of no lifespan: then the first request has it started.
 
     `admin_views`: path → what it shows, as JSON, to an admin.
     """
@@ -59,9 +66,11 @@ class App:
         self._ready = ready
         self._started = started
         self._stopped = stopped
+        self._starting: asyncio.Future[None] | None = None
         self._admin_views = admin_views
+        self._chat_route: dict[str, Handler] = {"POST": self._chat}
         self._routes: dict[str, dict[str, Handler]] = {
-            "/v1/chat/completions": {"POST": self._chat},
+            "/v1/chat/completions": self._chat_route,
             "/v1/models": {"GET": self._models},
             "/health/live": {"GET": self._health_live},
             "/health/ready": {"GET": self._health_ready},
@@ -80,17 +89,35 @@ class App:
                 await send({"type": "websocket.close", "code": 1000})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        runtime = self._live.runtime
         headers = dict(scope["headers"])
+        head = read_head(headers)
+        ask = _Ask(scope, receive, send, headers, head, new_exchange(head, runtime.clock), runtime, self._limits)
         try:
+            if self._starting is None or not self._starting.done():
+                await self._start()
             if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > self._limits.head_max_bytes:
                 raise HeadersTooLarge(f"The request's headers are over {self._limits.head_max_bytes} bytes.")
-            handler = self._handler(scope["method"], scope["path"].removeprefix(scope.get("root_path", "")))
-            await handler(scope, receive, send, headers)
+            check_host(runtime.settings.server, headers.get(b"host"))
+            await self._handler(ask.method, ask.path)(ask)
         except GatewayError as error:
-            await _whole(send, *error_response(error), head_only=scope["method"] == "HEAD")
+            if ask.method == "POST" and self._routes.get(ask.path.rstrip("/")) is self._chat_route:
+                refuse(ask.exchange, error, runtime)
+            if not isinstance(error, ClientLeft):
+                await ask.whole(*error_response(error, ask.exchange))
         except Exception:
-            _log.exception("%s %s failed by a fault of the gateway", scope["method"], scope["path"])
-            await _whole(send, *error_response(InternalError("The gateway failed to handle the request.")))
+            _log.exception("%s %s failed by a fault of the gateway", ask.method, scope["path"])
+            await ask.whole(*error_response(InternalError("The gateway failed to handle the request."), ask.exchange))
+
+    async def _start(self) -> None:
+        """Once, whoever asks first."""
+        if self._starting is None:
+            self._starting = asyncio.ensure_future(self._started())
+        try:
+            await asyncio.shield(self._starting)
+        except Exception:
+            self._starting = None
+            raise
 
     def _handler(self, method: str, path: str) -> Handler:
         by_method = self._routes.get(path) or self._routes.get(path.rstrip("/"))
@@ -106,24 +133,16 @@ class App:
 
     # --- the model routes ---
 
-    async def _chat(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        runtime = self._live.runtime
-        head = read_head(headers)
-        exchange = new_exchange(head, runtime.clock)
-        outlet = _Outlet(send)
-        try:
-            waiting = runtime.gate.authenticate(exchange, head.secret)
-            if waiting is not None:
-                await waiting
-            read_into(exchange, head, await self._body(receive, headers))
-        except GatewayError as error:
-            refuse(exchange, error, runtime)
-            if not isinstance(error, ClientLeft):
-                await outlet.whole(*error_response(error, exchange))
-            return
+    async def _chat(self, ask: _Ask) -> None:
+        exchange, runtime = ask.exchange, ask.runtime
+        check_media(ask.headers)
+        await _authenticated(ask)
+        read_into(exchange, ask.head, await self._body(ask.receive, ask.headers))
+        outlet = _Outlet(ask)
         loop = asyncio.get_running_loop()
-        work = loop.create_task(Answering(exchange, runtime, outlet, head.accept_encoding, loop).run())
-        leaving = loop.create_task(_watch_for_leaving(receive, exchange, work))
+        work = loop.create_task(Answering(exchange, runtime, outlet, ask.head.accept_encoding, loop, self._limits).run())
+        outlet.work = work
+        leaving = loop.create_task(_watch_for_leaving(ask.receive, exchange, work))
         try:
             await work
         except asyncio.CancelledError:
@@ -152,57 +171,44 @@ class App:
 
     # --- models ---
 
-    async def _models(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        names = await self._visible_models(headers)
-        await _json(send, {"object": "list", "data": [_model_object(name) for name in names]})
+    async def _models(self, ask: _Ask) -> None:
+        await ask.json({"object": "list", "data": [_model_object(name) for name in await _visible_models(ask)]})
 
-    async def _model(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        name = scope["path"].split("/v1/models/", 1)[1]
-        if name not in await self._visible_models(headers):
+    async def _model(self, ask: _Ask) -> None:
+        name = ask.path.removeprefix("/v1/models/")
+        if name not in await _visible_models(ask):
             raise NotFound(f"The model {name[:200]!r} does not exist, or your key may not use it.")
-        await _json(send, _model_object(name))
-
-    async def _visible_models(self, headers: Headers) -> list[str]:
-        return self._live.runtime.gate.visible_models(await self._asking(headers))
-
-    async def _asking(self, headers: Headers) -> Exchange:
-        """Who asks for something that is no model's answer. Raises `Unauthenticated` or `StoreDown`."""
-        runtime = self._live.runtime
-        head = read_head(headers)
-        asking = new_exchange(head, runtime.clock)
-        waiting = runtime.gate.authenticate(asking, head.secret)
-        if waiting is not None:
-            await waiting
-        return asking
+        await ask.json(_model_object(name))
 
     # --- health and metrics ---
 
-    async def _health_live(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        await _json(send, {"status": "live"})
+    async def _health_live(self, ask: _Ask) -> None:
+        await ask.json({"status": "live"})
 
-    async def _health_ready(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+    async def _health_ready(self, ask: _Ask) -> None:
         why_not = self._ready()
         if why_not is None:
-            await _json(send, {"status": "ready"})
+            await ask.json({"status": "ready"})
         else:
-            await _json(send, {"status": "not ready", "reason": why_not}, status=503)
+            await ask.json({"status": "not ready", "reason": why_not}, status=503)
 
-    async def _metrics(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        body, content_type = self._live.runtime.recorder.scrape()
-        await _whole(send, 200, f"content-type: {content_type}\r\n".encode(), body)
+    async def _metrics(self, ask: _Ask) -> None:
+        body, content_type = ask.runtime.recorder.scrape()
+        await ask.whole(200, f"content-type: {content_type}\r\n{ask.id_line}".encode(), body)
 
     # --- admin ---
 
-    async def _admin_view(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        self._live.runtime.gate.admit_admin(await self._asking(headers))
-        await _json(send, self._admin_views[scope["path"].rstrip("/")]())
+    async def _admin_view(self, ask: _Ask) -> None:
+        await _authenticated(ask)
+        ask.runtime.gate.admit_admin(ask.exchange)
+        await ask.json(self._admin_views[ask.path.rstrip("/")]())
 
     # --- lifespan ---
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            await self._started()
+            await self._start()
         except Exception as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
@@ -212,16 +218,70 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+class _Ask:
+    """One HTTP request, as far as its head says, and the way back."""
+
+    __slots__ = ("_limits", "exchange", "head", "headers", "method", "path", "receive", "runtime", "scope", "send")
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        headers: Headers,
+        head: Head,
+        exchange: Exchange,
+        runtime: Runtime,
+        limits: Limits,
+    ) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.headers = headers
+        self.head = head
+        self.exchange = exchange
+        #: The one configuration that this request sees.
+        self.runtime = runtime
+        self.method: str = scope["method"]
+        #: Below where the app is mounted.
+        self.path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        self._limits = limits
+
+    @property
+    def id_line(self) -> str:
+        return f"x-request-id: {self.exchange.id}\r\n"
+
+    async def json(self, value: Any, status: int = 200) -> None:
+        await self.whole(status, JSON + self.id_line.encode(), msgspec.json.encode(value))
+
+    async def whole(self, status: int, head: HeadLines, body: bytes) -> None:
+        """An answer that no exchange makes; a client that does not take it is given up."""
+        try:
+            async with asyncio.timeout(self._limits.write_stall_s):
+                await _whole(self.send, status, head, b"" if self.method == "HEAD" else body, len(body))
+        except TimeoutError:
+            self.abort()
+
+    def abort(self) -> None:
+        """Ends the connection where the server lets us; elsewhere it ends as the request does."""
+        extension = self.scope.get("extensions", {}).get(ABORT)
+        if extension is not None:
+            extension["abort"]()
+
+
 class _Outlet:
     """The outlet of `Answering` over ASGI; one call at a time, since heartbeats come from beside."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, ask: _Ask) -> None:
+        self._ask = ask
+        self._send = ask.send
         self._turn = asyncio.Lock()
+        #: The task that writes here.
+        self.work: asyncio.Task[None] | None = None
 
     async def whole(self, status: int, head: HeadLines, body: bytes) -> None:
         async with self._turn:
-            await _whole(self._send, status, head, body)
+            await _whole(self._send, status, head, body, len(body))
 
     async def begin(self, head: HeadLines) -> None:
         async with self._turn:
@@ -235,11 +295,19 @@ class _Outlet:
         async with self._turn:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    def unsent(self) -> int:
+        return 0
+
+    def give_up(self) -> None:
+        if self.work is not None:
+            self.work.cancel()
+        self._ask.abort()
+
 
 async def _watch_for_leaving(receive: Receive, exchange: Exchange, work: asyncio.Task[None]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    if not work.done():
+    if not work.done() and not exchange.client_left:
         exchange.client_left = True
         work.cancel()
 
@@ -277,11 +345,23 @@ def _model_object(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "agent-gateway"}
 
 
-async def _json(send: Send, value: Any, status: int = 200) -> None:
-    await _whole(send, status, JSON, msgspec.json.encode(value))
+async def _authenticated(ask: _Ask) -> None:
+    """Raises `Unauthenticated` or `StoreDown`."""
+    waiting = ask.runtime.gate.authenticate(ask.exchange, ask.head.secret)
+    if waiting is not None:
+        await waiting
 
 
-async def _whole(send: Send, status: int, head: HeadLines, body: bytes, *, head_only: bool = False) -> None:
-    headers = [*pairs(head), (b"content-length", b"%d" % len(body))]
+async def _visible_models(ask: _Ask) -> list[str]:
+    await _authenticated(ask)
+    return ask.runtime.gate.visible_models(ask.exchange)
+
+
+async def _whole(send: Send, status: int, head: HeadLines, body: bytes, length: int) -> None:
+    """`length` is told even where no body is sent (HEAD)."""
+    headers = [*pairs(head), (b"content-length", b"%d" % length)]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head_only else body, "more_body": False})
+    if len(body) > _AT_ONCE_BYTES:  # servers wait for the client before they take more, not after: a last, empty part has them wait
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        body = b""
+    await send({"type": "http.response.body", "body": body, "more_body": False})

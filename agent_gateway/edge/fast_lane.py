@@ -19,11 +19,12 @@ from uvicorn.server import ServerState
 from agent_gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout, TooLarge
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge.answering import Answering
+from agent_gateway.edge.hosts import check_host
 from agent_gateway.edge.limits import Limits
-from agent_gateway.edge.request import Head, new_exchange, read_head, read_into
+from agent_gateway.edge.request import Head, check_media, new_exchange, read_head, read_into
 from agent_gateway.edge.response import STATUS_LINES, HeadLines, error_response
 from agent_gateway.edge.slow_lane import SlowLane
-from agent_gateway.pipeline import Live, refuse
+from agent_gateway.pipeline import Live, Runtime, cancelled, refuse
 
 _log = logging.getLogger("agent_gateway.edge")
 
@@ -196,6 +197,12 @@ class FastLane(asyncio.Protocol):
         if self._odd or length is None or self._url not in MODEL_PATHS or self._parser.get_http_version() != "1.1":
             self._hand_over()
             return None
+        try:
+            check_host(self._live.runtime.settings.server, self._headers.get(b"host"))
+            check_media(self._headers)
+        except GatewayError as error:
+            self._refuse(error)
+            return None
         # A connection that drains stays so.
         self._keep_alive = self._keep_alive and self._parser.should_keep_alive()
         self._head = read_head(self._headers)
@@ -205,16 +212,23 @@ class FastLane(asyncio.Protocol):
         return int(length)
 
     def _read_body(self, length: int) -> None:
-        if length > self._limits.body_max_bytes:
-            self._refuse(TooLarge(f"The request's body has {length} bytes; the limit is {self._limits.body_max_bytes}."))
-            return
-        self._needed = self._head_end + length
-        if len(self._buffer) >= self._needed:
+        needed = self._head_end + length
+        if len(self._buffer) >= needed:
+            self._needed = needed
             self._body_is_complete(self._buffer)
-        else:
-            self._parts = [self._buffer]
-            self._buffered = len(self._buffer)
-            self._timer = self._loop.call_later(self._limits.body_timeout_s, self._too_slow)
+            return
+        try:
+            # Nobody without a key makes us hold a body.
+            self._live.runtime.gate.check_shown(self._head.secret)
+            if length > self._limits.body_max_bytes:
+                raise TooLarge(f"The request's body has {length} bytes; the limit is {self._limits.body_max_bytes}.")
+        except GatewayError as error:
+            self._refuse(error)
+            return
+        self._needed = needed
+        self._parts = [self._buffer]
+        self._buffered = len(self._buffer)
+        self._timer = self._loop.call_later(self._limits.body_timeout_s, self._too_slow)
 
     def _body_is_complete(self, data: bytes) -> None:
         self._stop_timer()
@@ -248,21 +262,30 @@ class FastLane(asyncio.Protocol):
         complete = False
         runtime = self._live.runtime
         exchange = self._exchange = new_exchange(head, runtime.clock)
+        answering = Answering(exchange, runtime, self, head.accept_encoding, self._loop, self._limits)
         try:
-            waiting = runtime.gate.authenticate(exchange, head.secret)
-            if waiting is not None:
-                await waiting
-            read_into(exchange, head, body)
-            await Answering(exchange, runtime, self, head.accept_encoding, self._loop).run()
-            complete = True
-        except GatewayError as error:  # of the two before it; an answer's own errors are told where it is made
-            refuse(exchange, error, runtime)
-            self.whole(*error_response(error, exchange))
+            try:
+                waiting = runtime.gate.authenticate(exchange, head.secret)
+                if waiting is not None:
+                    await self._looked_up(waiting, exchange, runtime)
+                read_into(exchange, head, body)
+            except GatewayError as error:
+                await answering.refuse(error)
+            else:
+                await answering.run()
             complete = True
         except Exception:
             _log.exception("a connection failed by a fault of the gateway")
         finally:
             self._done(complete)
+
+    async def _looked_up(self, waiting: Awaitable[None], exchange: Exchange, runtime: Runtime) -> None:
+        """Waits for the store to tell the key; who leaves meanwhile is recorded like any other."""
+        try:
+            await waiting
+        except asyncio.CancelledError:
+            refuse(exchange, cancelled(exchange), runtime)
+            raise
 
     def _done(self, complete: bool) -> None:
         """The request's task ends here: whatever waits behind it comes next."""
@@ -317,6 +340,13 @@ class FastLane(asyncio.Protocol):
     def end(self) -> Awaitable[None] | None:
         self._transport.write(_LAST_CHUNK)
         return self._writable
+
+    def unsent(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def give_up(self) -> None:
+        """What is to be done comes with `connection_lost`."""
+        self._transport.abort()
 
     # --- the ends ---
 

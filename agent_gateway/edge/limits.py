@@ -16,5 +16,9 @@ class Limits:
     body_timeout_s: float = 60.0
     #: An idle connection is kept this long for the next request.
     keep_alive_s: float = 75.0
+    #: A client that takes nothing of what is written for it is given up after this long, or at the request's deadline,
+    write_stall_s: float = 60.0
+    #: but has at least this long for what is written last.
+    last_write_s: float = 1.0
     #: After a refusal, what still comes is read and dropped this long.
     linger_s: float = 1.0

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from agent_gateway.core.call import Call
 from agent_gateway.core.clock import Clock, new_request_id
-from agent_gateway.core.errors import BadRequest
+from agent_gateway.core.errors import BadRequest, UnsupportedMedia
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.protocols.openai_chat import read_call
 
@@ -80,6 +80,17 @@ def _secret(headers: Headers) -> bytes | None:
         if name in headers:
             return headers[name].strip()
     return None
+
+
+def check_media(headers: Headers) -> None:
+    """Raises `UnsupportedMedia`: what a web page may send to other sites unasked (text, forms) is no request to a model."""
+    value = headers.get(b"content-type")
+    if not value:
+        return
+    media = value.partition(b";")[0].strip().lower()
+    if media != b"application/json" and not (media.startswith(b"application/") and media.endswith(b"+json")):
+        shown = media[:64].decode("latin-1")
+        raise UnsupportedMedia(f"content-type: {shown!r} is not supported; send application/json.", param="content-type")
 
 
 def body_length(headers: Headers) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from agent_gateway.core.clock import SYSTEM_CLOCK, new_request_id
 from agent_gateway.core.errors import GatewayError, MethodNotAllowed, ProviderRefusedRequest
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.protocols.openai_chat import write_error
@@ -87,20 +88,19 @@ def closing_comment(exchange: Exchange) -> bytes:
 
 def error_response(error: GatewayError, exchange: Exchange | None = None) -> tuple[int, HeadLines, bytes]:
     """Status, head and body of an error, in the OpenAI shape. A provider's refusal of the request is passed on as it stands."""
-    lines = ["content-type: application/json"]
-    if exchange is not None:
-        lines.append(f"x-request-id: {exchange.id}")
-        if exchange.attempts:
-            lines.append(f"x-gateway-attempts: {len(exchange.attempts)}")
+    request_id = exchange.id if exchange is not None else new_request_id(SYSTEM_CLOCK.wall())
+    lines = ["content-type: application/json", f"x-request-id: {request_id}"]
+    if exchange is not None and exchange.attempts:
+        lines.append(f"x-gateway-attempts: {len(exchange.attempts)}")
     lines.append(f"x-gateway-reason: {error.code}")
     if error.retry_after_s is not None:
         lines.append(f"retry-after: {max(ceil(error.retry_after_s), 1)}")
     if isinstance(error, MethodNotAllowed) and error.param:
         lines.append(f"allow: {error.param}")
     head = "\r\n".join([*lines, ""]).encode("latin-1", "replace")
-    if isinstance(error, ProviderRefusedRequest) and error.provider_status and _is_error_object(error.body):
-        return error.provider_status, head, error.body
-    return error.status, head, write_error(error)
+    if isinstance(error, ProviderRefusedRequest) and error.passed_on:
+        return error.shown_status, head, error.body
+    return error.shown_status, head, write_error(error)
 
 
 def compressed(body: bytes, accept_encoding: bytes | None) -> bytes | None:
@@ -117,19 +117,3 @@ def _accepts_gzip(value: bytes) -> bool:
         if name.strip() in (b"gzip", b"*"):
             return parameters.replace(b" ", b"") not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
     return False
-
-
-class _Error(msgspec.Struct):
-    message: str
-
-
-class _ErrorObject(msgspec.Struct):
-    error: _Error
-
-
-def _is_error_object(body: bytes) -> bool:
-    try:
-        msgspec.json.decode(body, type=_ErrorObject)
-    except msgspec.MsgspecError:
-        return False
-    return True

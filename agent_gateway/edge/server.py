@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import ceil
 
 from uvicorn.config import Config
 from uvicorn.server import Server as UvicornServer
@@ -49,7 +50,7 @@ class Server(UvicornServer):
             proxy_headers=False,
             backlog=BACKLOG,
             timeout_keep_alive=int(limits.keep_alive_s),
-            timeout_graceful_shutdown=max(int(drain_timeout_s), 1),
+            timeout_graceful_shutdown=max(ceil(drain_timeout_s), 1),
         )
         super().__init__(config)
         self._listening = listening

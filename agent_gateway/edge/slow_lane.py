@@ -12,6 +12,9 @@ from agent_gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge,
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.response import STATUS_LINES, error_response
 
+#: An ASGI extension: how an app that runs on this protocol aborts the connection.
+ABORT = "agent_gateway.abort"
+
 
 class SlowLane(HttpToolsProtocol):
     """Serves what the fast lane hands over, or every connection where the fast lane is off."""
@@ -20,8 +23,12 @@ class SlowLane(HttpToolsProtocol):
         super().__init__(**of_the_server)
         self._limits = limits
         self._in_head = True
+        #: A message has begun whose head is not complete; its bytes as far as they came in reads of their own.
+        self._begun = False
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        #: What is said once the answers that are due before it are out; nothing more is read.
+        self._refusal: GatewayError | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]  # as uvicorn itself narrows it
@@ -32,7 +39,7 @@ class SlowLane(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._refusal is not None:
             return
         if self._in_head:
             self._head_bytes += len(data)
@@ -42,19 +49,46 @@ class SlowLane(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        # So that an answer can end a connection that cannot be written to: see `edge.app`.
+        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
         if not self._in_head:
             self._expect_head()
+        self._begun = True
 
     def on_headers_complete(self) -> None:
         self._head_is_here()
         super().on_headers_complete()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._answering() or self.transport.is_closing():
+            return
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+        elif self._in_head and self._head_timer is None:
+            self._start_head_timer()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """A client that has not even taken the last answer is not waited for at the end."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        super().timeout_keep_alive_handler()
+
     def send_400_response(self, msg: str) -> None:
         self._refuse(BadRequest("The request is not valid HTTP/1.1."))
 
     def _expect_head(self) -> None:
+        """Its time runs only while no answer does: that may take as long as it takes."""
         self._in_head = True
+        self._begun = False
         self._head_bytes = 0
+        if not self._answering():
+            self._start_head_timer()
+
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
+
+    def _start_head_timer(self) -> None:
         self._head_timer = self.loop.call_later(self._limits.head_timeout_s, self._too_slow)
 
     def _head_is_here(self) -> None:
@@ -64,13 +98,20 @@ class SlowLane(HttpToolsProtocol):
             self._head_timer = None
 
     def _too_slow(self) -> None:
-        if self._head_bytes:
+        self._head_timer = None
+        if self._begun or self._head_bytes:
             self._refuse(RequestTimeout("The request was not sent in time."))
         else:
             self.transport.close()
 
     def _refuse(self, error: GatewayError) -> None:
         self._head_is_here()
+        if self._answering() and not self.cycle.more_body:  # what is wrong comes after the request that is being answered
+            self._refusal = error
+            return
+        if self._answering() and self.cycle.response_started:
+            self.transport.close()
+            return
         status, head, body = error_response(error)
         lines = (STATUS_LINES[status], head, len(body), body)
         self.transport.write(b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % lines)

@@ -21,7 +21,6 @@ __all__ = [
     "StreamWriter",
     "read_call",
     "read_request",
-    "usage_from_wire",
     "usage_to_wire",
     "write_answer",
     "write_chunk",
@@ -34,6 +33,18 @@ _head = msgspec.json.Decoder(wire.RequestHead)
 _request = msgspec.json.Decoder(wire.Request)
 
 _MISSING = re.compile(r"Object missing required field `(.+)`")
+_TYPES = re.compile(r"`([^`]+)`")
+#: msgspec's names of types, for people who do not write Python.
+_PLAIN_WORDS = {
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true | false",
+    "array": "an array",
+    "object": "an object",
+}
+#: Given a number, what matters is that it is none of the others.
+_GIVEN_WORDS = {**_PLAIN_WORDS, "int": "a number", "float": "a number with a fraction"}
 _SOME_MESSAGES = re.compile(rb"\[\s*[^\s\]]")
 _Read = TypeVar("_Read")
 
@@ -43,6 +54,8 @@ _Read = TypeVar("_Read")
 
 def read_call(body: bytes, forward_headers: dict[str, str]) -> Call:
     """What the gateway acts on; the conversation is not looked at. Raises `BadRequest` whose `param` is the field's path."""
+    if not body.isascii():
+        _check_utf8(body)
     head = _decode(_head, body)
     if not _SOME_MESSAGES.match(head.messages):
         raise BadRequest("messages: expected a non-empty array of messages.", param="messages")
@@ -64,6 +77,14 @@ def read_call(body: bytes, forward_headers: dict[str, str]) -> Call:
     )
 
 
+def _check_utf8(body: bytes) -> None:
+    """What is skipped when the head is decoded is not looked at there, and would be the provider's to stumble over."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"The request body is not valid UTF-8 (at byte {error.start}).") from None
+
+
 def read_request(body: bytes) -> wire.Request:
     """All that a model needs to answer. Raises `BadRequest` whose `param` is the field's path."""
     return _decode(_request, body)
@@ -75,6 +96,8 @@ def _decode(decoder: msgspec.json.Decoder[_Read], body: bytes) -> _Read:
     except msgspec.ValidationError as error:
         raise _bad_field(str(error)) from None
     except msgspec.DecodeError as error:
+        if not body.strip():
+            raise BadRequest("The request body is empty. Send a JSON object.") from None
         raise BadRequest(f"The request body is not valid JSON: {error}. Send a JSON object.") from None
     except UnicodeDecodeError:
         raise BadRequest("The request body is not valid UTF-8.") from None
@@ -83,7 +106,7 @@ def _decode(decoder: msgspec.json.Decoder[_Read], body: bytes) -> _Read:
 
 
 def _bad_field(said: str) -> BadRequest:
-    """From msgspec's "Expected `str`, got `int` - at `$.model`" to a text that names the field."""
+    """From msgspec's "Expected `str`, got `int` - at `$.model`" to plain words that name the field."""
     what, _, where = said.partition(" - at `$")
     field = where.rstrip("`").lstrip(".")
     if missing := _MISSING.match(what):
@@ -91,7 +114,17 @@ def _bad_field(said: str) -> BadRequest:
         return BadRequest(f"{name}: this field is required.", param=name)
     if not field:
         return BadRequest("The request body has to be a JSON object.")
-    return BadRequest(f"{field}: {what[0].lower()}{what[1:].replace('`', '')}.", param=field)
+    expected, _, given = what.partition(", got ")
+    text = _in_plain_words(expected, _PLAIN_WORDS) + (f", got {_in_plain_words(given, _GIVEN_WORDS)}" if given else "")
+    return BadRequest(f"{field}: {text[0].lower()}{text[1:]}.", param=field)
+
+
+def _in_plain_words(said: str, words: dict[str, str]) -> str:
+    def plain(match: re.Match[str]) -> str:
+        *others, last = " | ".join(words.get(name, name) for name in match[1].split(" | ")).split(" | ")
+        return f"{', '.join(others)} or {last}" if others else last
+
+    return _TYPES.sub(plain, said).replace(" of length >= 1", " that is not empty").replace(" >= ", " of at least ")
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -177,16 +210,6 @@ class StreamWriter:
 
 
 # --- usage ------------------------------------------------------------------------------------------------------------
-
-
-def usage_from_wire(usage: wire.Usage) -> Usage:
-    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
-    return Usage(
-        input=usage.prompt_tokens,
-        output=usage.completion_tokens,
-        cache_read=(prompt.cached_tokens or 0) if prompt else 0,
-        reasoning=(completion.reasoning_tokens or 0) if completion else 0,
-    )
 
 
 def usage_to_wire(usage: Usage) -> wire.Usage:

@@ -16,6 +16,7 @@ from agent_gateway.core.errors import EmptyReply, MalformedReply, ProviderFault
 from agent_gateway.core.route import Deployment
 from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.json_edit import remove_null_member, replace_member, replace_string
+from agent_gateway.protocols.usage import ToldUsage
 from agent_gateway.wire.sse import DONE, FrameSplitter, FrameTooLarge, data_frame, frame_data
 
 _json = msgspec.json.Encoder()
@@ -79,27 +80,6 @@ def as_stream(answer: bytes, *, with_usage: bool) -> bytes:
 # --- what the gateway reads of an answer ------------------------------------------------------------------------------
 
 
-class _TokenDetails(Struct):
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
-class _Usage(Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _TokenDetails | None = None
-    completion_tokens_details: _TokenDetails | None = None
-
-    def counted(self) -> Usage:
-        prompt, completion = self.prompt_tokens_details, self.completion_tokens_details
-        return Usage(
-            input=self.prompt_tokens or 0,
-            output=self.completion_tokens or 0,
-            cache_read=(prompt.cached_tokens or 0) if prompt else 0,
-            reasoning=(completion.reasoning_tokens or 0) if completion else 0,
-        )
-
-
 class _Message(Struct):
     """A message or a delta."""
 
@@ -129,7 +109,7 @@ class _Choice(Struct):
 class _Reply(Struct):
     model: str | None = None
     choices: list[_Choice] | None = None
-    usage: _Usage | None = None
+    usage: ToldUsage | None = None
     error: Any = None
 
 
@@ -201,6 +181,12 @@ class _Shape:
         return b"%b%b%b" % (self.new_before, text, self.new_after)
 
 
+#: A larger frame is not taken for the usual one (bytes).
+SHAPE_MAX_BYTES = 16 * 1024
+#: Text of frames in a row is gathered up to this before it is kept as a frame (bytes).
+RUN_MAX_BYTES = 16 * 1024
+
+
 class StreamRelay:
     """One stream on its way through: feed it what arrives, send on what it returns.
 
@@ -246,8 +232,10 @@ class StreamRelay:
     def feed(self, data: bytes) -> bytes:
         """Whole frames for the client. Raises `MalformedReply`, or `ProviderFault` for an error frame.
 
-        After content has come it does not raise for a bad frame, but sets `failure` and returns what came before it.
+        After content has come it does not raise for a bad frame, but sets `failure` and returns what came before it; then no more.
         """
+        if self.failure is not None:
+            return b""
         shape = self._shape
         if shape is not None and not self._splitter.holds_any:
             # The usual read, one frame of the usual shape: `text_of` and `frame`, written out.
@@ -255,6 +243,8 @@ class StreamRelay:
             if data.startswith(before) and data.endswith(after) and data.count(b'"') == shape.quotes:
                 text = data[len(before) : -len(after)]
                 self._run += text
+                if len(self._run) > RUN_MAX_BYTES:
+                    self.keep()
                 return b"%b%b%b" % (shape.new_before, text, shape.new_after)
         try:
             data = self._splitter.feed(data)
@@ -329,7 +319,7 @@ class StreamRelay:
     def _learn(self, frame: bytes, edited: bytes, choice: _Choice) -> None:
         """Takes the shape of a frame that says one text and nothing else."""
         text = choice.delta.content if choice.delta is not None else None
-        if not isinstance(text, str) or not text or choice.finish_reason:
+        if not isinstance(text, str) or not text or choice.finish_reason or len(frame) > SHAPE_MAX_BYTES:
             return
         old, new = _TEXT.search(frame), _TEXT.search(edited)
         if old is None or new is None or frame.count(b'"content"') != 1 or edited.count(b'"content"') != 1:

@@ -13,6 +13,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.usage import Usage
+from agent_gateway.protocols.usage import ToldUsage
 from agent_gateway.wire.sse import FrameSplitter, frame_data
 
 #: Content kept of one answer (characters, over all its choices); the rest is counted, not kept.
@@ -98,20 +99,8 @@ class _Reply(Struct, gc=False):
     error: Raw = _NULL
 
 
-class _TokenDetails(Struct, gc=False):
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
-class _Usage(Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _TokenDetails | None = None
-    completion_tokens_details: _TokenDetails | None = None
-
-
 _reply = msgspec.json.Decoder(_Reply)
-_usage = msgspec.json.Decoder(_Usage)
+_usage = msgspec.json.Decoder(ToldUsage)
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -170,16 +159,9 @@ class Transcript:
         if self._usage is None:
             return None
         try:
-            told = _usage.decode(self._usage)
+            return _usage.decode(self._usage).counted()
         except _UNREADABLE:
             return None
-        prompt, completion = told.prompt_tokens_details, told.completion_tokens_details
-        return Usage(
-            input=told.prompt_tokens or 0,
-            output=told.completion_tokens or 0,
-            cache_read=(prompt.cached_tokens or 0) if prompt else 0,
-            reasoning=(completion.reasoning_tokens or 0) if completion else 0,
-        )
 
     def read(self, data: bytes) -> None:
         """All of `data`: whole frames, perhaps a torn last one, or one JSON body."""

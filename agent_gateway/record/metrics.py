@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.errors import ProviderTimeout, TimeoutKind
 from agent_gateway.core.exchange import Attempt, Exchange
 from agent_gateway.health.registry import Health
@@ -115,6 +116,7 @@ class Metrics:
         self._codes: set[str] = set()
         self._sinks: list[Counted] = []
         self._health: Health | None = None
+        self._clock: Clock = SYSTEM_CLOCK
         self._dropped_before_sinks = 0
         self._edge_requests = 0
         self._in_flight: dict[str, int] = {}
@@ -138,8 +140,8 @@ class Metrics:
         self._deployments.update(deployments)
         self._deployments_max = len(self._deployments) + UNCONFIGURED_DEPLOYMENTS_MAX
 
-    def watch_health(self, health: Health) -> None:
-        self._health = health
+    def watch_health(self, health: Health, clock: Clock) -> None:
+        self._health, self._clock = health, clock
 
     def watch(self, sink: Counted) -> None:
         self._sinks.append(sink)
@@ -282,7 +284,9 @@ class Metrics:
         known = [(name, one) for name, one in health.deployments() if name in deployments]
         breakers = {(name,): float(_BREAKERS.index(one.breaker.state)) for name, one in known}
         yield _gauge("breaker_state", "Circuit breaker: 0 closed, 1 half open, 2 open.", ("deployment",), breakers)
-        controllers = {(name,): float(_DEGRADATIONS.index(one.state)) for name, one in health.controllers() if name in models}
+        now = self._clock.monotonic()  # a reading, for an alert ends by itself when the traffic does
+        states = {name: one.reading(now).state for name, one in health.controllers() if name in models}
+        controllers = {(name,): float(_DEGRADATIONS.index(state)) for name, state in states.items()}
         text = "Degradation controller: 0 normal, 1 alert, 2 tripped, 3 recovering."
         yield _gauge("degradation_state", text, ("model",), controllers)
 

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from agent_gateway.record.row import Record
+from agent_gateway.stores.base import create_privately
 
 #: How long a write waits for another writer before the batch goes to the spill file (s).
 BUSY_TIMEOUT_S = 0.1
@@ -169,7 +170,7 @@ class RecordsFile:
                 return self._connection
             self.close()
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            create_privately(self.path)
         connection = sqlite3.connect(
             self._uri,
             uri=True,

@@ -16,6 +16,8 @@ from agent_gateway.routing.base import Strategy, View
 
 #: Output tokens expected of a deployment that has not answered yet.
 EXPECTED_OUTPUT_TOKENS = 256
+#: Plans kept: names that clients make up have one each.
+PLANS_MAX = 1024
 
 
 class Planner:
@@ -34,6 +36,7 @@ class Planner:
         self._health = health
         self._clock = clock
         self._random = random or Random()
+        #: Of routes with several deployments: those of the configuration.
         self._strategies: dict[str, Strategy] = {}
         #: Routes with one deployment and no fallback have one plan, ever.
         self._only_plans: dict[str, Plan] = {}
@@ -72,6 +75,8 @@ class Planner:
     def _only_plan(self, route: Route) -> Plan:
         plan = self._only_plans.get(route.name)
         if plan is None:
+            if len(self._only_plans) >= PLANS_MAX:
+                self._only_plans.clear()  # a plan is quickly made
             plan = self._only_plans[route.name] = Plan(route, (Candidate(route.deployments[0], route),))
         return plan
 

@@ -5,7 +5,9 @@ Every method raises `StoreDown` when the store cannot be reached, within seconds
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -78,6 +80,16 @@ def database_path(url: str) -> Path | None:
     if not rest.startswith("/") or rest == "/":
         raise UnknownStore("a path must follow sqlite:/// (sqlite:///here.db, sqlite:////var/lib/there.db or sqlite:///:memory:)")
     return None if rest == "/:memory:" else Path(rest[1:])
+
+
+def create_privately(path: Path) -> None:
+    """A database that is not there yet becomes an empty file that only its owner reads; SQLite's files beside it take that over.
+
+    One that is there is not opened: closing it again would drop the locks that this process holds on it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def records_path(url: str) -> Path | None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
+
 from msgspec import Struct
 
 from agent_gateway.core.call import Call
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import (
+    ConnectFailed,
     EmptyReply,
     GatewayError,
     LowQuality,
     MalformedReply,
+    NoConnectionFree,
     ProviderError,
     ProviderFault,
     ProviderModelMissing,
@@ -31,10 +36,15 @@ from agent_gateway.upstream.quality import Facts, objection, objection_to_start,
 from agent_gateway.upstream.transport import ReadTimeout
 from agent_gateway.wire.sse import FrameSplitter, frame_data
 
+_log = logging.getLogger("agent_gateway.upstream")
+
 #: A 429 that names no time keeps the deployment out of the first row this long (s).
 DEFAULT_COOLDOWN_S = 1.0
-#: What a provider may send before its first content, or while it is held back (bytes).
+#: Whole events that a provider may send before its first content, or while it is held back (bytes). The first content itself may be as
+#: large as any event (`wire.sse.FRAME_MAX_BYTES`).
 HELD_MAX_BYTES = 1024 * 1024
+#: After `[DONE]`, the end of the body is waited for this long (s).
+BODY_END_S = 0.2
 #: The finish reason of an answer that a content filter stopped.
 FILTERED = "content_filter"
 
@@ -50,9 +60,13 @@ _TIMEOUT_TEXT: dict[TimeoutKind, str] = {
 class Running:
     """An attempt under way: tells its deployment's health, exactly once, how it ended."""
 
-    __slots__ = ("_ended", "_exchange", "_probe", "attempt", "call", "candidate", "clock", "health")
+    __slots__ = ("_ended", "_exchange", "_probe", "attempt", "call", "candidate", "choosy", "clock", "health")
 
-    def __init__(self, exchange: Exchange, call: Call, candidate: Candidate, health: DeploymentHealth, clock: Clock) -> None:
+    def __init__(
+        self, exchange: Exchange, call: Call, candidate: Candidate, health: DeploymentHealth, clock: Clock, *, choosy: bool = True
+    ) -> None:
+        """`choosy`: there are others to try, so a stream that begins badly is not worth showing."""
+        self.choosy = choosy
         self._exchange = exchange
         self.clock = clock
         self._ended = False
@@ -99,6 +113,8 @@ class Running:
             if usage is not None:
                 self.health.load.observe_output(usage.output)
             self.health.breaker.succeeded(now, self._probe)
+            if self._probe:
+                _log.warning("%s answers again: its breaker is %s", self.attempt.deployment, self.health.breaker.state)
 
     def fail(self, error: BaseException) -> None:
         """The breaker hears of what is the provider's fault, and of nothing else."""
@@ -106,10 +122,21 @@ class Running:
         if now is None:
             return
         attempt, breaker = self.attempt, self.health.breaker
+        was_open = breaker.state == "open"
+        self._tell_health(error, now)
         if isinstance(error, GatewayError):
             attempt.error_detail = error.detail or error.message
+            if error.fault == "provider" and self.health.tell_once(error.code, now):
+                # What a provider says may hold a piece of a key; what a socket says does not.
+                more = f" ({error.detail})" if isinstance(error, ConnectFailed) and error.detail else ""
+                _log.warning("%s failed: %s %s%s", attempt.deployment, error.code, error.message, more)
+        if breaker.state == "open" and not was_open:
+            _log.warning("%s is passed by for %.0f s: its breaker opened", attempt.deployment, breaker.reopens_at - now)
         if isinstance(error, ProviderError) and error.provider_status is not None:
             attempt.provider_status = error.provider_status
+
+    def _tell_health(self, error: BaseException, now: float) -> None:
+        breaker = self.health.breaker
         match error:
             case ProviderRateLimited():
                 self._cool_down(now, DEFAULT_COOLDOWN_S if error.retry_after_s is None else error.retry_after_s)
@@ -119,7 +146,7 @@ class Running:
             case ProviderFault(retry_after_s=float(wait_s)):
                 self._cool_down(now, wait_s)
                 breaker.failed(now, self._probe)
-            case ProviderRefusedRequest() | ProviderModelMissing() | LowQuality():
+            case ProviderRefusedRequest() | ProviderModelMissing() | LowQuality() | NoConnectionFree():
                 breaker.abandoned(self._probe)
             case ProviderError():
                 breaker.failed(now, self._probe)
@@ -135,13 +162,13 @@ class Running:
         self.health.cooldown_until = max(self.health.cooldown_until, now + wait_s)
 
     def _cut_short(self, error: ProviderTimeout, now: float) -> bool:
-        """The request's time was up, or the client gave it less than the deployment is allowed: nothing is said against the deployment."""
+        """The request's time was up, or what was left of it was less than the deployment is allowed: nothing is said against it."""
         if error.kind == "total":
             return True
         timeouts = self.candidate.route.timeouts
         allowed_s = {"connect": timeouts.connect_s, "first_token": timeouts.first_token_s, "attempt": timeouts.attempt_s}
         # Timers may fire a little early.
-        return self._exchange.timeout_s is not None and now - self.attempt.started < 0.95 * allowed_s.get(error.kind, 0.0)
+        return now - self.attempt.started < 0.95 * allowed_s.get(error.kind, 0.0)
 
     def _end(self, outcome: str) -> float | None:
         if self._ended:
@@ -186,6 +213,11 @@ class BegunStream:
         return self._relay.sample or next((frame for frame in FrameSplitter.split(self.first) if frame_data(frame)), b"")
 
     @property
+    def done(self) -> bool:
+        """All of the answer has been handed out."""
+        return self._relay.done
+
+    @property
     def facts(self) -> Facts:
         return Facts(self._relay.has_content, self._relay.finish_reason, self._relay.usage)
 
@@ -197,14 +229,13 @@ class BegunStream:
             while True:
                 if relay.failure is not None:
                     raise relay.failure
+                if relay.done:
+                    return await self._end()
                 until = self._monotonic() + idle_s
                 data = await self._answer.next(until if until < deadline else deadline)
                 if not data:
                     relay.finish()
-                    relay.keep()
-                    running.succeed(relay.usage)
-                    self._answer.close()
-                    return b""
+                    return await self._end()
                 frames = relay.feed(data)
                 if frames:
                     return frames
@@ -215,6 +246,15 @@ class BegunStream:
         except BaseException as error:
             self.close(error)
             raise
+
+    async def _end(self) -> bytes:
+        """The answer is complete. What may still come of the body is its end, which lets the connection be used again."""
+        self._relay.keep()
+        self._running.succeed(self._relay.usage)
+        with suppress(ReadTimeout, ProviderError):
+            await self._answer.next(self._monotonic() + BODY_END_S)
+        self._answer.close()
+        return b""
 
     def close(self, error: BaseException) -> None:
         """Ends it early: the provider stops, `error` says why in the record. Idempotent, and nothing after the end."""
@@ -253,15 +293,16 @@ async def begin_stream(running: Running, provider: Provider, public_model: str, 
                 if route.fallback.quality.reject_empty and not running.continues and not _filter_stands(relay.finish_reason, route):
                     raise EmptyReply("The model provider's stream ended without content.")
                 break
-            held.append(relay.feed(data))
-            held_bytes += len(data)
-            if held_bytes > HELD_MAX_BYTES:
+            frames = relay.feed(data)
+            held.append(frames)
+            held_bytes += len(frames)
+            if held_bytes > HELD_MAX_BYTES and not relay.has_content:
                 raise MalformedReply("The model provider's stream is over the size limit before its first content.")
         if relay.failure is not None:  # nobody has seen anything yet
             raise relay.failure
         running.begun()
         bad = objection_to_start(relay.first_text, running.call)
-        if bad is not None and not running.continues:
+        if bad is not None and running.choosy and not running.continues:
             raise LowQuality("The model's answer did not pass the quality check.", detail=bad)
         if _holds_back(route.streaming):
             await _hold_back(running, answer, relay, held)
@@ -333,4 +374,6 @@ async def _hold_back(running: Running, answer: Answer, relay: StreamRelay, held:
             relay.finish()
             return
         held.append(relay.feed(data))
+        if relay.failure is not None:
+            raise relay.failure
         size += len(data)

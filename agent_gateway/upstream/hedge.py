@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from agent_gateway.core.exchange import Attempt, Exchange
 from agent_gateway.core.usage import Usage
+from agent_gateway.protocols.estimate import estimate_input_tokens
 
 #: The outcome of an attempt that another was faster than.
 LOST_RACE = "lost_race"
@@ -62,7 +63,7 @@ def bill_losers(exchange: Exchange, winner: Attempt) -> None:
         if attempt is not winner and attempt.outcome == "cancelled" and attempt.connected is not None:
             attempt.outcome = LOST_RACE
             if attempt.usage is None:
-                attempt.usage = Usage(input=exchange.call.estimated_input_tokens, estimated=True)
+                attempt.usage = Usage(input=estimate_input_tokens(exchange.call.body), estimated=True)
 
 
 async def _stop(runners: set[asyncio.Future[Prize]]) -> None:

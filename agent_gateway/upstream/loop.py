@@ -6,6 +6,7 @@ Promise: everything before the first content may be tried again; after it only r
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from random import Random
 
@@ -33,6 +34,8 @@ from agent_gateway.upstream.fixed_reply import fixed_reply
 from agent_gateway.upstream.hedge import bill_losers, race
 from agent_gateway.upstream.quality import score
 from agent_gateway.upstream.recovery import Continuation, continuation_call, sent_text, used_so_far
+
+_log = logging.getLogger("agent_gateway.upstream")
 
 #: Full-jitter backoff before a repeat: uniform in 0 … min(cap, base × 2^repeat) s.
 #: Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
@@ -77,8 +80,8 @@ class AttemptLoop:
             yield _degrade(exchange, reply, error)
             return
         _note_winner(exchange, begun)
-        self._report(exchange, plan, fell_back=begun.candidate.fallback)
         if isinstance(begun, FinishedAnswer):
+            self._report(exchange, plan, fell_back=begun.candidate.fallback)
             yield _finished(exchange, begun)
             return
         stream: BegunStream | Continuation | None = begun
@@ -89,16 +92,19 @@ class AttemptLoop:
                 while frames:
                     exchange.answer_bytes += len(frames)
                     yield Chunk(frames)
+                    exchange.answered = stream.done  # and taken, or we would not be back
                     frames = await stream.next()
-                facts = stream.facts
-                exchange.usage, exchange.finish_reason = facts.usage, facts.finish_reason
-                exchange.quality = score(facts, exchange.call, plan.route.fallback.quality)
+                _note_end(exchange, plan, stream)
+                self._report(exchange, plan, fell_back=exchange.status == "fallback")
                 return
             except ProviderError as error:
                 stream = await self._recover(exchange, plan, stream, error)
                 if stream is None:
+                    self._report(exchange, plan, fell_back=True, error=error)
                     yield Failure(error)
             except BaseException as error:
+                if exchange.answered:
+                    _note_end(exchange, plan, stream)
                 stream.close(error)
                 raise
 
@@ -156,7 +162,7 @@ class AttemptLoop:
             after_s = self._hedge_after_s(exchange, plan, candidate, now)
             if after_s is not None:
                 return await self._raced(exchange, plan, candidate, queue, patience_until, after_s)
-        return await self._start(exchange, exchange.call, candidate, patience_until)
+        return await self._start(exchange, exchange.call, candidate, patience_until, choosy=left > 1)
 
     def _hedge_after_s(self, exchange: Exchange, plan: Plan, candidate: Candidate, now: float) -> float | None:
         """How long the call may take before another is made beside it; None: no matter how long."""
@@ -191,11 +197,13 @@ class AttemptLoop:
                 return self._start(exchange, exchange.call, other, patience_until)
         return None
 
-    async def _start(self, exchange: Exchange, call: Call, candidate: Candidate, patience_until: float) -> Begun:
+    async def _start(
+        self, exchange: Exchange, call: Call, candidate: Candidate, patience_until: float, *, choosy: bool = True
+    ) -> Begun:
         deployment = candidate.deployment
         if call.stream and not candidate.route.streaming.enabled:
             call = unary(call)
-        running = Running(exchange, call, candidate, self._health.of(deployment.id), self._clock)
+        running = Running(exchange, call, candidate, self._health.of(deployment.id), self._clock, choosy=choosy)
         begin = begin_stream if call.stream else fetch_whole
         return await begin(running, self._providers[deployment.provider], exchange.call.model, patience_until)
 
@@ -256,7 +264,10 @@ class AttemptLoop:
             can_trip = any(candidate.fallback for candidate in plan.candidates)
             tried = plan.detour is None
             controller = self._health.controller(plan.route.name)
+            before = controller.state
             controller.observe(self._clock.monotonic(), fell_back=fell_back, can_trip=can_trip, tried=tried)
+            if controller.state != before:
+                _log.warning("model %s: the degradation controller went from %s to %s", plan.route.name, before, controller.state)
 
 
 def _calls_left(exchange: Exchange, plan: Plan, queue: list[Candidate]) -> int:
@@ -277,6 +288,12 @@ def _note_winner(exchange: Exchange, begun: Begun) -> None:
         exchange.reason = None  # the detour led back
     elif exchange.reason is None:
         exchange.reason = next((attempt.outcome for attempt in exchange.attempts if attempt.outcome != "success"), None)
+
+
+def _note_end(exchange: Exchange, plan: Plan, stream: BegunStream | Continuation) -> None:
+    facts = stream.facts
+    exchange.usage, exchange.finish_reason = facts.usage, facts.finish_reason
+    exchange.quality = score(facts, exchange.call, plan.route.fallback.quality)
 
 
 def _finished(exchange: Exchange, finished: FinishedAnswer) -> Chunk | Whole:

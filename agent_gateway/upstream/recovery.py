@@ -16,7 +16,7 @@ from agent_gateway.core.errors import LowQuality
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.route import Deployment
 from agent_gateway.core.usage import Usage
-from agent_gateway.protocols.estimate import text_tokens
+from agent_gateway.protocols.estimate import estimate_input_tokens, text_tokens
 from agent_gateway.protocols.openai_chat import usage_to_wire
 from agent_gateway.protocols.transcript import read_answer
 from agent_gateway.upstream.attempt import BegunStream
@@ -78,7 +78,7 @@ def used_so_far(exchange: Exchange, text: str) -> Usage:
             continue
         if attempt.usage is None and attempt.first_token is not None:
             output = max(text_tokens(text) - used.output, 0)
-            attempt.usage = Usage(input=exchange.call.estimated_input_tokens, output=output, estimated=True)
+            attempt.usage = Usage(input=estimate_input_tokens(exchange.call.body), output=output, estimated=True)
         if attempt.usage is not None:
             used += attempt.usage
     return used
@@ -135,6 +135,10 @@ class Continuation:
     def keep_in(self, answer: list[bytes]) -> None:
         answer += self._sent
         self._sent = answer
+
+    @property
+    def done(self) -> bool:
+        return self._begun.done
 
     @property
     def facts(self) -> Facts:

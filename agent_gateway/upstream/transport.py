@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
-from agent_gateway.core.errors import ConnectionCut, Overloaded, ProviderTimeout, ShuttingDown
+from agent_gateway.core.errors import ConnectionCut, NoConnectionFree, ProviderTimeout, ShuttingDown
+from agent_gateway.core.exchange import Attempt
 from agent_gateway.upstream.connection import Connection
 from agent_gateway.upstream.dialer import Dialer
 from agent_gateway.upstream.origin import Origin
@@ -65,13 +66,16 @@ class Transport:
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def send(self, origin: Origin, head: bytes, body: bytes, *, connect_until: float, until: float) -> Reply:
+    async def send(
+        self, origin: Origin, head: bytes, body: bytes, *, connect_until: float, until: float, attempt: Attempt | None = None
+    ) -> Reply:
         """Sends one request and returns its reply when the final headers have come (1xx are skipped, redirects are not followed).
 
         `head` goes out as it is, request line to blank line. Times are absolute monotonic seconds: `connect_until` for having a
-        connection, waiting for a free one included; `until` for the headers, past which `ReadTimeout` is raised.
+        connection, waiting for a free one included; `until` for the headers, past which `ReadTimeout` is raised. `attempt` is told when
+        there was a connection to write the request to, whatever then came of it: from there on the provider may be at work.
         Raises `ConnectFailed`, `NameNotResolved`, `TlsFailed`, `ProviderTimeout` (kind `connect`), `ConnectionCut`,
-        `MalformedReply`, and `Overloaded` or `ShuttingDown`, which are the gateway's.
+        `MalformedReply`, `NoConnectionFree`, and `ShuttingDown`, which is the gateway's.
 
         A kept connection may have been closed by the provider just as the request went out: when it ends without one byte of
         reply, before `connect_until`, the request goes once more over a fresh one.
@@ -80,6 +84,8 @@ class Transport:
         connection, reused = pool.take(), True
         if connection is None:
             connection, reused = await pool.obtain(connect_until)
+        if attempt is not None:
+            attempt.connected = self._clock.monotonic()
         try:
             return await connection.request(head, body, until)
         except ConnectionCut:
@@ -88,7 +94,11 @@ class Transport:
             if not reused or self._clock.monotonic() >= connect_until:
                 pool.ended(connection)
                 raise
+        if attempt is not None:
+            attempt.connected = None
         connection = await pool.replace(connection, connect_until)
+        if attempt is not None:
+            attempt.connected = self._clock.monotonic()
         try:
             return await connection.request(head, body, until)
         except ConnectionCut:
@@ -252,7 +262,7 @@ class _Pool:
     async def _wait_turn(self, until: float) -> Connection | None:
         """A free connection, or None: a place for a new one, which the caller then holds."""
         if len(self._waiting) >= WAITING_MAX:
-            raise Overloaded("Too many requests wait for a connection to the model provider.", retry_after_s=1)
+            raise NoConnectionFree("Too many requests wait for a connection to the model provider.", retry_after_s=1)
         given = await self._wait_once(until)
         while given is not None and given.closed:  # by the provider, as it was handed over
             if self._open < self._max:

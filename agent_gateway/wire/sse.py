@@ -119,11 +119,6 @@ def data_frame(data: bytes) -> bytes:
     return b"data: %b\n\n" % data
 
 
-def comment_frame(text: bytes) -> bytes:
-    """A line that clients skip: it keeps the connection alive. `text` is one line."""
-    return b": %b\n\n" % text
-
-
 def frame_data(frame: bytes) -> bytes | None:
     """What an event carries: its data lines joined by LF; None when it has none (a comment, an empty frame)."""
     lines = [line for line in _LINE_END.split(frame) if line.startswith(b"data:") or line == b"data"]

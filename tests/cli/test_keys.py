@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -98,8 +99,10 @@ def test_the_list_tells_every_key_and_its_state(keys: Run) -> None:
     keys("revoke", first["id"])
     status, out, _ = keys("list")
     assert status == 0
-    for text in (first["id"], second["id"], "second [bold]", "revoked", "active", "small", "all", "never"):
-        assert text in out
+    heading, *rows = [line.split("\t") for line in out.splitlines()]  # plain, since this is no terminal
+    assert heading == ["id", "name", "state", "models", "created", "expires"]
+    assert [row[:4] for row in rows] == [[first["id"], "first", "revoked", "all"], [second["id"], "second [bold]", "active", "small"]]
+    assert {row[5] for row in rows} == {"never"}
     told = msgspec.json.decode(keys("list", "--json")[1])
     assert [(key["id"], key["state"]) for key in told["data"]] == [(first["id"], "revoked"), (second["id"], "active")]
     assert told["next"] is None
@@ -154,3 +157,52 @@ def test_a_database_that_cannot_be_opened_is_told(keys: Run, tmp_path: Path) -> 
     status, out, err = keys("create", "agent")
     assert (status, out) == (1, "")
     assert "gateway.db" in err
+
+
+def test_a_terminal_of_80_columns_shows_dates_whole(keys: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = created(keys, "an agent with a name", "--models", "small,other", "--expires", "30d")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    out = re.sub(r"\x1b\[[0-9;]*m", "", keys("list")[1])
+    assert max(map(len, out.splitlines())) <= 80
+    for at in (made["created_at"], made["expires_at"]):
+        assert at[:16].replace("T", " ") in out
+    assert made["id"] in out
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_a_key_needs_a_name(keys: Run, name: str) -> None:
+    status, out, err = keys("create", name)
+    assert (status, out) == (2, "")
+    assert "say who or what the key is for" in err
+
+
+def test_a_model_that_is_not_configured_is_warned_of(keys: Run) -> None:
+    status, out, err = keys("create", "agent", "--models", "small,smal,elsewhere")
+    assert (status, out[:4]) == (0, "agw_")
+    assert "warning: --models: 'smal' is not a model of this configuration; did you mean small?\n" in err
+    assert "warning: --models: 'elsewhere' is not a model of this configuration\n" in err
+    assert "'small'" not in err
+
+
+@pytest.mark.parametrize("words", ["create agent", "list", "revoke nobody"])
+def test_a_folder_that_is_not_there_is_not_made(keys: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", f"sqlite:///{tmp_path}/none/gateway.db")
+    status, out, err = keys(*words.split())
+    assert (status, out) == (1, "")
+    assert err == f"state.database: there is no folder {tmp_path}/none; make it, or name another file\n"
+    assert not (tmp_path / "none").exists()
+
+
+def test_looking_at_keys_makes_no_file(keys: Run, tmp_path: Path) -> None:
+    assert "no keys yet" in keys("list")[1]
+    assert keys("revoke", "nobody")[0] == 1
+    assert list(tmp_path.glob("*.db*")) == []
+
+
+@pytest.mark.parametrize("action", ["create", "list", "revoke"])
+def test_the_help_of_an_action_ends_with_an_example(keys: Run, action: str) -> None:
+    status, out, _ = keys(action, "--help")
+    assert status == 0
+    assert out.splitlines()[-2:][0] == "example:"
+    assert out.splitlines()[-1].startswith(f"  agent-gateway keys {action}")

@@ -19,7 +19,6 @@ MODEL = "models: {gpt: {deployments: [{provider: local, model: m, price: {input:
         ("server: {workers: 2}", ["server.workers: not available yet; leave it out, or at 1"]),
         ("server: {files_max_mb: 10}", ["server.files_max_mb: not available yet; leave it out, or at 200"]),
         ("server: {cors_origins: ['*']}", ["server.cors_origins: not available yet; leave it out"]),
-        ("server: {allowed_hosts: [h]}", ["server.allowed_hosts: not available yet; leave it out"]),
         ("state: {database: 'postgresql://u:p@h/d'}", ["state.database: not available yet; use sqlite:///FILE"]),
         ("state: {redis: 'redis://h'}", ["state.redis: not available yet; leave it out"]),
         ("streaming: {resume_ttl_s: 60}", ["streaming.resume_ttl_s: not available yet; leave it out, or say 0"]),

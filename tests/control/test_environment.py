@@ -34,7 +34,7 @@ def setting(settings: Settings, path: str) -> Any:
         ("GATEWAY_FALLBACK_MODEL", "local/small", "local/small"),
         ("GATEWAY_BATCH_SIZE", "50", 50),
         ("GATEWAY_DATABASE_URL", "sqlite:////var/lib/gateway.db", "sqlite:////var/lib/gateway.db"),
-        ("GATEWAY_ADMIN_KEY", "secret", "secret"),
+        ("GATEWAY_ADMIN_KEY", "sk-admin-0123456789", "sk-admin-0123456789"),
     ],
 )
 def test_a_variable_is_over_the_file(load_text: Load, variable: str, text: str, value: object) -> None:

@@ -81,7 +81,16 @@ def test_a_model_inherits_what_it_does_not_say(load_text: Load) -> None:
         ),
         (with_model("fallbacks: [gpt]"), "models.gpt.fallbacks[0]: is the model itself; name another"),
         (with_model("fallbacks: [local/a, local/a]"), "models.gpt.fallbacks[1]: 'local/a' is there twice; keep one"),
-        (with_model("fallbacks: backup"), "models.gpt.fallbacks: 'backup' is not a list; write [a, b]"),
+        (with_model("fallbacks: backup"), "models.gpt.fallbacks: 'backup' is not a list; write [backup]"),
+        (with_model("fallbacks: 7"), "models.gpt.fallbacks: 7 is not a list; write [a, b]"),
+        (
+            with_deployments("local/m"),
+            "models.gpt.deployments[0]: a text is not a mapping; write {provider: local, model: m}",
+        ),
+        (
+            ONE_PROVIDER + "models: {gpt: {deployments: local/m}}",
+            "models.gpt.deployments: 'local/m' is not a list; write [{provider: local, model: m}]",
+        ),
         (with_deployments(""), "models.gpt.deployments: is empty; it needs at least one"),
         (ONE_PROVIDER + "models: {gpt: {}}", "models.gpt.deployments: is missing; it has no default"),
         (with_deployments("{model: m}"), "models.gpt.deployments[0].provider: is missing; it has no default"),
@@ -287,6 +296,21 @@ def test_options_of_the_command_are_over_everything(load_text: Load, mistakes: M
     assert mistakes(text, {}, {"server.port": 70000}) == ["server.port (set by --port): 70000 is too large; at most 65535"]
 
 
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        (ONE_PROVIDER + "timeouts: {total_s: 3}", []),
+        (with_model("timeouts: {total_s: 3}"), []),
+        (with_model("timeouts: {total_s: 3}") + "timeouts: {first_token_s: 10}", []),
+        (ONE_PROVIDER + "timeouts: {total_s: 3, first_token_s: 10}", ["timeouts.first_token_s"]),
+        (with_model("timeouts: {total_s: 3, first_token_s: 10}"), ["models.gpt.timeouts.first_token_s"]),
+    ],
+)
+def test_only_a_first_token_bound_that_was_written_is_warned_of(load_text: Load, text: str, warned: list[str]) -> None:
+    warnings = [warning for warning in load_text(text).warnings if "timeouts" in warning]
+    assert [warning.partition(":")[0] for warning in warnings] == warned
+
+
 def test_no_configuration_at_all_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match=r"set OPENAI_API_KEY\. `agent-gateway demo` needs nothing"):
@@ -330,3 +354,9 @@ def test_a_strategy_may_have_settings_of_its_own(load_text: Load, mistakes: Mist
     (error,) = mistakes(with_model("strategy: {kind: balanced, cots: 3}"))
     assert error.startswith("models.gpt.strategy.cots: ")
     assert "cost" in error
+
+
+def test_an_admin_key_that_can_be_guessed_is_warned_of(load_text: Load) -> None:
+    assert load_text(ONE_PROVIDER + "auth: {admin_key: sk-admin-012345}").warnings == (
+        "auth.admin_key: is shorter than 16 characters; make one that nobody guesses: openssl rand -hex 24",
+    )

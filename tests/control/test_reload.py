@@ -57,3 +57,27 @@ def test_the_commands_options_hold_on(file: Path) -> None:
     running = load(file, {}, options=options)
     file.write_text(TEXT + "server: {port: 9000}\n")
     assert reload(running, {}, options=options).settings.server.port == 0
+
+
+@pytest.mark.parametrize("field", ["body_max_mb", "drain_timeout_s", "workers"])
+def test_what_only_a_start_reads_is_not_ignored(file: Path, field: str) -> None:
+    running = load(file, {})
+    file.write_text(TEXT + f"server: {{{field}: 7}}\n")
+    with pytest.raises(ConfigurationError) as caught:
+        reload(running, {})
+    assert caught.value.errors[0].startswith(f"server.{field}: ")
+
+
+@pytest.mark.parametrize("url", ["http://a..b/v1", "http://-a/v1", "http://a_b-/v1"])
+def test_an_address_that_cannot_be_connected_to_is_an_error(file: Path, url: str) -> None:
+    file.write_text(TEXT.replace("http://127.0.0.1:9/v1", url))
+    with pytest.raises(ConfigurationError, match=r"providers\.local\.base_url: is not an address"):
+        load(file, {})
+
+
+def test_a_wrong_proxy_is_an_error_without_its_password(file: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(file, {"HTTPS_PROXY": "http://user:hidden@a..b"})
+    [error] = caught.value.errors
+    assert error.startswith("HTTPS_PROXY: ")
+    assert "hidden" not in error

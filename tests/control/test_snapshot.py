@@ -81,10 +81,17 @@ def test_what_is_not_known_for_sure_is_said(load_text: Load) -> None:
     assert load_text(PROVIDERS + MODELS).warnings == (
         "models.backup.deployments[0].price: the price of local/small is not known: its cost is not counted",
         (
-            "models.embed.deployments[0].price: "
-            "is its maker's, since the price table does not know local's address; give the price if it differs"
+            "providers.local: what it charges is not known, so gpt-4o-mini-embed is counted at its maker's list price; "
+            "where that is wrong, give the deployment a price: {input: USD, output: USD} per million tokens"
         ),
     )
+
+
+def test_a_price_that_is_assumed_is_said_once_for_all_models_of_a_provider(load_text: Load) -> None:
+    model = "{deployments: [{provider: local, model: gpt-4o-mini}]}"
+    text = f"providers: {{local: {{kind: openai, base_url: 'http://127.0.0.1:9/v1'}}}}\nmodels: {{a: {model}, b: {model}}}"
+    (warning,) = load_text(text).warnings
+    assert warning.startswith("providers.local: what it charges is not known, so gpt-4o-mini is counted")
 
 
 @pytest.mark.parametrize(

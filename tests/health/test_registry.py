@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent_gateway.core.route import Deployment, Route
 from agent_gateway.core.settings import Breaker, Fallback
-from agent_gateway.health.registry import BUDGET_FLOOR, BUDGET_WINDOW_S, DeploymentHealth, Health
+from agent_gateway.health.registry import BUDGET_FLOOR, BUDGET_WINDOW_S, PASSING_MAX, DeploymentHealth, Health
 
 SHARED = Deployment("p/m", "p", "m")
 
@@ -62,3 +62,22 @@ def test_hedges_are_a_share_of_the_traffic_without_one() -> None:
     assert health.may_hedge(0.05, 0)
     health.hedges.add(0, total=0, hits=1)
     assert not health.may_hedge(0.05, 0)
+
+
+def test_names_that_clients_make_up_are_forgotten_but_not_while_they_are_under_way() -> None:
+    health = Health()
+    health.follow(Route(name="configured", deployments=(SHARED,)))
+    health.meet(Route(name="also", deployments=(SHARED,)))
+    busy = Route(name="p/busy", deployments=(Deployment("p/busy", "p", "busy"),))
+    health.meet(busy)
+    health.of("p/busy").load.in_flight = 1
+    kept = health.of("p/busy"), health.controller("p/busy"), health.of("p/m")
+    for number in range(5000):
+        health.meet(Route(name=f"p/{number}", deployments=(Deployment(f"p/{number}", "p", str(number)),)))
+    assert len(health.passing()) <= PASSING_MAX + 1
+    assert len(health.deployments()) <= PASSING_MAX + 2
+    assert len(health.controllers()) <= PASSING_MAX + 2
+    assert (health.of("p/busy"), health.controller("p/busy"), health.of("p/m")) == kept
+    assert "also" not in dict(health.controllers())
+    health.of("p/0").breaker.failed(0)  # a request that waited meanwhile goes on
+    assert "p/0" not in dict(health.deployments())

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 
+from tests.kit.chains import Scripts
 from tests.kit.configuration import configuration
 from tests.kit.gateway import EDGES, EdgeName, Gateway
 from tests.kit.ports import free_port
@@ -52,6 +53,14 @@ def shared_gateway(
 async def provider(provider_port: int) -> AsyncIterator[ScriptedProvider]:
     async with ScriptedProvider(provider_port) as provider:
         yield provider
+
+
+@pytest.fixture
+async def scripts(provider: ScriptedProvider) -> AsyncIterator[Scripts]:
+    """What the provider does for each of its models; nothing that it was asked may be left running."""
+    scripts = Scripts(provider)
+    yield scripts
+    await scripts.over()
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import pytest
 
+from tests.journeys.conftest import Launch
 from tests.kit import replies, samples
 from tests.kit.client import CHAT, ask, chat, chat_request, connect
 from tests.kit.eventually import eventually
@@ -140,3 +142,24 @@ async def test_a_request_timeout_of_the_clients_own(gateway: Gateway, provider: 
     assert 0.2 <= time.monotonic() - began < 5
     reply = await ask(gateway.url, CHAT, chat(), headers={"x-gateway-timeout-s": "soon"})
     assert (reply.status, reply.error["param"]) == (400, "x-gateway-timeout-s")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_never_reads_is_given_up_at_the_deadline(
+    launch: Launch, provider: ScriptedProvider, stream: bool
+) -> None:
+    """Neither the provider's connection nor the answer is held for a client that takes nothing of it."""
+    gateway = launch(timeouts={"total_s": 1.5})
+    first, *_, finish, done = samples.text_frames(["x"])
+    filler = samples.sse(samples.delta({"content": "x" * FRAME_BYTES}))
+    whole = samples.COMPLETION.replace(b"I am", b"I am" * (SENT_BYTES // 16))
+    provider.reply(replies.stream([first, *[filler] * FRAMES, finish, done]) if stream else replies.whole(whole))
+    async with connect(gateway.url, receive_buffer=64 * 1024) as wire:
+        wire.stop_reading()
+        await wire.send(chat_request(stream=stream))
+        [record] = await eventually(lambda: gateway.records, "its record, though the client is still there")
+        assert (record["status"], record["http_status"], record["error_code"]) == ("cancelled", 499, "client_left")
+        await eventually(lambda: provider.open_connections == 0 or not stream, "the provider's stream is ended")
+        wire.read_on()
+        with contextlib.suppress(ConnectionResetError):
+            assert len(await wire.rest()) < SENT_BYTES // 2

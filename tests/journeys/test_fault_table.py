@@ -5,10 +5,11 @@ calls, and what is recorded. Nothing hangs, no cut stream ends as complete, no c
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -16,11 +17,11 @@ import pytest
 import trustme
 
 from agent_gateway.core.settings import FIXED_REPLY
-from tests.kit import replies, samples
-from tests.kit.chains import Scripts, backup_of, chain, configuration, last_word_ms, names, outcomes, recorded
+from tests.kit import chains, replies, samples
+from tests.kit.chains import Scripts, backup_of, chain, configuration, gateway_says, last_word_ms, names, outcomes, recorded, text_of
 from tests.kit.chains import at_provider as at
 from tests.kit.client import CHAT, Reply, ask, chat, chat_request, connect
-from tests.kit.faults import AFTER_CONTENT, BEFORE_CONTENT, BEGUN, UNARY, Fault
+from tests.kit.faults import AFTER_CONTENT, BEFORE_CONTENT, BEGUN, OVERSIZE, UNARY, Fault
 from tests.kit.gateway import EdgeName, Gateway
 from tests.kit.ports import free_port
 from tests.kit.provider import Script, ScriptedProvider
@@ -55,6 +56,7 @@ def _chains() -> Iterator[dict[str, Any]]:
         yield chain(f"limited-{case}")
         yield chain(f"big-{case}")
     yield chain("secured", "secured")
+    yield chain("oversize")
 
 
 streaming = pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
@@ -102,20 +104,8 @@ def running(
         **{name: f"https://127.0.0.1:{port}/v1" for name, port in certificates.ports.items()},
     }
     config = configuration(urls, names(_chains()))
-    gateway = Gateway(folder, config, edge, {"SSL_CERT_FILE": str(trusted), "NO_PROXY": "*"})
-    try:
-        yield gateway.start()
-        assert gateway.stop() == 0
-        gateway.assert_log_is_clean()
-    finally:
-        gateway.close()
-
-
-@pytest.fixture
-async def scripts(provider: ScriptedProvider) -> AsyncIterator[Scripts]:
-    scripts = Scripts(provider)
-    yield scripts
-    await scripts.over()
+    with chains.running(folder, edge, config, {"SSL_CERT_FILE": str(trusted), "NO_PROXY": "*"}) as gateway:
+        yield gateway
 
 
 @pytest.fixture
@@ -137,21 +127,6 @@ async def _timed(gateway: Gateway, model: str, within_s: float, *, stream: bool,
     return reply
 
 
-def _gateway_says(reply: Reply) -> tuple[str | None, ...]:
-    return tuple(reply.headers.get(f"x-gateway-{name}") for name in ("status", "reason", "attempts"))
-
-
-def _text(reply: Reply, *, stream: bool) -> str:
-    """Of an answer that is complete."""
-    if not stream:
-        return str(reply.json["choices"][0]["message"]["content"])
-    *frames, last = reply.frames
-    assert last == samples.DONE
-    chunks = [samples.read_frame(frame) for frame in frames]
-    assert "error" not in {name for chunk in chunks for name in chunk}
-    return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
-
-
 def _good_text(*, stream: bool) -> str:
     return "".join(WORDS) if stream else samples.TEXT
 
@@ -168,24 +143,25 @@ async def _falls_back(gateway: Gateway, scripts: Scripts, model: str, fault: Fau
     scripts.play(fault.script, model)
     scripts.play(GOOD[stream], backup_of(model))
     reply = await _timed(gateway, model, fault.lasts_s + NOISE_S, stream=stream)
-    assert (reply.status, *_gateway_says(reply)) == (200, "fallback", fault.code, "2")
+    assert (reply.status, *gateway_says(reply)) == (200, "fallback", fault.code, "2")
     assert reply.headers["x-gateway-model"] == f"scripted/{at(backup_of(model))}"
-    assert _text(reply, stream=stream) == _good_text(stream=stream)
+    assert text_of(reply, stream=stream) == _good_text(stream=stream)
     assert (len(scripts.heard(model)), len(scripts.heard(backup_of(model)))) == (int(fault.heard), 1)
     record = await recorded(gateway, reply)
     assert (record["status"], record["http_status"], record["error_code"], record["reason"]) == ("fallback", 200, None, fault.code)
     assert record["deployment"] == f"scripted/{at(backup_of(model))}"
     assert outcomes(record) == [fault.code, "success"]
     assert record["attempts"][0].get("provider_status") == fault.provider_status
+    assert ("connected_ms" in record["attempts"][0]) == fault.heard
     assert (record["input_tokens"], record["output_tokens"]) == (19, 10)
 
 
 async def _gets_the_fixed_reply(gateway: Gateway, scripts: Scripts, model: str, fault: Fault, *, stream: bool) -> None:
     scripts.play(fault.script, model, backup_of(model))
     reply = await _timed(gateway, model, _all_down_s(fault), stream=stream)
-    assert (reply.status, *_gateway_says(reply)) == (200, "degraded", fault.code, str(fault.calls))
+    assert (reply.status, *gateway_says(reply)) == (200, "degraded", fault.code, str(fault.calls))
     assert "x-gateway-model" not in reply.headers
-    assert _text(reply, stream=stream) == FIXED_REPLY
+    assert text_of(reply, stream=stream) == FIXED_REPLY
     record = await recorded(gateway, reply)
     assert (record["status"], record["http_status"], record["error_code"], record["reason"]) == ("degraded", 200, None, fault.code)
     assert outcomes(record) == [fault.code] * fault.calls
@@ -198,7 +174,7 @@ async def _gets_the_error(gateway: Gateway, scripts: Scripts, model: str, fault:
     scripts.play(fault.script, model, backup_of(model))
     reply = await _timed(gateway, model, _all_down_s(fault), stream=stream)
     assert (reply.status, reply.error["code"]) == (fault.status, fault.code)
-    assert _gateway_says(reply) == (None, fault.code, str(fault.calls))
+    assert gateway_says(reply) == (None, fault.code, str(fault.calls))
     assert reply.headers.get("retry-after") == fault.retry_after
     record = await recorded(gateway, reply)
     assert (record["status"], record["http_status"]) == ("error", fault.status)
@@ -218,17 +194,37 @@ def _assert_calls(scripts: Scripts, model: str, fault: Fault) -> None:
         assert (first, second) == (0, 0)
 
 
-@pytest.mark.parametrize("name", list(UNARY | BEFORE_CONTENT))
-async def test_before_the_client_has_anything(running: Gateway, scripts: Scripts, secured: object, name: str) -> None:
-    """All cells of one fault at once: none of them sees another."""
+async def _cell(model: str, check: Coroutine[None, None, None]) -> None:
+    try:
+        await check
+    except AssertionError as error:
+        error.add_note(f"in the cell {model}")
+        raise
+
+
+def _rows() -> list[Any]:
+    """Faults that take time are tried side by side, or the suite would be a sum of waits."""
+    faults = UNARY | BEFORE_CONTENT
+    slow = [name for name, fault in faults.items() if fault.lasts_s or fault.pause_s]
+    quick = [pytest.param([name], id=name) for name in faults if name not in slow]
+    return [pytest.param(slow, id="all that take time"), *quick]
+
+
+@pytest.mark.parametrize("faults", _rows())
+async def test_before_the_client_has_anything(running: Gateway, scripts: Scripts, secured: object, faults: list[str]) -> None:
+    """All cells of a row at once: none of them sees another."""
     async with asyncio.TaskGroup() as cells:
-        for table in ("unary", "before"):
+        for table, name in itertools.product(("unary", "before"), faults):
             fault = TABLES[table].get(name)
-            if fault is not None:
-                stream = table == "before"
-                cells.create_task(_falls_back(running, scripts, _model(table, name, "up"), fault, stream=stream))
-                cells.create_task(_gets_the_fixed_reply(running, scripts, _model(table, name, "down"), fault, stream=stream))
-                cells.create_task(_gets_the_error(running, scripts, _model(table, name, "bare"), fault, stream=stream))
+            if fault is None:
+                continue
+            for case, check in (("up", _falls_back), ("down", _gets_the_fixed_reply), ("bare", _gets_the_error)):
+                model = _model(table, name, case)
+                cells.create_task(_cell(model, check(running, scripts, model, fault, stream=table == "before")))
+
+
+async def test_an_event_over_the_bound(running: Gateway, scripts: Scripts) -> None:
+    await _falls_back(running, scripts, "oversize", OVERSIZE, stream=True)
 
 
 async def test_a_trusted_certificate_is_what_the_others_lack(
@@ -236,7 +232,7 @@ async def test_a_trusted_certificate_is_what_the_others_lack(
 ) -> None:
     secured["secured"].reply(GOOD[False])
     reply = await _timed(running, "secured", NOISE_S, stream=False)
-    assert (reply.status, *_gateway_says(reply)) == (200, "success", None, "1")
+    assert (reply.status, *gateway_says(reply)) == (200, "success", None, "1")
 
 
 # --- after it has the beginning ---------------------------------------------------------------------------------------
@@ -260,7 +256,7 @@ async def test_a_stream_that_breaks_off_where_none_can_continue_it(running: Gate
     assert time.monotonic() - began < fault.lasts_s + NOISE_S
     reply = Reply(head.status, head.headers, body, complete=True)
     assert b"secret" not in body
-    assert (reply.status, *_gateway_says(reply)) == (200, "success", None, "1")
+    assert (reply.status, *gateway_says(reply)) == (200, "success", None, "1")
     *frames, last = reply.frames
     assert b"".join(frames) == samples.renamed(b"".join(BEGUN), model)
     error = samples.read_frame(last)["error"]
@@ -291,8 +287,8 @@ async def test_a_chunk_of_10_mb_goes_through(running: Gateway, scripts: Scripts,
     )
     scripts.play(GOOD[place is not None], backup_of(model))
     reply = await _timed(running, model, NOISE_S * 2, stream=place is not None)
-    assert (reply.status, *_gateway_says(reply)) == (200, "success", None, "1")
-    text = _text(reply, stream=place is not None)
+    assert (reply.status, *gateway_says(reply)) == (200, "success", None, "1")
+    text = text_of(reply, stream=place is not None)
     assert text.count("a" * (10 << 20)) == 1
     assert text.replace("a" * (10 << 20), "") == (samples.TEXT if place is None else "Hello")
     record = await recorded(running, reply)
@@ -305,7 +301,7 @@ async def test_one_that_fails_every_other_call_is_helped_out_for(running: Gatewa
     model = f"flapping-{'stream' if stream else 'unary'}-up"
     scripts.play(replies.in_turn(replies.whole(b"{}", status=500), GOOD[stream]), model)
     scripts.play(GOOD[stream], backup_of(model))
-    said = [_gateway_says(await _timed(running, model, NOISE_S, stream=stream)) for _ in range(4)]
+    said = [gateway_says(await _timed(running, model, NOISE_S, stream=stream)) for _ in range(4)]
     assert said == [("fallback", "provider_error", "2"), ("success", None, "1")] * 2
     assert (len(scripts.heard(model)), len(scripts.heard(backup_of(model)))) == (4, 2)
 
@@ -316,8 +312,8 @@ async def test_when_both_fail_every_other_call_the_repeat_answers(running: Gatew
     for name in (model, backup_of(model)):
         scripts.play(replies.in_turn(replies.whole(b"{}", status=500), GOOD[stream]), name)
     reply = await _timed(running, model, BACKOFF_S + NOISE_S, stream=stream)
-    assert (reply.status, *_gateway_says(reply)) == (200, "success", None, "3")
-    assert _text(reply, stream=stream) == _good_text(stream=stream)
+    assert (reply.status, *gateway_says(reply)) == (200, "success", None, "3")
+    assert text_of(reply, stream=stream) == _good_text(stream=stream)
     assert outcomes(await recorded(running, reply)) == ["provider_error", "provider_error", "success"]
 
 
@@ -328,7 +324,7 @@ async def test_a_short_rate_limit_is_waited_for_when_none_is_left(running: Gatew
     for name in (model, backup_of(model)):
         scripts.play(replies.in_turn(limit, GOOD[stream]), name)
     reply = await _timed(running, model, 0.4 + NOISE_S, stream=stream)
-    assert (reply.status, *_gateway_says(reply)) == (200, "success", None, "3")
+    assert (reply.status, *gateway_says(reply)) == (200, "success", None, "3")
     record = await recorded(running, reply)
     assert outcomes(record) == ["provider_rate_limited", "provider_rate_limited", "success"]
     first, _, repeat = record["attempts"]

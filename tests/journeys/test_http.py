@@ -11,6 +11,7 @@ import pytest
 from tests.kit import replies, samples
 from tests.kit.client import CHAT, ask, chat, chat_request, connect, request
 from tests.kit.configuration import BODY_MAX_MB, HEARTBEAT_S
+from tests.kit.eventually import eventually
 from tests.kit.gateway import Gateway
 from tests.kit.provider import Peer, ScriptedProvider
 
@@ -367,7 +368,8 @@ async def test_an_error_after_a_heartbeat_is_told_in_the_stream(gateway: Gateway
     provider.reply(replies.after(fail, replies.cut))
     async with connect(gateway.url) as wire:
         await wire.send(chat_request("heartbeat", stream=True))
-        assert (await wire.head()).status == 200
+        head = await wire.head()
+        assert head.status == 200
         assert await wire.piece() == b": heartbeat\n\n"
         fail.set()
         pieces = []
@@ -376,3 +378,20 @@ async def test_an_error_after_a_heartbeat_is_told_in_the_stream(gateway: Gateway
     error = [piece for piece in pieces if piece != b": heartbeat\n\n"]
     assert samples.read_frame(error[0])["error"]["code"] == "provider_connection_cut"
     assert samples.DONE not in pieces
+    comment = error[-1].removeprefix(b": gateway ")
+    assert samples.decode(comment) == {"status": "error", "model": None, "attempts": 1, "reason": "provider_connection_cut"}
+    record = await eventually(lambda: gateway.record(head.headers["x-request-id"]), "its record")
+    assert (record["http_status"], record["error_code"]) == (200, "provider_connection_cut"), "what the client got"
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+async def test_a_refusal_that_is_passed_on_is_recorded_as_it_was_shown(
+    gateway: Gateway, provider: ScriptedProvider, status: int
+) -> None:
+    body = samples.error_body("Not like this.", "invalid_value")
+    provider.reply(replies.whole(body, status=status))
+    reply = await ask(gateway.url, CHAT, chat())
+    record = await eventually(lambda: gateway.record(reply.headers["x-request-id"]), "its record")
+    assert record["http_status"] == reply.status
+    if status in (400, 413, 422):
+        assert (reply.status, reply.body) == (status, body)

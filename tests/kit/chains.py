@@ -4,16 +4,18 @@ what one of them learns (breakers, cooldowns, the controller's state) is never a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from tests.kit.client import Reply
+from tests.kit.client import Head, Reply
 from tests.kit.configuration import PROVIDER_KEY
 from tests.kit.eventually import eventually
-from tests.kit.gateway import Gateway
+from tests.kit.gateway import EdgeName, Gateway
 from tests.kit.provider import Heard, Script, ScriptedProvider
 from tests.kit.records import Record
-from tests.kit.samples import decode
+from tests.kit.samples import DONE, decode, read_frame
 
 #: The waits of every chain: short, so that a suite of faults is quick; each far below the next, so that it shows which one ended a call.
 CONNECT_S = 0.5
@@ -44,11 +46,19 @@ def backup_of(model: str) -> str:
     return f"{model}-backup"
 
 
-def chain(model: str, provider: str = "scripted", backup: str = "scripted", **policies: Any) -> dict[str, Any]:
-    """`model` and its fallback; `provider` and `backup` say where their deployments are."""
+def chain(
+    model: str,
+    provider: str = "scripted",
+    backup: str = "scripted",
+    *,
+    own: dict[str, Any] | None = None,
+    others: dict[str, Any] | None = None,
+    **policies: Any,
+) -> dict[str, Any]:
+    """`model` and its fallback; `provider` and `backup` say where their deployments are, `own` and `others` more about these."""
     return {
-        model: {"deployments": [deployment(model, provider)], "fallbacks": [backup_of(model)], **policies},
-        backup_of(model): {"deployments": [deployment(backup_of(model), backup)]},
+        model: {"deployments": [deployment(model, provider, **own or {})], "fallbacks": [backup_of(model)], **policies},
+        backup_of(model): {"deployments": [deployment(backup_of(model), backup, **others or {})]},
     }
 
 
@@ -84,11 +94,39 @@ class Scripts:
         await eventually(lambda: all(heard.over.is_set() for heard in self._provider.heard), "every call to have ended")
 
 
+@contextmanager
+def running(folder: Path, edge: EdgeName, config: dict[str, Any], env: dict[str, str] | None = None) -> Iterator[Gateway]:
+    """A gateway for a module's journeys; it must stop as it should and leave a clean log."""
+    gateway = Gateway(folder, config, edge, env)
+    try:
+        yield gateway.start()
+        assert gateway.stop() == 0
+        gateway.assert_log_is_clean()
+    finally:
+        gateway.close()
+
+
 async def recorded(gateway: Gateway, reply: Reply | str) -> Record:
     """The record of an answer, or of a request id, with `attempts` decoded."""
     request_id = reply if isinstance(reply, str) else reply.headers["x-request-id"]
     record = await eventually(lambda: gateway.record(request_id), "its record")
     return record | {"attempts": decode(record["attempts"] or b"[]")}
+
+
+def gateway_says(reply: Reply | Head) -> tuple[str | None, ...]:
+    """Status, reason and number of attempts."""
+    return tuple(reply.headers.get(f"x-gateway-{name}") for name in ("status", "reason", "attempts"))
+
+
+def text_of(reply: Reply, *, stream: bool) -> str:
+    """Of an answer that is complete."""
+    if not stream:
+        return str(reply.json["choices"][0]["message"]["content"])
+    *frames, last = reply.frames
+    assert last == DONE
+    chunks = [read_frame(frame) for frame in frames]
+    assert "error" not in {name for chunk in chunks for name in chunk}
+    return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
 
 
 def outcomes(record: Record) -> list[str]:

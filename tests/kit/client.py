@@ -161,7 +161,7 @@ def request(
     method: str, target: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, version: str = "1.1"
 ) -> bytes:
     """One request's bytes. Headers given here win over the usual ones; an empty value leaves one out."""
-    usual = {"host": "gateway.test", "authorization": "Bearer sk-client"}
+    usual = {"host": "localhost", "authorization": "Bearer sk-client"}
     if body is not None:
         usual |= {"content-type": "application/json", "content-length": str(len(body))}
     lines = [f"{name}: {value}" for name, value in (usual | dict(headers or {})).items() if value]

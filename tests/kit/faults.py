@@ -110,8 +110,10 @@ BEFORE_CONTENT: dict[str, Fault] = {
     "empty content": Fault(replies.stream([FRAMES[0], *FRAMES[-2:]]), "provider_empty_reply", provider_status=200),
     "the other kind of answer": _malformed(replies.whole(samples.COMPLETION)),
     "wrong content type": _malformed(replies.whole(b"".join(FRAMES), content_type="text/html")),
-    "17 MB event": _malformed(replies.stream([_HUGE])),
 }
+
+#: An event over the bound; apart from the others, for it is a lot of work.
+OVERSIZE = _malformed(replies.stream([_HUGE]))
 
 
 def _breaks(code: str, script: Script, status: int = 502, lasts_s: float = 0) -> Fault:
@@ -125,6 +127,10 @@ async def _nothing_more(peer: Peer) -> None:
     await peer.send(replies.LAST_CHUNK)
 
 
+async def _half_and_nothing_more(peer: Peer) -> None:
+    await peer.send(replies.chunk(FRAMES[2][:40]) + replies.LAST_CHUNK)
+
+
 #: What happens to a stream when the client has its beginning, `BEGUN`.
 AFTER_CONTENT: dict[str, Fault] = {
     "stall": _breaks("provider_timeout", replies.hang, 504, IDLE_S),
@@ -132,7 +138,7 @@ AFTER_CONTENT: dict[str, Fault] = {
     "cut inside an event": _breaks(_CUT, replies.raw(replies.chunk(FRAMES[2][:40]), end="cut")),
     "closed": _breaks(_CUT, replies.raw(b"")),
     "ended without an end": _breaks(_MALFORMED, _nothing_more),
-    "ended inside an event": _breaks(_MALFORMED, replies.raw(replies.chunk(FRAMES[2][:40]) + replies.LAST_CHUNK)),
+    "ended inside an event": _breaks(_MALFORMED, _half_and_nothing_more),
     "truncated JSON": _breaks(_MALFORMED, replies.raw(replies.chunk(_TORN), end="hang")),
     "malformed SSE": _breaks(_MALFORMED, replies.raw(replies.chunk(_NOT_UTF8), end="hang")),
     "garbage in the framing": _breaks(_MALFORMED, replies.raw(b"zz\r\nhello\r\n", end="hang")),

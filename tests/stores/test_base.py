@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_gateway.stores.base import UnknownStore, database_path, open_store, records_path
+from agent_gateway.stores.base import UnknownStore, create_privately, database_path, open_store, records_path
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,13 @@ def test_other_urls_are_refused_without_their_secrets(url: str, said: str) -> No
         open_store(url)
     assert "secret" not in str(refused.value)
     assert "sqlite:///" in str(refused.value)
+
+
+def test_a_new_database_is_its_owners_alone_and_an_old_one_stays_as_it_is(tmp_path: Path) -> None:
+    fresh, old = tmp_path / "folder" / "fresh.db", tmp_path / "old.db"
+    old.write_bytes(b"kept")
+    old.chmod(0o640)
+    for path in (fresh, old):
+        create_privately(path)
+    assert (fresh.stat().st_mode & 0o777, old.stat().st_mode & 0o777) == (0o600, 0o640)
+    assert old.read_bytes() == b"kept"

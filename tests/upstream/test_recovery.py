@@ -16,7 +16,7 @@ from agent_gateway.core.exchange import Attempt, Exchange
 from agent_gateway.core.route import Deployment
 from agent_gateway.core.settings import Fallback, Quality, Retries, Streaming
 from agent_gateway.core.usage import Usage
-from agent_gateway.protocols.estimate import text_tokens
+from agent_gateway.protocols.estimate import estimate_input_tokens, text_tokens
 from agent_gateway.upstream.hedge import LOST_RACE
 from agent_gateway.upstream.recovery import OVERLAP_MAX, OVERLAP_MIN, Overlap, continuation_call, used_so_far
 from agent_gateway.wire.sse import DONE, data_frame
@@ -297,7 +297,7 @@ def test_only_attempts_whose_text_was_sent_are_counted_into_the_answer() -> None
         Attempt("d", 0, first_token=1, outcome=ConnectionCut.code),
     ]
     used = used_so_far(exchange, "x" * 40)
-    assert used == Usage(input=exchange.call.estimated_input_tokens, output=10, estimated=True)
+    assert used == Usage(input=estimate_input_tokens(exchange.call.body), output=10, estimated=True)
     assert exchange.attempts[3].usage == used
     assert exchange.attempts[0].usage is None
 

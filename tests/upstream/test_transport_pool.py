@@ -10,7 +10,7 @@ from time import monotonic
 import pytest
 
 from agent_gateway.core.clock import Clock
-from agent_gateway.core.errors import ConnectFailed, ConnectionCut, Overloaded, ProviderTimeout, ShuttingDown
+from agent_gateway.core.errors import ConnectFailed, ConnectionCut, NoConnectionFree, ProviderTimeout, ShuttingDown
 from agent_gateway.upstream import transport as transport_module
 from agent_gateway.upstream.connection import Connection
 from agent_gateway.upstream.dialer import Dialer
@@ -150,7 +150,7 @@ async def test_those_who_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     async with raw_provider(silent) as provider, transports(max_connections=1) as transport:
         waiting = [asyncio.create_task(ask(transport, provider.origin)) for _ in range(2)]
         await provider.until(lambda: len(provider.peers) == 1)
-        with pytest.raises(Overloaded):
+        with pytest.raises(NoConnectionFree):
             await ask(transport, provider.origin)
         for task in waiting:
             task.cancel()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_gateway.wire.sse import FrameSplitter, FrameTooLarge, comment_frame, data_frame, frame_data
+from agent_gateway.wire.sse import FrameSplitter, FrameTooLarge, data_frame, frame_data
 
 LINE_ENDS = (b"\n", b"\r\n", b"\r")
 LINES = (b"data: {}", b"data: x", b"data:", b": ping", b"event: y", b"data: \xc3\xa9", b"", b"", b"")
@@ -124,8 +124,7 @@ def test_what_a_data_frame_carries_is_read_back(lines: list[bytes]) -> None:
 
 
 def test_frames_without_data() -> None:
-    assert comment_frame(b"ping") == b": ping\n\n"
-    assert frame_data(comment_frame(b"ping")) is None
+    assert frame_data(b": ping\n\n") is None
     assert frame_data(b"\r\n") is None
     assert frame_data(b"event: done\ndata\n\n") == b""
     assert frame_data(b"event: x\r\ndata:1\r\ndata: 2\r\n\r\n") == b"1\n2"

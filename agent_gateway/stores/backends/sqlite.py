@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from agent_gateway.core.errors import Conflict, StoreDown
-from agent_gateway.stores.base import Key
+from agent_gateway.stores.base import Key, create_privately
 
 #: How long a statement waits for another process's write (s).
 BUSY_TIMEOUT_S = 1.0
@@ -144,7 +144,7 @@ class SqliteStore:
             if not self._was_moved():
                 return self._connection
             self._drop()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        create_privately(self._path)
         connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
