@@ -93,8 +93,8 @@ def error_response(error: GatewayError, exchange: Exchange | None = None) -> tup
     if exchange is not None and exchange.attempts:
         lines.append(f"x-gateway-attempts: {len(exchange.attempts)}")
     lines.append(f"x-gateway-reason: {error.code}")
-    if error.retry_after_s is not None:
-        lines.append(f"retry-after: {max(ceil(error.retry_after_s), 1)}")
+    if error.retry_after_s is not None or error.status == 429:
+        lines.append(f"retry-after: {max(ceil(error.retry_after_s or 0), 1)}")
     if isinstance(error, MethodNotAllowed) and error.param:
         lines.append(f"allow: {error.param}")
     head = "\r\n".join([*lines, ""]).encode("latin-1", "replace")

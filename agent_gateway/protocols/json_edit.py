@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-_TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"|[{}\[\]]', re.DOTALL)
-_MEMBER_VALUE = re.compile(rb'\s*:\s*("(?:[^"\\]|\\.)*"|[^\s,{}\[\]]+)', re.DOTALL)
+_TOKEN = re.compile(rb'"((?:[^"\\]++|\\.)*+)"|[{}\[\]]', re.DOTALL)
+_MEMBER_VALUE = re.compile(rb'\s*:\s*("(?:[^"\\]++|\\.)*+"|[^\s,{}\[\]]+)', re.DOTALL)
 
 
 def replace_member(text: bytes, name: bytes, value: bytes) -> bytes:

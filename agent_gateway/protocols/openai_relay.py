@@ -20,7 +20,7 @@ from agent_gateway.protocols.usage import ToldUsage
 from agent_gateway.wire.sse import DONE, FrameSplitter, FrameTooLarge, data_frame, frame_data
 
 _json = msgspec.json.Encoder()
-_TEXT = re.compile(rb'"content"\s*:\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_TEXT = re.compile(rb'"content"\s*:\s*"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 _members = msgspec.json.Decoder(dict[str, Raw])
 #: Two names of one parameter: OpenAI refuses a request with both.
 _SYNONYMS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}

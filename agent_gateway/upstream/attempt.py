@@ -48,6 +48,7 @@ BODY_END_S = 0.2
 #: The finish reason of an answer that a content filter stopped.
 FILTERED = "content_filter"
 
+_NOT_GOOD = "The model's answer did not pass the quality check."
 _TIMEOUT_TEXT: dict[TimeoutKind, str] = {
     "connect": "The model provider could not be connected to in time.",
     "first_token": "The model provider sent no content in time.",
@@ -291,7 +292,9 @@ async def begin_stream(running: Running, provider: Provider, public_model: str, 
             if not data:
                 relay.finish()
                 if route.fallback.quality.reject_empty and not running.continues and not _filter_stands(relay.finish_reason, route):
-                    raise EmptyReply("The model provider's stream ended without content.")
+                    if relay.finish_reason is None:
+                        raise EmptyReply("The model provider's stream ended without an answer.")
+                    raise LowQuality(_NOT_GOOD, detail="the answer is empty")
                 break
             frames = relay.feed(data)
             held.append(frames)
@@ -303,7 +306,7 @@ async def begin_stream(running: Running, provider: Provider, public_model: str, 
         running.begun()
         bad = objection_to_start(relay.first_text, running.call)
         if bad is not None and running.choosy and not running.continues:
-            raise LowQuality("The model's answer did not pass the quality check.", detail=bad)
+            raise LowQuality(_NOT_GOOD, detail=bad)
         if _holds_back(route.streaming):
             await _hold_back(running, answer, relay, held)
         return BegunStream(running, answer, relay, b"".join(held))
@@ -333,9 +336,7 @@ async def fetch_whole(running: Running, provider: Provider, public_model: str, p
             bad = objection(facts, running.call, policy)
         if bad is not None:
             running.bill(whole.usage)
-            raise LowQuality(
-                "The model's answer did not pass the quality check.", detail=bad, answer=finished if whole.says_something else None
-            )
+            raise LowQuality(_NOT_GOOD, detail=bad, answer=finished if whole.says_something else None)
         running.succeed(whole.usage)
         return finished
     except BaseException as error:

@@ -64,7 +64,7 @@ _ANY = {
     "certificate of another host": Fault(replies.hang, "provider_tls_failed", provider="misnamed", heard=False),
     "unknown host": Fault(replies.hang, "provider_name_not_resolved", provider="unknown", heard=False, lasts_s=CONNECT_S),
     "cut in the headers": Fault(replies.raw(_STATUS_LINE + b"content-", end="cut"), "provider_connection_cut"),
-    "429": Fault(_answers(429), "provider_rate_limited", 429, pause_s=1, provider_status=429),
+    "429": Fault(_answers(429), "provider_rate_limited", 429, pause_s=1, provider_status=429, retry_after="1"),
     "429, wait 1 s": Fault(
         _answers(429, {"retry-after": "1"}), "provider_rate_limited", 429, pause_s=1, provider_status=429, retry_after="1"
     ),
@@ -107,7 +107,7 @@ BEFORE_CONTENT: dict[str, Fault] = {
     "error event": Fault(replies.stream([FRAMES[0], _ERROR_FRAME]), "provider_error", provider_status=200),
     "empty stream": Fault(replies.stream([]), "provider_empty_reply", provider_status=200),
     "only the end": Fault(replies.stream([samples.DONE]), "provider_empty_reply", provider_status=200),
-    "empty content": Fault(replies.stream([FRAMES[0], *FRAMES[-2:]]), "provider_empty_reply", provider_status=200),
+    "empty content": Fault(replies.stream([FRAMES[0], *FRAMES[-2:]]), "quality", calls=2, provider_status=200),
     "the other kind of answer": _malformed(replies.whole(samples.COMPLETION)),
     "wrong content type": _malformed(replies.whole(b"".join(FRAMES), content_type="text/html")),
 }
