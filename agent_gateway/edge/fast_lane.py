@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 
 from agent_gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout, TooLarge
 from agent_gateway.core.exchange import Exchange
+from agent_gateway.core.writes import Writes
 from agent_gateway.edge.answering import Answering
 from agent_gateway.edge.hosts import check_host
 from agent_gateway.edge.limits import Limits
@@ -35,6 +36,8 @@ _ODD = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"content-encodin
 _LENGTH_LINE = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 _DIGITS_MAX = 15
 _UNKNOWN = (b"", b"")
+#: A write over this does not wait for the others of the loop's turn (bytes).
+DIRECT_BYTES = 32 * 1024
 _LAST_CHUNK = b"0\r\n\r\n"
 _CLOSE = b"connection: close\r\n"
 
@@ -52,6 +55,7 @@ class FastLane(asyncio.Protocol):
         self._state = server_state
         self._app_state = app_state
         self._loop = asyncio.get_running_loop()
+        self._writes = Writes.of(self._loop)
         # Of the connection.
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._parser: httptools.HttpRequestParser
@@ -244,6 +248,7 @@ class FastLane(asyncio.Protocol):
         self._stop_timers()
         self._state.connections.discard(self)
         protocol = SlowLane(self._limits, config=self._config, server_state=self._state, app_state=self._app_state, _loop=self._loop)
+        self._writes.flush()
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
         if not self._keep_alive:
@@ -312,8 +317,7 @@ class FastLane(asyncio.Protocol):
     def whole(self, status: int, head: HeadLines, body: bytes) -> Awaitable[None] | None:
         close = b"" if self._keep_alive else _CLOSE
         lines = (STATUS_LINES[status], self._server_head(), head, close, len(body), body)
-        self._transport.write(b"%b%b%b%bcontent-length: %d\r\n\r\n%b" % lines)
-        return self._writable
+        return self._send(b"%b%b%b%bcontent-length: %d\r\n\r\n%b" % lines)
 
     def begin(self, head: HeadLines) -> Awaitable[None] | None:
         close = b"" if self._keep_alive else _CLOSE
@@ -331,17 +335,24 @@ class FastLane(asyncio.Protocol):
 
     def write(self, data: bytes) -> Awaitable[None] | None:
         if self._unsent:
-            self._transport.write(b"%b%x\r\n%b\r\n" % (self._unsent, len(data), data))
+            data = b"%b%x\r\n%b\r\n" % (self._unsent, len(data), data)
             self._unsent = b""
-        else:
-            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-        return self._writable
+            return self._send(data)
+        return self._send(b"%x\r\n%b\r\n" % (len(data), data))
 
     def end(self) -> Awaitable[None] | None:
-        self._transport.write(_LAST_CHUNK)
+        return self._send(_LAST_CHUNK)
+
+    def _send(self, data: bytes) -> Awaitable[None] | None:
+        if len(data) > DIRECT_BYTES:  # whether the client takes that much shows at once
+            self._writes.flush()
+            self._transport.write(data)
+        else:
+            self._writes.write(self._transport, data)
         return self._writable
 
     def unsent(self) -> int:
+        self._writes.flush()
         return self._transport.get_write_buffer_size()
 
     def give_up(self) -> None:
@@ -378,6 +389,7 @@ class FastLane(asyncio.Protocol):
         """Closes our side and reads on for a moment: a close with unread bytes would reset the answer away."""
         self._closing = True
         self._stop_timer()
+        self._writes.flush()
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self._timer = self._loop.call_later(self._limits.linger_s, self._transport.close)
@@ -385,6 +397,7 @@ class FastLane(asyncio.Protocol):
     def _close(self) -> None:
         self._closing = True
         self._stop_timers()
+        self._writes.flush()
         self._transport.close()
 
     def _stop_timers(self) -> None:

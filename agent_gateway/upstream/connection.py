@@ -14,6 +14,7 @@ from typing import Protocol, cast
 import httptools
 
 from agent_gateway.core.errors import ConnectionCut, GatewayError, MalformedReply
+from agent_gateway.core.writes import Writes
 from agent_gateway.upstream.reply import ReadTimeout, Reply
 
 #: Bytes of a body held for a consumer who does not take them; above it the socket is not read.
@@ -69,6 +70,7 @@ class Connection(asyncio.Protocol):
         "_until",
         "_waiter",
         "_write_paused",
+        "_writes",
         "_writing",
         "closed",
         "eager",
@@ -82,6 +84,7 @@ class Connection(asyncio.Protocol):
         self.keeper: Keeper | None = None
         self.closed = False
         self._loop = loop
+        self._writes = Writes.of(loop)
         self._header_max_bytes = header_max_bytes
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -126,7 +129,7 @@ class Connection(asyncio.Protocol):
         reply = self._begin(bodiless=head.startswith(b"HEAD "))
         try:
             if len(body) <= ONE_WRITE_MAX_BYTES:
-                transport.write(head + body)
+                self._writes.write(transport, head + body)
             else:
                 await self._write_slices(reply, transport, head, body, until)
             while not reply.status:

@@ -1,0 +1,62 @@
+"""Writes of one turn of the loop: together, in order, and never to a transport that is closed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from agent_gateway.core.writes import Writes
+
+
+class Socket(asyncio.Transport):
+    def __init__(self, log: list[tuple[Socket, bytes]]) -> None:
+        super().__init__()
+        self.log = log
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        self.log.append((self, bytes(data)))
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+async def test_they_are_made_in_order_at_the_end_of_the_turn() -> None:
+    writes = Writes.of(asyncio.get_running_loop())
+    log: list[tuple[Socket, bytes]] = []
+    one, other = Socket(log), Socket(log)
+    for transport, data in ((one, b"1"), (other, b"2"), (one, b"3")):
+        writes.write(transport, data)
+    assert log == []
+    await asyncio.sleep(0)
+    assert log == [(one, b"1"), (other, b"2"), (one, b"3")]
+    writes.write(one, b"4")
+    await asyncio.sleep(0)
+    assert log[-1] == (one, b"4")
+
+
+async def test_a_flush_makes_them_now_and_once() -> None:
+    writes = Writes(asyncio.get_running_loop())
+    log: list[tuple[Socket, bytes]] = []
+    socket = Socket(log)
+    writes.write(socket, b"1")
+    writes.flush()
+    assert log == [(socket, b"1")]
+    await asyncio.sleep(0)
+    assert log == [(socket, b"1")]
+
+
+async def test_what_is_meant_for_a_closed_transport_is_dropped() -> None:
+    writes = Writes(asyncio.get_running_loop())
+    log: list[tuple[Socket, bytes]] = []
+    closed, alive = Socket(log), Socket(log)
+    writes.write(closed, b"1")
+    writes.write(alive, b"2")
+    closed.closed = True
+    await asyncio.sleep(0)
+    assert log == [(alive, b"2")]
+
+
+async def test_a_loop_has_one() -> None:
+    loop = asyncio.get_running_loop()
+    assert Writes.of(loop) is Writes.of(loop)
