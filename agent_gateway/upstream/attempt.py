@@ -32,7 +32,7 @@ from agent_gateway.core.usage import Usage
 from agent_gateway.health.registry import DeploymentHealth
 from agent_gateway.protocols.openai_relay import StreamRelay, WholeAnswer
 from agent_gateway.upstream.base import Answer, Provider
-from agent_gateway.upstream.quality import Facts, objection, objection_to_start, score
+from agent_gateway.upstream.quality import NATURAL_ENDS, Facts, objection, objection_to_start, score
 from agent_gateway.upstream.transport import ReadTimeout
 from agent_gateway.wire.sse import FrameSplitter, frame_data
 
@@ -321,19 +321,14 @@ async def begin_stream(running: Running, provider: Provider, public_model: str, 
 async def fetch_whole(running: Running, provider: Provider, public_model: str, patience_until: float) -> FinishedAnswer:
     """A complete unary answer that passed the quality check. Raises `ProviderError`."""
     route = running.candidate.route
-    policy = route.fallback.quality
     answer: Answer | None = None
     try:
         until = min(running.attempt.started + running.candidate.route.timeouts.attempt_s, patience_until)
         answer = await _send(running, provider, until)
         whole = WholeAnswer(await answer.read(until), public_model)
         running.begun()
-        facts = Facts(whole.says_something, whole.finish_reason, whole.usage, whole.text)
-        finished = FinishedAnswer(running.candidate, running.attempt, whole, score(facts, running.call, policy))
-        if whole.finish_reason == FILTERED:
-            bad = None if _filter_stands(FILTERED, route) else "a content filter stopped the answer"
-        else:
-            bad = objection(facts, running.call, policy)
+        quality, bad = _judged(whole, running.call, route)
+        finished = FinishedAnswer(running.candidate, running.attempt, whole, quality)
         if bad is not None:
             running.bill(whole.usage)
             raise LowQuality(_NOT_GOOD, detail=bad, answer=finished if whole.says_something else None)
@@ -346,6 +341,19 @@ async def fetch_whole(running: Running, provider: Provider, public_model: str, p
     finally:
         if answer is not None:
             answer.close()
+
+
+def _judged(whole: WholeAnswer, call: Call, route: Route) -> tuple[float, str | None]:
+    """The answer's score, and why it is not good enough, if it is not."""
+    policy = route.fallback.quality
+    if whole.says_something and whole.finish_reason in NATURAL_ENDS and policy.min_token_efficiency is None and not call.wants_json:
+        return 1.0, None  # as nearly every answer is: all checks that apply are passed
+    facts = Facts(whole.says_something, whole.finish_reason, whole.usage, whole.text)
+    if whole.finish_reason == FILTERED:
+        bad = None if _filter_stands(FILTERED, route) else "a content filter stopped the answer"
+    else:
+        bad = objection(facts, call, policy)
+    return score(facts, call, policy), bad
 
 
 async def _send(running: Running, provider: Provider, until: float) -> Answer:
