@@ -6,7 +6,11 @@ from typing import Literal
 
 from msgspec import Struct
 
-Dialect = Literal["openai_chat"]
+#: The protocols that are spoken, each with a codec in `protocols/`.
+Dialect = Literal["openai_chat", "openai_completions", "openai_embeddings", "openai_responses", "anthropic", "anthropic_count", "gemini"]
+#: What a request asks of a model beyond text: it is planned only onto deployments that have it.
+Need = Literal["vision", "documents", "audio", "tools", "json_schema", "reasoning"]
+NO_NEEDS: frozenset[Need] = frozenset()
 
 
 class Call(Struct, frozen=True):
@@ -16,16 +20,19 @@ class Call(Struct, frozen=True):
     model: str
     body: bytes
     stream: bool = False
-    #: The client asked for the usage chunk itself, so it is not stripped.
+    #: The client asked for the usage chunk itself, so it is not stripped (OpenAI chat and completions; the others always tell usage).
     wants_usage: bool = False
     max_output_tokens: int | None = None
     user: str | None = None
-    #: The answer has to be JSON (`response_format`).
+    #: The answer has to be JSON (`response_format` and its likes).
     wants_json: bool = False
     #: A fixed text may stand in for the answer: no schema to keep to, no tool that must be called.
     conversational: bool = True
     #: Of the client's headers, those that may go on to the provider (lower-case name → value).
     forward_headers: dict[str, str] = {}
+    needs: frozenset[Need] = NO_NEEDS
+    #: How a stream is cut on the wire: server-sent events, or (Gemini without `alt=sse`) one JSON array that grows.
+    framing: Literal["sse", "json_array"] = "sse"
 
     @property
     def estimated_input_tokens(self) -> int:

@@ -243,6 +243,15 @@ class ProviderModelMissing(ProviderError):
     code = "provider_model_missing"
 
 
+class NotExpressible(ProviderError):
+    """The protocol of this provider has no way to say what the client asked for; it was not asked, and another may be able to."""
+
+    status = 400
+    code = "not_supported_by_provider"
+    type = "invalid_request_error"
+    fault: ClassVar[Fault] = "client"
+
+
 class ProviderRefusedRequest(ProviderError):
     """The provider found the request itself wrong (400, 404, 413, 422): the client gets the provider's own words, never a retry."""
 

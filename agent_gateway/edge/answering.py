@@ -22,7 +22,7 @@ from agent_gateway.edge.response import (
     whole_head,
 )
 from agent_gateway.pipeline import Runtime, refuse, run
-from agent_gateway.protocols.openai_chat import write_stream_error
+from agent_gateway.protocols.openai_chat.client import write_stream_error
 
 _log = logging.getLogger("agent_gateway.edge")
 

@@ -10,7 +10,7 @@ from agent_gateway.core.call import Call
 from agent_gateway.core.clock import Clock, new_request_id
 from agent_gateway.core.errors import BadRequest, UnsupportedMedia
 from agent_gateway.core.exchange import Exchange
-from agent_gateway.protocols.openai_chat import read_call
+from agent_gateway.protocols.openai_chat.client import read_call
 
 #: Of the client's headers, only these go on to the provider.
 FORWARDED = (b"traceparent", b"tracestate", b"openai-beta", b"anthropic-version", b"anthropic-beta")

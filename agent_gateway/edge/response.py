@@ -12,7 +12,7 @@ import msgspec
 from agent_gateway.core.clock import SYSTEM_CLOCK, new_request_id
 from agent_gateway.core.errors import GatewayError, MethodNotAllowed, ProviderRefusedRequest
 from agent_gateway.core.exchange import Exchange
-from agent_gateway.protocols.openai_chat import write_error
+from agent_gateway.protocols.openai_chat.client import write_error
 
 #: A body below this is not worth compressing (bytes), one above it would hold the event loop too long.
 COMPRESS_FROM_BYTES = 1024

@@ -8,7 +8,7 @@ from hashlib import blake2b
 import msgspec
 
 from agent_gateway.core.errors import BadRequest
-from agent_gateway.protocols import openai_chat as codec
+from agent_gateway.protocols.openai_chat import client as codec
 from agent_gateway.simulator.dialect import Frame, Request, Stamp
 from agent_gateway.simulator.script import Arguments, Finish, Prompt, Schema, Script, Text, Tool, ToolCall
 from agent_gateway.simulator.tokens import estimated_tokens

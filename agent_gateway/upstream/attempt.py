@@ -30,7 +30,7 @@ from agent_gateway.core.route import Route
 from agent_gateway.core.settings import Streaming
 from agent_gateway.core.usage import Usage
 from agent_gateway.health.registry import DeploymentHealth
-from agent_gateway.protocols.openai_relay import StreamRelay, WholeAnswer
+from agent_gateway.protocols.openai_chat.relay import StreamRelay, WholeAnswer
 from agent_gateway.upstream.base import Answer, Provider
 from agent_gateway.upstream.quality import NATURAL_ENDS, Facts, objection, objection_to_start, score
 from agent_gateway.upstream.transport import ReadTimeout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent_gateway.core.event import Chunk, Whole
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.usage import Usage
-from agent_gateway.protocols.openai_chat import DONE, StreamWriter, write_answer
+from agent_gateway.protocols.openai_chat.client import DONE, StreamWriter, write_answer
 from agent_gateway.wire import openai_chat as wire
 
 NOTHING = Usage()

@@ -26,7 +26,7 @@ from agent_gateway.core.event import Chunk, Event, Failure, Whole
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.plan import Candidate, Plan
 from agent_gateway.health.registry import Health
-from agent_gateway.protocols.openai_relay import as_stream, unary
+from agent_gateway.protocols.openai_chat.relay import as_stream, unary
 from agent_gateway.protocols.transcript import Answer
 from agent_gateway.upstream.attempt import BegunStream, FinishedAnswer, Running, begin_stream, fetch_whole
 from agent_gateway.upstream.base import Provider

@@ -17,7 +17,7 @@ from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.route import Deployment
 from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.estimate import estimate_input_tokens, text_tokens
-from agent_gateway.protocols.openai_chat import usage_to_wire
+from agent_gateway.protocols.openai_chat.client import usage_to_wire
 from agent_gateway.protocols.transcript import read_answer
 from agent_gateway.upstream.attempt import BegunStream
 from agent_gateway.upstream.hedge import LOST_RACE

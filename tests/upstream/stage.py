@@ -21,7 +21,7 @@ from agent_gateway.core.plan import Candidate, Plan
 from agent_gateway.core.pricing import Price
 from agent_gateway.core.route import Deployment, Route
 from agent_gateway.health.registry import Health
-from agent_gateway.protocols.openai_chat import read_call
+from agent_gateway.protocols.openai_chat.client import read_call
 from agent_gateway.routing.base import STRATEGIES, Strategy
 from agent_gateway.routing.planner import Planner
 from agent_gateway.upstream.base import Provider

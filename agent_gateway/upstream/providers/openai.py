@@ -14,7 +14,7 @@ from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import MalformedReply, ProviderError, ProviderKeyRefused
 from agent_gateway.core.exchange import Attempt
 from agent_gateway.core.route import Deployment
-from agent_gateway.protocols.openai_relay import error_in_body, provider_body
+from agent_gateway.protocols.openai_chat.relay import error_in_body, provider_body
 from agent_gateway.upstream.base import Answer
 from agent_gateway.upstream.refusal import refusal
 from agent_gateway.upstream.transport import Origin, ReadTimeout, Reply, Transport

@@ -13,7 +13,7 @@ from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import ConnectionCut
 from agent_gateway.core.exchange import Attempt
 from agent_gateway.core.route import Deployment
-from agent_gateway.protocols.openai_relay import provider_body
+from agent_gateway.protocols.openai_chat.relay import provider_body
 from agent_gateway.simulator.player import ConnectionDropped, DeadlinePassed, Player, Sleep
 from agent_gateway.simulator.settings import SimulatorSettings
 from agent_gateway.simulator.simulator import Simulator

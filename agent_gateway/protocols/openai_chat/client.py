@@ -6,13 +6,13 @@ Promise: a request is refused only for fields that are typed here, and the refus
 from __future__ import annotations
 
 import re
-from typing import TypeVar
 
 import msgspec
 
 from agent_gateway.core.call import Call
 from agent_gateway.core.errors import BadRequest, GatewayError
 from agent_gateway.core.usage import Usage
+from agent_gateway.protocols.decoding import check_utf8, decode
 from agent_gateway.wire import openai_chat as wire
 from agent_gateway.wire.sse import DONE, data_frame
 
@@ -32,21 +32,7 @@ _json = msgspec.json.Encoder()
 _head = msgspec.json.Decoder(wire.RequestHead)
 _request = msgspec.json.Decoder(wire.Request)
 
-_MISSING = re.compile(r"Object missing required field `(.+)`")
-_TYPES = re.compile(r"`([^`]+)`")
-#: msgspec's names of types, for people who do not write Python.
-_PLAIN_WORDS = {
-    "str": "a string",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true | false",
-    "array": "an array",
-    "object": "an object",
-}
-#: Given a number, what matters is that it is none of the others.
-_GIVEN_WORDS = {**_PLAIN_WORDS, "int": "a number", "float": "a number with a fraction"}
 _SOME_MESSAGES = re.compile(rb"\[\s*[^\s\]]")
-_Read = TypeVar("_Read")
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -55,8 +41,8 @@ _Read = TypeVar("_Read")
 def read_call(body: bytes, forward_headers: dict[str, str]) -> Call:
     """What the gateway acts on; the conversation is not looked at. Raises `BadRequest` whose `param` is the field's path."""
     if not body.isascii():
-        _check_utf8(body)
-    head = _decode(_head, body)
+        check_utf8(body)
+    head = decode(_head, body)
     if not _SOME_MESSAGES.match(head.messages):
         raise BadRequest("messages: expected a non-empty array of messages.", param="messages")
     options = head.stream_options
@@ -77,54 +63,9 @@ def read_call(body: bytes, forward_headers: dict[str, str]) -> Call:
     )
 
 
-def _check_utf8(body: bytes) -> None:
-    """What is skipped when the head is decoded is not looked at there, and would be the provider's to stumble over."""
-    try:
-        body.decode()
-    except UnicodeDecodeError as error:
-        raise BadRequest(f"The request body is not valid UTF-8 (at byte {error.start}).") from None
-
-
 def read_request(body: bytes) -> wire.Request:
     """All that a model needs to answer. Raises `BadRequest` whose `param` is the field's path."""
-    return _decode(_request, body)
-
-
-def _decode(decoder: msgspec.json.Decoder[_Read], body: bytes) -> _Read:
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise _bad_field(str(error)) from None
-    except msgspec.DecodeError as error:
-        if not body.strip():
-            raise BadRequest("The request body is empty. Send a JSON object.") from None
-        raise BadRequest(f"The request body is not valid JSON: {error}. Send a JSON object.") from None
-    except UnicodeDecodeError:
-        raise BadRequest("The request body is not valid UTF-8.") from None
-    except RecursionError:
-        raise BadRequest("The request body is nested too deeply.") from None
-
-
-def _bad_field(said: str) -> BadRequest:
-    """From msgspec's "Expected `str`, got `int` - at `$.model`" to plain words that name the field."""
-    what, _, where = said.partition(" - at `$")
-    field = where.rstrip("`").lstrip(".")
-    if missing := _MISSING.match(what):
-        name = f"{field}.{missing[1]}" if field else missing[1]
-        return BadRequest(f"{name}: this field is required.", param=name)
-    if not field:
-        return BadRequest("The request body has to be a JSON object.")
-    expected, _, given = what.partition(", got ")
-    text = _in_plain_words(expected, _PLAIN_WORDS) + (f", got {_in_plain_words(given, _GIVEN_WORDS)}" if given else "")
-    return BadRequest(f"{field}: {text[0].lower()}{text[1:]}.", param=field)
-
-
-def _in_plain_words(said: str, words: dict[str, str]) -> str:
-    def plain(match: re.Match[str]) -> str:
-        *others, last = " | ".join(words.get(name, name) for name in match[1].split(" | ")).split(" | ")
-        return f"{', '.join(others)} or {last}" if others else last
-
-    return _TYPES.sub(plain, said).replace(" of length >= 1", " that is not empty").replace(" >= ", " of at least ")
+    return decode(_request, body)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from agent_gateway.core.errors import BadRequest, ProviderRateLimited, UnknownModel
 from agent_gateway.core.usage import Usage
-from agent_gateway.protocols import openai_chat as codec
+from agent_gateway.protocols.openai_chat import client as codec
 from agent_gateway.protocols.usage import ToldUsage
 from agent_gateway.wire.sse import frame_data
 

@@ -1,0 +1,27 @@
+"""Signed reasoning on its way through a client that speaks another protocol than the provider that signed it.
+
+Promise: the provider gets back, byte for byte, the signature it made; nobody else's.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import cast, get_args
+
+from agent_gateway.core.call import Dialect
+
+#: Stands before a signature that another protocol's provider made.
+_MARK = re.compile(r"agw:(?P<origin>[a-z_]+):(?P<signature>.*)", re.DOTALL)
+
+
+def shown_signature(signature: str, origin: Dialect | None, client: Dialect) -> str:
+    """As it stands in the client's protocol: marked with its origin where that is another."""
+    return signature if origin is None or origin == client else f"agw:{origin}:{signature}"
+
+
+def read_signature(shown: str, client: Dialect) -> tuple[str, Dialect]:
+    """The signature and its origin, as the client sent them back."""
+    match = _MARK.fullmatch(shown)
+    if match is None or match["origin"] not in get_args(Dialect):
+        return shown, client
+    return match["signature"], cast("Dialect", match["origin"])
