@@ -145,7 +145,7 @@ class Gateway:
                 key_required=settings.auth.key_required,
                 admin_open=settings.auth.admin_key is None,
             ),
-            planner=Planner(find, _strategy_of, self._health, self._clock),
+            planner=Planner(find, _strategy_of, self._health, self._clock, routes=configuration.routes),
             upstream=AttemptLoop(providers, self._health, self._clock),
             recorder=self._recorder,
             clock=self._clock,

@@ -49,8 +49,9 @@ def exchange(stream: bool) -> Exchange:
     attempt.usage, attempt.cost_usd, attempt.price = usage, PRICE.cost_usd(usage), PRICE
     made = Exchange(new_request_id(wall), Call("openai_chat", "chat", REQUEST, stream), now, wall, key=KEY)
     made.attempts.append(attempt)
-    made.answer = [FRAME] * 64 if stream else [WHOLE]
-    made.answer_bytes = sum(map(len, made.answer))
+    sent = [FRAME] * 64 if stream else [WHOLE]
+    made.answer += sent
+    made.answer_bytes = sum(map(len, sent))
     made.deployment, made.usage, made.finish_reason, made.status = attempt.deployment, usage, "stop", "success"
     made.http_status, made.first_token, made.ended = 200, now + 0.001, now + 0.0021
     return made

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any, get_args
 
 import msgspec
@@ -17,25 +18,35 @@ from agent_gateway.cli.demo import CONFIGURATION
 from agent_gateway.cli.main import COMMANDS
 from agent_gateway.control.availability import LATER
 from agent_gateway.control.environment import VARIABLES
-from agent_gateway.control.load import load
+from agent_gateway.control.load import compile_mapping, load
 from agent_gateway.control.source import read_file
+from agent_gateway.core.call import Call
+from agent_gateway.core.clock import SYSTEM_CLOCK
 from agent_gateway.core.errors import GatewayError, ProviderRefusedRequest
-from agent_gateway.core.exchange import Status
+from agent_gateway.core.exchange import Attempt, Status
 from agent_gateway.core.plan import Detour
 from agent_gateway.core.settings import FIXED_REPLY, POLICIES, DeploymentSettings, Model, Settings
 from agent_gateway.record.row import Record
 from agent_gateway.simulator.settings import SimulatorSettings
+from agent_gateway.upstream.base import PROVIDERS
 from agent_gateway.upstream.hedge import LOST_RACE
+from agent_gateway.upstream.known_providers import known_providers
+from agent_gateway.upstream.providers.anthropic import AnthropicSettings
+from agent_gateway.upstream.providers.gemini import GeminiSettings
 from agent_gateway.upstream.providers.openai import OpenAISettings
+from agent_gateway.upstream.transport import Transport
 from tests.kit import samples
 from tests.kit.client import CHAT, ask
 from tests.kit.gateway import Gateway
+from tests.kit.provider import ScriptedProvider
+from tests.kit.recordings import recording
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 DEMO_URL = "http://127.0.0.1:8080"
-ENVIRONMENT = dict.fromkeys(("OPENAI_API_KEY", "GATEWAY_ADMIN_KEY"), "sk-0123456789abcdef")
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GROQ_API_KEY", "GATEWAY_ADMIN_KEY")
+ENVIRONMENT = dict.fromkeys(KEYS, "sk-0123456789abcdef")
 
 
 def _blocks(language: str) -> list[Any]:
@@ -109,20 +120,56 @@ def _settings(struct: type[msgspec.Struct], prefix: str = "", leave_out: Sequenc
     [
         ("## Everything", dict(_settings(Settings))),
         ("## A model", dict(_settings(Model, leave_out=POLICIES)) | dict(_settings(DeploymentSettings))),
-        (
-            "## A provider",
-            dict(_settings(OpenAISettings, leave_out=["kind"])) | dict(_settings(SimulatorSettings, leave_out=["kind"])),
-        ),
+        ("### `kind: openai`", dict(_settings(OpenAISettings, leave_out=["kind"]))),
+        ("### `kind: anthropic`", dict(_settings(AnthropicSettings, leave_out=["kind"]))),
+        ("### `kind: gemini`", dict(_settings(GeminiSettings, leave_out=["kind"]))),
+        ("### `kind: simulated`", dict(_settings(SimulatorSettings, leave_out=["kind"]))),
     ],
 )
 def test_every_setting_is_documented_with_its_default(section: str, settings: dict[str, str]) -> None:
     text = (ROOT / "docs" / "configuration.md").read_text()
-    rows = _rows(text.partition(section)[2].partition("\n## ")[0])
+    rows = _rows(re.split(r"\n##", text.partition(section)[2])[0])
     assert {path: row.partition(" | ")[0] for path, row in rows.items()} == settings
     if section == "## Everything":
         assert FIXED_REPLY in text
         later = {path for path in settings if any(path == name or path.startswith(f"{name}.") for name in LATER)}
         assert {path for path, row in rows.items() if "not available yet" in row} == later
+
+
+def test_every_known_provider_is_in_the_list() -> None:
+    text = (ROOT / "docs" / "providers.md").read_text()
+    rows = dict(re.findall(r"^\| \[`(\w+)`\]\((?:.*?)\) \| (.*) \|$", text, re.MULTILINE))
+    told = {
+        known.kind: f"`{known.base_url or known.address}` | {f'`{known.key}`' if known.key else ''} | "
+        + ", ".join(f"`{lack}`" for lack in known.lacks)
+        for known in known_providers()
+    }
+    assert {kind: row.rstrip() for kind, row in rows.items()} == {kind: row.rstrip() for kind, row in told.items()}
+    assert re.findall(r"^\| \[`\w+`\]\((.*?)\)", text, re.MULTILINE) == [known.docs for known in known_providers()]
+
+
+async def test_the_plug_in_of_the_document_is_a_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs" / "providers.md").read_text()
+    (code,) = re.findall(r"^```py\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "acme.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    kind, _, place = re.findall(r"^(\w+)( = )\"(acme:\w+)\"$", text, re.MULTILINE)[0]
+    monkeypatch.setattr("agent_gateway.core.plugins._installed", lambda seat: {kind: place} if seat == "providers" else {})
+    async with ScriptedProvider() as server:
+        server.reply(recording("openai/chat").script())
+        settings = {"kind": kind, "base_url": f"http://127.0.0.1:{server.port}", "api_key": "x"}
+        model = {"deployments": [{"provider": "azure", "model": "my gpt", "price": {"input": 0, "output": 0}}]}
+        configuration = compile_mapping({"providers": {"azure": settings}, "models": {"chat": model}})
+        transport = Transport(environ={})
+        provider = PROVIDERS.load(kind)(configuration.settings.providers["azure"], transport, SYSTEM_CLOCK)
+        call, deployment = Call("anthropic", "chat", b"{}"), configuration.routes["chat"].deployments[0]
+        until = monotonic() + 20
+        attempt, dialect = Attempt(deployment.id, 0.0), provider.speaks(call, deployment)
+        answer = await provider.send(call, deployment, attempt, dialect=dialect, body=b"{}", connect_until=until, until=until)
+        assert await answer.read(until) == recording("openai/chat").body
+        assert server.last.target == "/openai/deployments/my%20gpt/chat/completions?api-version=2024-10-21"
+        assert server.last.headers["api-key"] == "x"
+        await transport.close()
 
 
 def test_every_error_reason_status_header_and_variable_is_documented() -> None:

@@ -128,7 +128,7 @@ def test_the_locks_agree_with_each_other_and_with_the_project() -> None:
     assert run.items() <= dev.items()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
-    names = {re.split("[><=]", requirement)[0].replace(".", "-") for requirement in declared}
+    names = {re.split(r"[><=\[]", requirement)[0].replace(".", "-") for requirement in declared}
     assert names <= dev.keys()
 
 

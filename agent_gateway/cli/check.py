@@ -59,7 +59,13 @@ def report(configuration: Configuration) -> dict[str, Any]:
                 "name": route.name,
                 "strategy": route.strategy,
                 "deployments": [
-                    {"id": item.id, "weight": item.weight, "price": item.price, "context_window": item.context_window}
+                    {
+                        "id": item.id,
+                        "weight": item.weight,
+                        "price": item.price,
+                        "context_window": item.context_window,
+                        "lacks": sorted(item.lacks),
+                    }
                     for item in route.deployments
                 ],
                 "fallbacks": route.fallbacks,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_gateway.simulator.settings import SimulatorSettings
 
-HELP = "serves a simulated OpenAI-compatible provider"
+HELP = "serves a simulated provider that speaks OpenAI's, Anthropic's and Gemini's protocols"
 EXAMPLE = "agent-gateway simulate --port 9101 --ttft-ms 300 --tokens-per-s 60 --error-rate 0.05 --seed 1"
 
 _BACKLOG = 2048
@@ -113,7 +113,7 @@ def _why_not(host: str, port: int, error: OSError) -> str:
 def _announce(listener: socket.socket, host: str, settings: SimulatorSettings, *, as_json: bool) -> None:
     import msgspec
 
-    from agent_gateway.simulator.http import MODELS
+    from agent_gateway.simulator.catalogue import MODELS
 
     port = listener.getsockname()[1]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
@@ -123,10 +123,12 @@ def _announce(listener: socket.socket, host: str, settings: SimulatorSettings, *
     faults = [f"{name.removesuffix('_rate')} {rate:.0%}" for name, rate in _rates(settings).items() if rate]
     body = '{"model": "gpt-4o-mini", "stream": true, "messages": [{"role": "user", "content": "How do I bake bread?"}]}'
     lines = [
-        f"simulated provider at {url} (OpenAI chat completions; any key, any model name)",
+        f"simulated provider at {url} (any key, any model name)",
+        f"  the base URL for Anthropic's and Google's SDKs is {url.removesuffix('/v1')}",
+        "  OpenAI chat completions, Responses, completions, embeddings; Anthropic messages, count_tokens; Gemini generateContent",
         f"  first token after {settings.ttft_ms:g} ms, then {_speed(settings)}, about {settings.output_tokens} tokens an answer",
         f"  faults: {', '.join(faults) or 'none'}; on demand: `fail-503`, `hang`, `cut-3`, `slow-2000`, `empty`, `garbage` or",
-        "  `error-in-stream` as the bearer key or at the end of the model's name (gpt-4o-mini:fail-503)",
+        "  `error-in-stream` as the key or at the end of the model's name (gpt-4o-mini:fail-503)",
         "try it:",
         f"  curl -N {url}/chat/completions -H 'content-type: application/json' \\",
         f"    -d '{body}'",

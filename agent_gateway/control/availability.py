@@ -14,9 +14,6 @@ import msgspec
 from agent_gateway.control.errors import Findings
 from agent_gateway.core.settings import POLICIES, Model, Settings
 
-#: Kinds of provider that the contract names and no plug-in serves yet.
-KINDS_LATER = frozenset({"anthropic", "gemini"})
-
 
 @dataclass(frozen=True, slots=True)
 class Later:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from agent_gateway.control.errors import Findings
 from agent_gateway.core.settings import Model, Settings, Timeouts
+from agent_gateway.upstream.known_providers import known_provider
 from agent_gateway.upstream.origin import Origin
 from agent_gateway.upstream.proxy import ProxyRules
 
@@ -20,6 +21,7 @@ OWN_PARAMETERS = frozenset({"model", "stream", "stream_options"})
 ADMIN_KEY_MIN = 16
 
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 def check_parts(settings: Settings, provider_names: Collection[str], environ: Mapping[str, str], findings: Findings) -> None:
@@ -94,11 +96,21 @@ def _check_provider(path: str, name: str, provider: Any, findings: Findings) -> 
     key, keys = getattr(provider, "api_key", None), getattr(provider, "api_keys", ())
     if key and keys:
         findings.error(f"{path}.api_keys", "is given beside api_key; keep one of them")
-    if hasattr(provider, "api_key") and not key and not keys and "api.openai.com" in (base_url or ""):
-        findings.error(f"{path}.api_key", "is not set; this provider answers nobody without one")
+    if not key and not keys:
+        _check_keyless(path, provider.kind, base_url, findings)
+    key_header = getattr(provider, "key_header", None)
+    if key_header is not None and not _HEADER_NAME.fullmatch(key_header):
+        findings.error(f"{path}.key_header", "is not a header's name")
     for at, value in ((f"{path}.api_key", key), *((f"{path}.api_keys[{index}]", item) for index, item in enumerate(keys))):
         if value is not None and not is_plain(value):
             findings.error(at, "is empty" if not value else "holds characters that cannot go into a header; a key is visible ASCII")
+
+
+def _check_keyless(path: str, kind: str, base_url: str | None, findings: Findings) -> None:
+    """At its own address a provider that asks for keys answers nobody without one; elsewhere there may be anything."""
+    known = known_provider(kind, base_url)
+    if known is not None and known.key and known.kind == kind and known.is_at(base_url or ""):
+        findings.error(f"{path}.api_key", f"is not set; this provider answers nobody without one; write ${{{known.key}}}")
 
 
 def _check_url(path: str, url: str, findings: Findings) -> None:
@@ -108,7 +120,7 @@ def _check_url(path: str, url: str, findings: Findings) -> None:
     except ValueError:
         parts, right = urlsplit(""), False
     if not right or not is_plain(url) or " " in url:
-        findings.error(path, "is not an address; use http://… or https://…, as far as where /chat/completions begins")
+        findings.error(path, "is not an address; use http://… or https://…")
     elif parts.username is not None or parts.query or parts.fragment:
         findings.error(path, "holds more than scheme, host, port and path; a key goes into api_key")
     else:

@@ -27,24 +27,20 @@ TRUE = frozenset({"true", "yes", "on", "1"})
 FALSE = frozenset({"false", "no", "off", "0"})
 
 
-def providers_in(environ: Mapping[str, str], available: set[str], findings: Findings) -> dict[str, Any]:
+def providers_in(environ: Mapping[str, str]) -> dict[str, Any]:
     """`providers` for a start without a file: one for each key in the environment; none is an error that says what to do."""
     found = {kind: variable for variable, kind in PROVIDER_KEYS.items() if environ.get(variable)}
-    usable = {kind: variable for kind, variable in found.items() if kind in available}
-    if not usable:
-        later = "".join(f" {variable} is set, but {kind} is not available yet." for kind, variable in found.items())
+    if not found:
+        *others, last = PROVIDER_KEYS
         raise ConfigurationError(
             [
                 (
                     "configuration: there is none; write gateway.yaml, name a file with --config or GATEWAY_CONFIG, "
-                    f"or set OPENAI_API_KEY.{later} `agent-gateway demo` needs nothing at all"
+                    f"or set {', '.join(others)} or {last}. `agent-gateway demo` needs nothing at all"
                 )
             ]
         )
-    for kind, variable in found.items():
-        if kind not in usable:
-            findings.warn(variable, f"is set, but {kind} is not available yet; its models are not served")
-    return {kind: {"kind": kind, "api_key": Expanded(environ[variable], variable)} for kind, variable in usable.items()}
+    return {kind: {"kind": kind, "api_key": Expanded(environ[variable], variable)} for kind, variable in found.items()}
 
 
 def override(raw: dict[str, Any], environ: Mapping[str, str], options: Mapping[str, Any], findings: Findings) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from agent_gateway.control.availability import KINDS_LATER, refuse_later
+from agent_gateway.control.availability import refuse_later
 from agent_gateway.control.consistency import check_parts
 from agent_gateway.control.convert import shown, to_struct
 from agent_gateway.control.environment import override, providers_in
@@ -22,6 +22,7 @@ from agent_gateway.control.source import find_file, read_file
 from agent_gateway.core.settings import POLICIES, Model, Settings
 from agent_gateway.routing.base import STRATEGIES
 from agent_gateway.upstream.base import PROVIDERS
+from agent_gateway.upstream.known_providers import known_provider
 
 #: Sections whose entries the operator names; the rest are structs.
 _NAMED = ("providers", "models")
@@ -41,7 +42,7 @@ def load(
     """
     file = find_file(path, environ)
     findings = Findings()
-    raw = read_file(file) if file else {"providers": providers_in(environ, set(PROVIDERS.names), findings)}
+    raw = read_file(file) if file else {"providers": providers_in(environ)}
     return compile_raw(raw, file, environ, findings, options or {}, catalogue or (lambda: load_catalogue(environ)))
 
 
@@ -61,7 +62,7 @@ def compile_raw(
     """Every step reports what it can and hands on what is right, so that one run finds every mistake."""
     raw = expand(raw, environ, findings)
     override(raw, environ, options, findings)
-    settings, names = _convert(raw, findings)
+    settings, names = _convert(raw, environ, findings)
     check_parts(settings, names["providers"], environ, findings)
     refuse_later(settings, findings)
     configuration = compile_configuration(settings, str(file) if file else None, findings, catalogue, known_names=names["models"])
@@ -69,14 +70,16 @@ def compile_raw(
     return configuration
 
 
-def _convert(raw: dict[str, Any], findings: Findings) -> tuple[Settings, dict[str, frozenset[str]]]:
+def _convert(raw: dict[str, Any], environ: Mapping[str, str], findings: Findings) -> tuple[Settings, dict[str, frozenset[str]]]:
     """The settings as far as they are right, and all the names that the file gives, right or not."""
     settings = to_struct(Settings, {name: value for name, value in raw.items() if name not in _NAMED}, "", findings)
     assert settings is not None, "no field of Settings is required"
     entries = {section: _entries(raw, section, findings) for section in _NAMED}
     if not raw.get("providers"):
         findings.error("providers", "is missing; name at least one, such as openai: {kind: openai, api_key: ${OPENAI_API_KEY}}")
-    providers = {name: made for name, value in entries["providers"].items() if (made := _provider(name, value, findings)) is not None}
+    providers = {
+        name: made for name, value in entries["providers"].items() if (made := _provider(name, value, environ, findings)) is not None
+    }
     policies = {section: getattr(settings, section) for section in POLICIES}
     models = {name: made for name, value in entries["models"].items() if (made := _model(name, value, findings, policies)) is not None}
     names = {section: frozenset(values) for section, values in entries.items()}
@@ -114,8 +117,10 @@ def _entries(raw: dict[str, Any], section: str, findings: Findings) -> dict[str,
     return {name: item for name, item in value.items() if isinstance(name, str)}
 
 
-def _provider(name: str, raw: Any, findings: Findings) -> Any:
-    """In two steps: the kind, then that plug-in's own struct. None when it is wrong, which is then reported."""
+def _provider(name: str, raw: Any, environ: Mapping[str, str], findings: Findings) -> Any:
+    """In two steps: the kind, then that plug-in's own struct, whose defaults are what is known of the provider. None when it is wrong,
+    which is then reported.
+    """
     path = f"providers.{name}"
     if not isinstance(raw, dict):
         findings.error(path, "is not a mapping; write {kind: …, api_key: …}")  # a text there may be the key
@@ -123,8 +128,6 @@ def _provider(name: str, raw: Any, findings: Findings) -> Any:
     kind = raw.get("kind")
     if kind is None:
         findings.error(f"{path}.kind", f"is missing; use one of {', '.join(PROVIDERS.names)}")
-    elif kind in KINDS_LATER and kind not in PROVIDERS.names:
-        findings.error(f"{path}.kind", f"{kind} is not available yet; use one of {', '.join(PROVIDERS.names)}")
     elif kind not in PROVIDERS.names:
         findings.error(f"{path}.kind", f"{shown(kind, path)} is not one of {', '.join(PROVIDERS.names)}")
     else:
@@ -133,8 +136,35 @@ def _provider(name: str, raw: Any, findings: Findings) -> Any:
         except (ImportError, AttributeError) as error:  # one that a third party installed
             findings.error(f"{path}.kind", f"the plug-in {kind} cannot be loaded: {error}")
             return None
-        return to_struct(plugin.Settings, raw, path, findings)
+        return to_struct(plugin.Settings, raw, path, findings, _known(path, raw, plugin.Settings, environ, findings))
     return None
+
+
+def _known(
+    path: str, raw: dict[str, Any], plugin: type[msgspec.Struct], environ: Mapping[str, str], findings: Findings
+) -> dict[str, Any]:
+    """Defaults of a provider's settings, from its row in `upstream/known_providers.toml`.
+
+    A kind that is a row alone also has its address from there, and its key from its variable. That a server merely speaks the API of
+    `kind: openai` is no reason to show it that key.
+    """
+    kind, fields = str(raw["kind"]), plugin.__struct_fields__
+    own = {field.name: field.default for field in msgspec.structs.fields(plugin)}
+    known = known_provider(kind, str(raw.get("base_url") or own.get("base_url") or ""))
+    if known is None:
+        return {}
+    defaults = {name: value for name, value in known.defaults().items() if name in fields}
+    if kind in PROVIDERS.table:
+        return defaults
+    if known.base_url is not None:
+        defaults["base_url"] = known.base_url
+    elif raw.get("base_url") is None:
+        findings.error(f"{path}.base_url", f"is missing; at {kind} everyone has an address of their own, such as {known.address}")
+    if known.key is not None and "api_key" not in raw and "api_keys" not in raw and environ.get(known.key):
+        findings.secrets.add(environ[known.key])
+        findings.origins[f"{path}.api_key"] = known.key
+        defaults["api_key"] = environ[known.key]
+    return defaults
 
 
 def _with(settings: Settings, **changed: Any) -> Settings:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,14 +14,17 @@ import msgspec
 from agent_gateway.control.consistency import is_plain, unknown
 from agent_gateway.control.errors import Findings
 from agent_gateway.control.prices import Catalogue, Known, PricesUnavailable
+from agent_gateway.core.call import Need
 from agent_gateway.core.pricing import Price
 from agent_gateway.core.route import Deployment, Prefill, Route
 from agent_gateway.core.settings import POLICIES, DeploymentSettings, Model, Settings
-from agent_gateway.upstream.prefill import prefill_style
+from agent_gateway.upstream.known_providers import Facts, known_provider
 
 #: Names that clients made up are remembered, found or not, this many at a time; longer ones do not exist.
 RESOLVED_MAX = 1024
 NAME_MAX = 200
+
+_NEEDS: frozenset[Need] = frozenset(get_args(Need))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,9 @@ def _deployment(item: DeploymentSettings, prices: Prices) -> Deployment:
     price: Price | None = item.price
     if price is None and known is not None:
         price = known.price(prices.at)
+    provider = prices.providers[item.provider]
+    row = known_provider(provider.kind, getattr(provider, "base_url", None))
+    facts = Facts() if row is None else row.of_model(item.model)
     return Deployment(
         id=f"{item.provider}/{item.model}",
         provider=item.provider,
@@ -175,7 +181,10 @@ def _deployment(item: DeploymentSettings, prices: Prices) -> Deployment:
         weight=item.weight,
         price=price,
         context_window=None if known is None else known.context,
-        prefill=_prefill(item, prices),
+        prefill=_prefill(item, provider.kind, facts),
+        lacks=_lacks(item, provider, facts),
+        only_responses=facts.only_responses,
+        output_limit_field=getattr(provider, "output_limit_field", "max_completion_tokens"),
         default=item.default,
         override=item.override,
     )
@@ -198,12 +207,16 @@ def _warn_of_prices(settings: Settings, routes: Mapping[str, Route], prices: Pri
         )
 
 
-def _prefill(item: DeploymentSettings, prices: Prices) -> Prefill | None:
+def _prefill(item: DeploymentSettings, kind: str, facts: Facts) -> Prefill | None:
     if item.prefill is not None:
         return None if item.prefill == "off" else item.prefill
-    provider = prices.providers[item.provider]
-    style: Prefill | None = prefill_style(provider.kind, getattr(provider, "base_url", None), item.model)
-    return style
+    return "plain" if kind == "simulated" else facts.prefill
+
+
+def _lacks(item: DeploymentSettings, provider: Any, facts: Facts) -> frozenset[Need]:
+    if item.lacks is not None:
+        return frozenset(item.lacks)
+    return facts.lacks | (_NEEDS & frozenset(getattr(provider, "lacks", ())))
 
 
 def _check_names(settings: Settings, names: Names, known_names: frozenset[str], findings: Findings) -> None:

@@ -9,6 +9,8 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from agent_gateway.core.call import Dialect
+
 Fault = Literal["client", "provider", "gateway"]
 TimeoutKind = Literal["connect", "first_token", "idle", "attempt", "total"]
 
@@ -73,6 +75,12 @@ class ClientError(GatewayError):
 
 class BadRequest(ClientError):
     """The request cannot be understood or is not allowed by its protocol; `param` names the field."""
+
+
+class NotCapable(BadRequest):
+    """No deployment that may answer takes what the request holds (images, tools, a JSON schema, …)."""
+
+    code = "not_supported_by_model"
 
 
 class Unauthenticated(ClientError):
@@ -253,7 +261,10 @@ class NotExpressible(ProviderError):
 
 
 class ProviderRefusedRequest(ProviderError):
-    """The provider found the request itself wrong (400, 404, 413, 422): the client gets the provider's own words, never a retry."""
+    """The provider found the request itself wrong (400, 404, 413, 422): the client gets the provider's own words, never a retry.
+
+    `body` is told in `dialect` and can be passed on only to a client that speaks it; all others get what it says in `message`.
+    """
 
     status = 400
     code = "provider_refused_request"
@@ -261,15 +272,25 @@ class ProviderRefusedRequest(ProviderError):
     fault: ClassVar[Fault] = "client"
     retryable = False
 
-    def __init__(self, message: str, *, status: int, body: bytes, content_type: str, detail: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        body: bytes,
+        content_type: str,
+        dialect: Dialect | None = None,
+        detail: str | None = None,
+    ) -> None:
         super().__init__(message, detail=detail)
         self.provider_status = status
         self.body = body
         self.content_type = content_type
+        self.dialect = dialect
 
     @property
     def passed_on(self) -> bool:
-        """The provider's own words are an error in the client's protocol: they are shown as they stand, with their status."""
+        """The body is an error object, as all protocols have it: shown as it stands, with its status, to a client of its `dialect`."""
         return bool(self.provider_status) and _is_error_object(self.body)
 
     @property

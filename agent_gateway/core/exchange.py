@@ -7,6 +7,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from agent_gateway.core.call import Call
+from agent_gateway.core.delta import Delta
 from agent_gateway.core.errors import ClientLeft, GatewayError
 from agent_gateway.core.pricing import Price
 from agent_gateway.core.route import Route
@@ -59,8 +60,8 @@ class Exchange(Struct):
     cost_usd: float | None = None
     finish_reason: str | None = None
     quality: float | None = None
-    #: The answer as it was sent: SSE frames or one JSON body; made into text by the recorder.
-    answer: list[bytes] = []
+    #: The answer as it was sent, made into text by the recorder: OpenAI chat's SSE frames or JSON body, or deltas.
+    answer: list[bytes | Delta] = []
     answer_bytes: int = 0
     #: What the recorder has read of the answer so far (its own type; see protocols/transcript.py), and how many of its bytes that was:
     #: a long stream does not keep its frames.

@@ -7,8 +7,8 @@ from typing import Literal
 
 from agent_gateway.core.route import Deployment, Route
 
-#: Why a candidate of a fallback model is first in line.
-Detour = Literal["controller", "unavailable"]
+#: Why a candidate of a fallback model is first in line. `capability`: the model's own deployments cannot take the request at all.
+Detour = Literal["controller", "unavailable", "capability"]
 
 
 @dataclass(frozen=True, slots=True)

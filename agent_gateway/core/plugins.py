@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -16,15 +16,17 @@ class Seat:
 
     name: str
     table: Mapping[str, str]
+    #: More names for plug-ins of the table; asked only where the table itself does not do.
+    more: Callable[[], Mapping[str, str]] = dict
 
     @property
     def names(self) -> list[str]:
-        """In the order of the table, then those of third parties."""
-        return list(dict.fromkeys([*self.table, *sorted(_installed(self.name))]))
+        """In the order of the table, then of `more`, then those of third parties."""
+        return list(dict.fromkeys([*self.table, *self.more(), *sorted(_installed(self.name))]))
 
     def load(self, plugin: str) -> Any:
         """The plug-in's class. `KeyError` with the names that exist when there is none of that name."""
-        path = self.table.get(plugin) or _installed(self.name).get(plugin)
+        path = self.table.get(plugin) or self.more().get(plugin) or _installed(self.name).get(plugin)
         if path is None:
             raise KeyError(f"{plugin!r} is not one of {', '.join(self.names)}")
         module, _, attribute = path.partition(":")

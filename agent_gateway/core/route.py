@@ -7,12 +7,15 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from agent_gateway.core.call import NO_NEEDS, Need
 from agent_gateway.core.pricing import Price
 from agent_gateway.core.settings import Breaker, Fallback, Hedging, Retries, Streaming, Timeouts
 
 #: How a model is told to carry on from a text: an assistant message at the end as it is; that message with `prefix: true`;
 #: or vLLM's `continue_final_message`.
 Prefill = Literal["plain", "prefix", "continue_final_message"]
+#: The name that an OpenAI-compatible server has for the limit on the answer's length.
+OutputLimitField = Literal["max_completion_tokens", "max_tokens"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,11 @@ class Deployment:
     context_window: int | None = None
     #: None: it cannot carry on from a text that another began.
     prefill: Prefill | None = None
+    #: What it cannot take: a request that needs any of it is not planned onto it.
+    lacks: frozenset[Need] = NO_NEEDS
+    #: It exists on OpenAI's Responses API only.
+    only_responses: bool = False
+    output_limit_field: OutputLimitField = "max_completion_tokens"
     #: Parameters the client left out (`default`) and parameters it cannot change (`override`).
     default: dict[str, Any] = field(default_factory=dict)
     override: dict[str, Any] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from agent_gateway.core.call import Need
 from agent_gateway.core.pricing import Price
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -168,8 +169,10 @@ class DeploymentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
     weight: Annotated[float, Meta(gt=0)] = 1
     #: None: from the price table.
     price: Price | None = None
-    #: How it carries on from a text that another began (streaming.recovery); None: as the table in `upstream.prefill` says.
+    #: How it carries on from a text that another began (streaming.recovery); None: as `upstream/known_providers.toml` says.
     prefill: Literal["plain", "prefix", "continue_final_message", "off"] | None = None
+    #: What it cannot take; None: as `upstream/known_providers.toml` says.
+    lacks: tuple[Need, ...] | None = None
     #: Parameters the client left out.
     default: dict[str, Any] = {}
     #: Parameters the client cannot change.

@@ -13,7 +13,7 @@ from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.response import (
     GZIPPED,
-    HEARTBEAT,
+    NO_COMMENTS,
     HeadLines,
     closing_comment,
     compressed,
@@ -22,7 +22,8 @@ from agent_gateway.edge.response import (
     whole_head,
 )
 from agent_gateway.pipeline import Runtime, refuse, run
-from agent_gateway.protocols.openai_chat.client import write_stream_error
+from agent_gateway.protocols.base import codec_of
+from agent_gateway.wire.sse import frame_data
 
 _log = logging.getLogger("agent_gateway.edge")
 
@@ -95,7 +96,7 @@ class Answering:
 
     async def run(self) -> None:
         exchange = self._exchange
-        if exchange.call.stream:
+        if exchange.call.stream and exchange.edge != "websocket":  # a socket has pings
             # Not yet: by the time the loop turns, admission has found the route that says how often.
             self._timer = self._loop.call_soon(self._first_beat)
         events = run(exchange, self._runtime)
@@ -140,7 +141,7 @@ class Answering:
             case Whole():
                 return self._whole(event.body)
             case Failure():
-                return self._chunk(write_stream_error(event.error, self._other_model()))
+                return self._chunk(self._stream_error(event.error))
 
     def _chunk(self, data: bytes) -> Awaitable[None] | None:
         self._last_write = self._loop.time()
@@ -172,7 +173,7 @@ class Answering:
             _log.error("request %s failed by a fault of the gateway", self._exchange.id, exc_info=error)
             error = InternalError("The gateway failed to handle the request.")
         if self._begun:
-            await self._settled(self._outlet.write(write_stream_error(error, self._other_model())))
+            await self._settled(self._outlet.write(self._stream_error(error)))
             await self._close_stream()
         else:
             self._stop_beating()
@@ -181,7 +182,7 @@ class Answering:
     async def _close_stream(self) -> None:
         """The clean end, whatever came before it."""
         self._stop_beating()
-        if self._heard_nothing_in_headers:
+        if self._heard_nothing_in_headers and self._exchange.call.dialect not in NO_COMMENTS:
             await self._settled(self._outlet.write(closing_comment(self._exchange)))
         await self._settled(self._outlet.end())
 
@@ -219,10 +220,14 @@ class Answering:
             # What was taken meanwhile starts the wait anew; the deadline stays.
             self._watch_client(self._loop.time() if self._outlet.unsent() < self._unsent else since)
 
-    def _other_model(self) -> str | None:
-        """Which model a client may ask instead."""
-        route = self._exchange.route
-        return next(iter(route.fallbacks), None) if route else None
+    def _stream_error(self, error: GatewayError) -> bytes:
+        """The stream's last event; it names which model a client may ask instead."""
+        exchange = self._exchange
+        other_model = next(iter(exchange.route.fallbacks), None) if exchange.route else None
+        frame = codec_of(exchange.call.dialect).write_stream_error(error, exchange.id, other_model)
+        if exchange.call.framing == "sse":
+            return frame
+        return b",\r\n%b]" % (frame_data(frame) or b"")  # the array's last element: before its first, an error is told by its status
 
     def _heartbeat_s(self) -> float:
         route = self._exchange.route
@@ -244,9 +249,12 @@ class Answering:
         if quiet_s < every_s * 0.99:
             self._timer = self._loop.call_later(every_s - quiet_s, self._beat)
             return
+        call = self._exchange.call
+        if call.framing != "sse":
+            return  # nothing can stand between the elements of a JSON array
         if not self._begun:
             self._heard_nothing_in_headers = True
-        waiting = self._chunk(HEARTBEAT)
+        waiting = self._chunk(codec_of(call.dialect).heartbeat)
         if waiting is not None:
             self._beating = asyncio.ensure_future(waiting)
         self._timer = self._loop.call_later(every_s, self._beat)

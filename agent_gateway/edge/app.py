@@ -7,9 +7,11 @@ import logging
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
+from agent_gateway.core.call import Dialect
 from agent_gateway.core.errors import (
     BadRequest,
     ClientLeft,
@@ -23,11 +25,14 @@ from agent_gateway.core.errors import (
     UnsupportedMedia,
 )
 from agent_gateway.core.exchange import Exchange
+from agent_gateway.edge import websocket
 from agent_gateway.edge.answering import Answering
 from agent_gateway.edge.hosts import check_host
 from agent_gateway.edge.limits import Limits
+from agent_gateway.edge.models import model_list, model_object
 from agent_gateway.edge.request import Head, Headers, body_length, check_media, new_exchange, read_head, read_into
 from agent_gateway.edge.response import JSON, HeadLines, error_response, pairs
+from agent_gateway.edge.routes import MODEL_PATHS, dialect_of
 from agent_gateway.edge.slow_lane import ABORT
 from agent_gateway.pipeline import Live, Runtime, refuse
 
@@ -37,6 +42,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Handler = Callable[["_Ask"], Awaitable[None]]
 
+#: Where one model is shown.
+_MODELS = ("/v1/models/", "/v1beta/models/")
 #: What fits into the buffers of any server without waiting.
 _AT_ONCE_BYTES = 64 * 1024
 
@@ -68,10 +75,9 @@ class App:
         self._stopped = stopped
         self._starting: asyncio.Future[None] | None = None
         self._admin_views = admin_views
-        self._chat_route: dict[str, Handler] = {"POST": self._chat}
         self._routes: dict[str, dict[str, Handler]] = {
-            "/v1/chat/completions": self._chat_route,
             "/v1/models": {"GET": self._models},
+            "/v1beta/models": {"GET": self._models},
             "/health/live": {"GET": self._health_live},
             "/health/ready": {"GET": self._health_ready},
             "/metrics": {"GET": self._metrics},
@@ -85,23 +91,26 @@ class App:
             case "http":
                 await self._http(scope, receive, send)
             case "websocket":
-                await receive()
-                await send({"type": "websocket.close", "code": 1000})
+                await websocket.serve(scope, receive, send, self._live, self._limits, self._start)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         runtime = self._live.runtime
         headers = dict(scope["headers"])
         head = read_head(headers)
-        ask = _Ask(scope, receive, send, headers, head, new_exchange(head, runtime.clock), runtime, self._limits)
+        url = _url(scope)
+        asked = dialect_of(url)
+        exchange = new_exchange(head, runtime.clock, asked or _style(url, headers))
+        ask = _Ask(scope, receive, send, headers, head, exchange, runtime, self._limits)
         try:
             if self._starting is None or not self._starting.done():
                 await self._start()
             if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > self._limits.head_max_bytes:
                 raise HeadersTooLarge(f"The request's headers are over {self._limits.head_max_bytes} bytes.")
             check_host(runtime.settings.server, headers.get(b"host"))
-            await self._handler(ask.method, ask.path)(ask)
+            handler = self._handler(ask.method, ask.path, is_model_path=asked is not None)
+            await handler(ask)
         except GatewayError as error:
-            if ask.method == "POST" and self._routes.get(ask.path.rstrip("/")) is self._chat_route:
+            if ask.method == "POST" and asked is not None:
                 refuse(ask.exchange, error, runtime)
             if not isinstance(error, ClientLeft):
                 await ask.whole(*error_response(error, ask.exchange))
@@ -119,12 +128,15 @@ class App:
             self._starting = None
             raise
 
-    def _handler(self, method: str, path: str) -> Handler:
+    def _handler(self, method: str, path: str, *, is_model_path: bool) -> Handler:
         by_method = self._routes.get(path) or self._routes.get(path.rstrip("/"))
-        if by_method is None and path.startswith("/v1/models/"):
+        if is_model_path:
+            by_method = {"POST": self._ask_model}
+        elif by_method is None and path.startswith(_MODELS):
             by_method = {"GET": self._model}
         if by_method is None:
-            raise NotFound(f"There is nothing at {path[:200]!r}. The model endpoint is POST /v1/chat/completions.")
+            places = ", ".join([known.decode() for known in MODEL_PATHS])
+            raise NotFound(f"There is nothing at {path[:200]!r}. Models are asked at {places} and Gemini's paths.")
         handler = by_method.get("GET" if method == "HEAD" else method)
         if handler is None:
             allowed = ", ".join(by_method)
@@ -133,11 +145,11 @@ class App:
 
     # --- the model routes ---
 
-    async def _chat(self, ask: _Ask) -> None:
+    async def _ask_model(self, ask: _Ask) -> None:
         exchange, runtime = ask.exchange, ask.runtime
         check_media(ask.headers)
         await _authenticated(ask)
-        read_into(exchange, ask.head, await self._body(ask.receive, ask.headers))
+        read_into(exchange, ask.head, await self._body(ask.receive, ask.headers), _url(ask.scope).decode("latin-1"))
         outlet = _Outlet(ask)
         loop = asyncio.get_running_loop()
         work = loop.create_task(Answering(exchange, runtime, outlet, ask.head.accept_encoding, loop, self._limits).run())
@@ -172,13 +184,13 @@ class App:
     # --- models ---
 
     async def _models(self, ask: _Ask) -> None:
-        await ask.json({"object": "list", "data": [_model_object(name) for name in await _visible_models(ask)]})
+        await ask.json(model_list(await _visible_models(ask), ask.exchange.call.dialect))
 
     async def _model(self, ask: _Ask) -> None:
-        name = ask.path.removeprefix("/v1/models/")
+        name = next(ask.path.removeprefix(place) for place in _MODELS if ask.path.startswith(place))
         if name not in await _visible_models(ask):
             raise NotFound(f"The model {name[:200]!r} does not exist, or your key may not use it.")
-        await ask.json(_model_object(name))
+        await ask.json(model_object(name, ask.exchange.call.dialect))
 
     # --- health and metrics ---
 
@@ -341,8 +353,19 @@ def _gunzipped(body: bytes, limit: int) -> bytes:
     return plain
 
 
-def _model_object(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "agent-gateway"}
+def _url(scope: Scope) -> bytes:
+    """The request's URL below where the app is mounted, as it came: with its query, percent-encoded."""
+    path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    path = path.removeprefix(scope.get("root_path", "").encode())
+    query: bytes = scope.get("query_string", b"")
+    return b"%b?%b" % (path, query) if query else path
+
+
+def _style(url: bytes, headers: Headers) -> Dialect:
+    """Whose client this is, where the path does not tell."""
+    if url.startswith(b"/v1beta/") or b"x-goog-api-key" in headers:
+        return "gemini"
+    return "anthropic" if b"anthropic-version" in headers else "openai_chat"
 
 
 async def _authenticated(ask: _Ask) -> None:

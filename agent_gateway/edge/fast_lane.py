@@ -16,6 +16,7 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from agent_gateway.core.call import Dialect
 from agent_gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout, TooLarge
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.writes import Writes
@@ -24,12 +25,11 @@ from agent_gateway.edge.hosts import check_host
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.request import Head, check_media, new_exchange, read_head, read_into
 from agent_gateway.edge.response import STATUS_LINES, HeadLines, error_response
+from agent_gateway.edge.routes import dialect_of
 from agent_gateway.edge.slow_lane import SlowLane
 from agent_gateway.pipeline import Live, Runtime, cancelled, refuse
 
 _log = logging.getLogger("agent_gateway.edge")
-
-MODEL_PATHS = frozenset({b"/v1/chat/completions"})
 
 #: Headers that make a request odd.
 _ODD = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"content-encoding"})
@@ -61,6 +61,7 @@ class FastLane(asyncio.Protocol):
         self._parser: httptools.HttpRequestParser
         self._known_head = _UNKNOWN
         self._head = Head()
+        self._dialect: Dialect = "openai_chat"
         self._buffer = b""
         self._parts: list[bytes] = []
         self._buffered = 0
@@ -198,9 +199,11 @@ class FastLane(asyncio.Protocol):
             self._refuse(BadRequest("The request is not valid HTTP/1.1."))
             return None
         length = self._headers.get(b"content-length")
-        if self._odd or length is None or self._url not in MODEL_PATHS or self._parser.get_http_version() != "1.1":
+        dialect = dialect_of(self._url)
+        if self._odd or length is None or dialect is None or self._parser.get_http_version() != "1.1":
             self._hand_over()
             return None
+        self._dialect = dialect
         try:
             check_host(self._live.runtime.settings.server, self._headers.get(b"host"))
             check_media(self._headers)
@@ -266,14 +269,14 @@ class FastLane(asyncio.Protocol):
     async def _answer(self, head: Head, body: bytes) -> None:
         complete = False
         runtime = self._live.runtime
-        exchange = self._exchange = new_exchange(head, runtime.clock)
+        exchange = self._exchange = new_exchange(head, runtime.clock, self._dialect)
         answering = Answering(exchange, runtime, self, head.accept_encoding, self._loop, self._limits)
         try:
             try:
                 waiting = runtime.gate.authenticate(exchange, head.secret)
                 if waiting is not None:
                     await self._looked_up(waiting, exchange, runtime)
-                read_into(exchange, head, body)
+                read_into(exchange, head, body, self._url.decode("latin-1"))
             except GatewayError as error:
                 await answering.refuse(error)
             else:
@@ -364,7 +367,7 @@ class FastLane(asyncio.Protocol):
     def _refuse(self, error: GatewayError) -> None:
         """A request that is refused before its body was read: answered, recorded, and the connection closed."""
         runtime = self._live.runtime
-        exchange = new_exchange(read_head(self._headers), runtime.clock)
+        exchange = new_exchange(read_head(self._headers), runtime.clock, self._dialect)
         refuse(exchange, error, runtime)
         self._keep_alive = False
         self.whole(*error_response(error, exchange))

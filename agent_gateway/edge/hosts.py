@@ -25,6 +25,14 @@ def check_host(server: Server, host: bytes | None) -> None:
     )
 
 
+def same_origin(origin: bytes | None, host: bytes | None) -> bool:
+    """Whether a request comes from a page of the gateway's own, or from no page at all. `origin` and `host` are the headers."""
+    if origin is None:
+        return True
+    _, scheme_ends, own = origin.partition(b"://")
+    return bool(scheme_ends) and host is not None and own.lower() == host.strip().lower()
+
+
 def _name(host: bytes) -> str:
     """Without the port, in lower case; an IPv6 address keeps its brackets."""
     text = host.decode("latin-1").strip().lower()

@@ -22,3 +22,5 @@ class Limits:
     last_write_s: float = 1.0
     #: After a refusal, what still comes is read and dropped this long.
     linger_s: float = 1.0
+    #: Requests under way at once on one WebSocket.
+    socket_requests_max: int = 32

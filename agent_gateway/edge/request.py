@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
 from msgspec import Struct
 
-from agent_gateway.core.call import Call
+from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import Clock, new_request_id
 from agent_gateway.core.errors import BadRequest, UnsupportedMedia
 from agent_gateway.core.exchange import Exchange
-from agent_gateway.protocols.openai_chat.client import read_call
+from agent_gateway.protocols.base import codec_of
 
 #: Of the client's headers, only these go on to the provider.
 FORWARDED = (b"traceparent", b"tracestate", b"openai-beta", b"anthropic-version", b"anthropic-beta")
@@ -19,7 +20,7 @@ KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
 #: A client's own request id is kept up to this length.
 CLIENT_ID_MAX_LENGTH = 128
 
-_UNREAD = Call(dialect="openai_chat", model="", body=b"")
+_UNREAD: dict[Dialect, Call] = {dialect: Call(dialect=dialect, model="", body=b"") for dialect in get_args(Dialect)}
 
 Headers = Mapping[bytes, bytes]
 """Lower-case names; of repeated ones the last."""
@@ -51,12 +52,12 @@ def read_head(headers: Headers) -> Head:
     )
 
 
-def new_exchange(head: Head, clock: Clock) -> Exchange:
-    """An exchange that begins now; its call is not read yet."""
+def new_exchange(head: Head, clock: Clock, dialect: Dialect = "openai_chat") -> Exchange:
+    """An exchange that begins now; its call is not read yet, but for the protocol in which it is answered."""
     wall = clock.wall()
     return Exchange(
         id=new_request_id(wall),
-        call=_UNREAD,
+        call=_UNREAD[dialect],
         started=clock.monotonic(),
         started_wall=wall,
         client_request_id=head.client_request_id,
@@ -64,11 +65,11 @@ def new_exchange(head: Head, clock: Clock) -> Exchange:
     )
 
 
-def read_into(exchange: Exchange, head: Head, body: bytes) -> None:
-    """Parses the body. Raises `BadRequest`."""
+def read_into(exchange: Exchange, head: Head, body: bytes, url: str = "") -> None:
+    """Parses the body. `url` as it stands in the request's first line: some protocols say things there. Raises `BadRequest`."""
     if head.timeout is not None:
         exchange.timeout_s = _timeout_s(head.timeout)
-    exchange.call = read_call(body, head.forward)
+    exchange.call = codec_of(exchange.call.dialect).read_call(body, head.forward, url)
 
 
 def _secret(headers: Headers) -> bytes | None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 
+from agent_gateway.core.call import Dialect
 from agent_gateway.core.clock import SYSTEM_CLOCK, new_request_id
 from agent_gateway.core.errors import GatewayError, MethodNotAllowed, ProviderRefusedRequest
 from agent_gateway.core.exchange import Exchange
-from agent_gateway.protocols.openai_chat.client import write_error
+from agent_gateway.protocols.base import codec_of
 
 #: A body below this is not worth compressing (bytes), one above it would hold the event loop too long.
 COMPRESS_FROM_BYTES = 1024
@@ -21,7 +22,8 @@ COMPRESS_UP_TO_BYTES = 256 * 1024
 #: Header lines, each with its CRLF, as they stand in a response head: cheaper to make than pairs, which only ASGI asks for.
 HeadLines = bytes
 
-HEARTBEAT = b": heartbeat\n\n"
+#: Whose SDKs take a comment in a stream for content.
+NO_COMMENTS: frozenset[Dialect] = frozenset({"gemini"})
 JSON: HeadLines = b"content-type: application/json\r\n"
 STREAM: HeadLines = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
 GZIPPED: HeadLines = b"content-encoding: gzip\r\nvary: accept-encoding\r\n"
@@ -46,7 +48,7 @@ def pairs(head: HeadLines) -> list[tuple[bytes, bytes]]:
 
 def stream_head(exchange: Exchange) -> HeadLines:
     """Of a stream that begins now; what is not known yet is left out."""
-    return STREAM + _story(exchange)
+    return (STREAM if exchange.call.framing == "sse" else JSON) + _story(exchange)
 
 
 def whole_head(exchange: Exchange, now: float) -> HeadLines:
@@ -87,7 +89,9 @@ def closing_comment(exchange: Exchange) -> bytes:
 
 
 def error_response(error: GatewayError, exchange: Exchange | None = None) -> tuple[int, HeadLines, bytes]:
-    """Status, head and body of an error, in the OpenAI shape. A provider's refusal of the request is passed on as it stands."""
+    """Status, head and body of an error, in the client's protocol. What a provider of the same protocol said of the request is passed on
+    as it stands.
+    """
     request_id = exchange.id if exchange is not None else new_request_id(SYSTEM_CLOCK.wall())
     lines = ["content-type: application/json", f"x-request-id: {request_id}"]
     if exchange is not None and exchange.attempts:
@@ -98,9 +102,10 @@ def error_response(error: GatewayError, exchange: Exchange | None = None) -> tup
     if isinstance(error, MethodNotAllowed) and error.param:
         lines.append(f"allow: {error.param}")
     head = "\r\n".join([*lines, ""]).encode("latin-1", "replace")
-    if isinstance(error, ProviderRefusedRequest) and error.passed_on:
+    dialect = exchange.call.dialect if exchange is not None else "openai_chat"
+    if isinstance(error, ProviderRefusedRequest) and error.passed_on and error.dialect == dialect:
         return error.shown_status, head, error.body
-    return error.shown_status, head, write_error(error)
+    return error.shown_status, head, codec_of(dialect).write_error(error, request_id)
 
 
 def compressed(body: bytes, accept_encoding: bytes | None) -> bytes | None:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.config import Config
 from uvicorn.server import Server as UvicornServer
@@ -17,6 +18,9 @@ from agent_gateway.edge.fast_lane import fast_lane
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.slow_lane import slow_lane
 from agent_gateway.pipeline import Live
+
+if TYPE_CHECKING:
+    from agent_gateway.edge.websocket_lane import WebSocketLane
 
 BACKLOG = 4096
 
@@ -42,7 +46,7 @@ class Server(UvicornServer):
             host=host,
             port=port,
             http=fast_lane(live, limits) if use_fast_lane else slow_lane(limits),  # type: ignore[arg-type]  # a class is only called
-            ws="none",
+            **websocket_settings(live, limits),
             lifespan="on",
             log_config=None,
             access_log=False,
@@ -78,3 +82,20 @@ class Server(UvicornServer):
         finally:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 loop.remove_signal_handler(number)
+
+
+def websocket_settings(live: Live, limits: Limits) -> dict[str, Any]:
+    """What uvicorn's configuration says of WebSockets; the library behind its class is loaded by the first handshake."""
+
+    def connect(**of_the_server: Any) -> WebSocketLane:
+        from agent_gateway.edge.websocket_lane import WebSocketLane
+
+        return WebSocketLane(limits, live.runtime.settings.streaming.heartbeat_s, **of_the_server)
+
+    return {
+        "ws": connect,
+        "ws_max_size": limits.body_max_bytes,
+        # A client that takes nothing for so long is given up over HTTP too, and its streams are not compressed either.
+        "ws_ping_timeout": limits.write_stall_s,
+        "ws_per_message_deflate": False,
+    }

@@ -68,6 +68,16 @@ class SlowLane(HttpToolsProtocol):
         elif self._in_head and self._head_timer is None:
             self._start_head_timer()
 
+    def handle_websocket_upgrade(self) -> None:
+        if self._answering():
+            self._refuse(BadRequest("A WebSocket cannot be opened on a connection where an answer is still due."))
+        else:
+            super().handle_websocket_upgrade()
+
+    def _should_upgrade(self) -> bool:
+        """Elsewhere the header means nothing, as it means nothing where the server has no such protocol."""
+        return self.scope["method"] == "GET" and super()._should_upgrade()
+
     def timeout_keep_alive_handler(self) -> None:
         """A client that has not even taken the last answer is not waited for at the end."""
         if self.transport.get_write_buffer_size():

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import msgspec
-from msgspec import Struct
+
+from agent_gateway.core.call import Call
+from agent_gateway.core.conversation import File, Image, Part, Reasoning, Refusal, Text, ToolResult, ToolUse
+from agent_gateway.core.errors import GatewayError
+from agent_gateway.protocols.base import codec_of
 
 #: Characters of a token, on average of English text. Source: OpenAI's help centre, "What are tokens and how to count them".
 CHARS_PER_TOKEN = 4
@@ -14,39 +18,32 @@ TOKENS_PER_MESSAGE = 4
 #: Tokens of an image or another part that is no text: a 1024 × 1024 image at OpenAI's high detail.
 TOKENS_PER_MEDIUM = 765
 
-
-class _Part(Struct):
-    type: str | None = None
-    text: str | None = None
+_json = msgspec.json.Encoder()
 
 
-class _Message(Struct):
-    content: str | list[_Part] | None = None
-
-
-class _Request(Struct):
-    messages: list[_Message] = []
-    tools: msgspec.Raw = msgspec.Raw(b"")
-
-
-_request = msgspec.json.Decoder(_Request)
-
-
-def estimate_input_tokens(body: bytes) -> int:
-    """Of the text that the model reads, so that base64 is not counted as words; of any other shape, the whole body."""
+def estimate_input_tokens(call: Call) -> int:
+    """Of what the model reads, so that base64 is not counted as words; of a request that cannot be read as a conversation, all of it."""
     try:
-        request = _request.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return -(-len(body) // CHARS_PER_TOKEN)
-    tokens = -(-len(bytes(request.tools)) // CHARS_PER_TOKEN)
-    for message in request.messages:
-        tokens += TOKENS_PER_MESSAGE
-        if isinstance(message.content, str):
-            tokens += text_tokens(message.content)
-        else:
-            for part in message.content or ():
-                tokens += TOKENS_PER_MEDIUM if part.text is None else text_tokens(part.text)
+        conversation = codec_of(call.dialect).read_conversation(call)
+    except GatewayError:
+        return -(-len(call.body) // CHARS_PER_TOKEN)
+    tools = _json.encode([(tool.name, tool.description, tool.parameters) for tool in conversation.tools])
+    tokens = -(-len(tools) // CHARS_PER_TOKEN) if conversation.tools else 0
+    for turn in conversation.turns:
+        tokens += TOKENS_PER_MESSAGE + sum(_part_tokens(part) for part in turn.parts)
     return tokens
+
+
+def _part_tokens(part: Part) -> int:
+    match part:
+        case Text() | Reasoning() | Refusal():
+            return text_tokens(part.text)
+        case ToolUse():
+            return text_tokens(part.name) + text_tokens(part.arguments)
+        case ToolResult():
+            return sum(_part_tokens(inner) for inner in part.content)
+        case Image() | File():
+            return TOKENS_PER_MEDIUM
 
 
 def text_tokens(text: str) -> int:

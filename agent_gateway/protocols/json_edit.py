@@ -1,4 +1,4 @@
-"""Exact edits of a JSON object's top level: every byte around them stays as it was."""
+"""Exact edits of a JSON object's members: every byte around them stays as it was."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 
 _TOKEN = re.compile(rb'"((?:[^"\\]++|\\.)*+)"|[{}\[\]]', re.DOTALL)
 _MEMBER_VALUE = re.compile(rb'\s*:\s*("(?:[^"\\]++|\\.)*+"|[^\s,{}\[\]]+)', re.DOTALL)
+_OBJECT_VALUE = re.compile(rb"\s*:\s*\{")
 
 
 def replace_member(text: bytes, name: bytes, value: bytes) -> bytes:
@@ -21,6 +22,12 @@ def replace_string(text: bytes, name: bytes, old: bytes, value: bytes) -> bytes:
     if start >= 0 and text.count(b"{", 0, start) == 1 and text.find(b"[", 0, start) < 0:
         return b'%b"%b":%b%b' % (text[:start], name, value, text[start + len(member) :])
     return replace_member(text, name, value)
+
+
+def replace_nested(text: bytes, path: tuple[bytes, ...], value: bytes) -> bytes:
+    """`replace_member` for a member of an object in an object, and so on: `path` names them from the top."""
+    key = _find_path(text, path)
+    return text if key is None else b"".join((text[: key[1]], value, text[key[2] :]))
 
 
 def remove_null_member(text: bytes, name: bytes) -> bytes:
@@ -44,20 +51,23 @@ def _find_key(text: bytes, name: bytes) -> tuple[int, int, int] | None:
         if value:
             return start, value.start(1), value.end()
         start = text.find(quoted, start + 1)
-    return None if start < 0 else _find_nested_key(text, name)
+    return None if start < 0 else _find_path(text, (name,))
 
 
-def _find_nested_key(text: bytes, name: bytes) -> tuple[int, int, int] | None:
-    """The same, counting brackets token by token."""
+def _find_path(text: bytes, path: tuple[bytes, ...]) -> tuple[int, int, int] | None:
+    """The same for the last name of `path`, counting brackets token by token."""
     depth = 0
+    entered = 0  # so many of the path's objects are open
     for token in _TOKEN.finditer(text):
         mark = text[token.start()]
         if mark in b"{[":
             depth += 1
         elif mark in b"}]":
             depth -= 1
-        elif depth == 1 and token.group(1) == name:
-            value = _MEMBER_VALUE.match(text, token.end())
-            if value:
+            entered = min(entered, max(0, depth - 1))
+        elif depth == entered + 1 and token.group(1) == path[entered]:
+            if entered + 1 < len(path):
+                entered += bool(_OBJECT_VALUE.match(text, token.end()))
+            elif value := _MEMBER_VALUE.match(text, token.end()):
                 return token.start(), value.start(1), value.end()
     return None

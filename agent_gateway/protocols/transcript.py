@@ -1,16 +1,29 @@
-"""An answer's content out of its bytes: SSE frames or one JSON body become text, tool calls and a finish reason.
+"""An answer's content out of what was sent of it: OpenAI chat's bytes (SSE frames or one JSON body), or deltas, become text, tool calls
+and a finish reason.
 
 Promise: any bytes are read without an error, in memory bounded by `CONTENT_MAX_CHARS`; what is not the protocol is counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from agent_gateway.core.delta import (
+    ArgumentsDelta,
+    Delta,
+    Finished,
+    ReasoningDelta,
+    RefusalDelta,
+    Started,
+    TextDelta,
+    ToolCallStarted,
+    Used,
+)
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.usage import ToldUsage
@@ -136,7 +149,7 @@ class _Part:
 class Transcript:
     """What has been read of one answer. `chars` counts all that was said, kept or not."""
 
-    __slots__ = ("_body", "_error", "_kept_max", "_parts", "_usage", "chars", "truncated", "unread_bytes")
+    __slots__ = ("_body", "_error", "_kept_max", "_parts", "_told_usage", "_usage", "chars", "truncated", "unread_bytes")
 
     def __init__(self, kept_max_chars: int = CONTENT_MAX_CHARS) -> None:
         self.chars = 0
@@ -145,6 +158,7 @@ class Transcript:
         self._kept_max = kept_max_chars
         self._parts: dict[int, _Part] = {}
         self._usage: Raw | None = None
+        self._told_usage: Usage | None = None
         self._error: Raw | None = None
         self._body: Raw | None = None
 
@@ -157,7 +171,7 @@ class Transcript:
     def usage(self) -> Usage | None:
         """What the answer itself said of its tokens."""
         if self._usage is None:
-            return None
+            return self._told_usage
         try:
             return _usage.decode(self._usage).counted()
         except _UNREADABLE:
@@ -176,6 +190,15 @@ class Transcript:
                     self.unread_bytes += 0 if _is_silent(frame) else len(frame)
                 elif payload.strip() != b"[DONE]":
                     self._read_reply(payload)
+
+    def read_deltas(self, deltas: Iterable[Delta]) -> None:
+        for delta in deltas:
+            if isinstance(delta, Used):
+                self._told_usage = delta.usage
+            elif not isinstance(delta, Started):
+                part = self._parts.get(delta.choice) or self._new_part(delta.choice)
+                if part is not None:
+                    self._note_delta(part, delta)
 
     def answer(self) -> Answer | None:
         """None when there was nothing to read."""
@@ -283,18 +306,40 @@ class Transcript:
 
     def _note_tools(self, part: _Part, calls: Iterable[_ToolCall]) -> None:
         for place, told in enumerate(calls):
-            index = place if told.index is None else told.index
-            kept = part.tool_calls.get(index)
-            if kept is None:
-                if len(part.tool_calls) >= PARTS_MAX:
-                    self.truncated = True
-                    continue
-                kept = part.tool_calls[index] = ([], ToolCall())
-            pieces, call = kept
-            call.id = call.id or told.id
-            if told.function is not None:
-                call.name = call.name or told.function.name
-                self._keep(pieces, told.function.arguments or "")
+            arguments = None if told.function is None else told.function.arguments
+            name = None if told.function is None else told.function.name
+            self._note_tool(part, place if told.index is None else told.index, told.id, name, arguments or "")
+
+    def _note_tool(self, part: _Part, index: int, call_id: str | None, name: str | None, arguments: str) -> None:
+        kept = part.tool_calls.get(index)
+        if kept is None:
+            if len(part.tool_calls) >= PARTS_MAX:
+                self.truncated = True
+                return
+            kept = part.tool_calls[index] = ([], ToolCall())
+        pieces, call = kept
+        call.id = call.id or call_id
+        call.name = call.name or name
+        self._keep(pieces, arguments)
+
+    def _note_delta(
+        self,
+        part: _Part,
+        delta: TextDelta | ReasoningDelta | RefusalDelta | ToolCallStarted | ArgumentsDelta | Finished,
+    ) -> None:
+        match delta:
+            case TextDelta():
+                self._keep(part.content, delta.text)
+            case ReasoningDelta():
+                self._keep(part.reasoning, delta.text)
+            case RefusalDelta():
+                self._keep(part.refusal, delta.text)
+            case ToolCallStarted():
+                self._note_tool(part, delta.index, delta.id, delta.name, "")
+            case ArgumentsDelta():
+                self._note_tool(part, delta.index, None, None, delta.arguments)
+            case Finished():
+                part.finish_reason = delta.reason
 
     def _keep(self, pieces: list[str], text: str) -> None:
         if not text:
@@ -309,20 +354,25 @@ class Transcript:
 
 
 def compact(exchange: Exchange) -> None:
-    """Reads what a stream has sent so far, so that its frames need not be kept, but for one that is not whole.
+    """Reads what a stream has sent so far, so that it need not be kept, but for a frame that is not whole.
 
     For the pipeline, between two events, when `answer_bytes - compacted_bytes` is over `COMPACT_BYTES`.
     """
-    data = b"".join(exchange.answer)
-    exchange.compacted_bytes = exchange.answer_bytes
-    end = max(data.rfind(mark) + len(mark) if mark in data else 0 for mark in _BREAKS)
-    if data.startswith(b"{") or not end:
-        exchange.answer[:] = [data]  # a body, read at its end
-        return
     transcript = _transcript(exchange)
-    transcript.read(data[:end])
+    rest = b""
+    for of_bytes, sent in _kinds(exchange.answer):
+        if not of_bytes:
+            transcript.read_deltas(sent)  # type: ignore[arg-type]
+            continue
+        data = b"".join(sent)  # type: ignore[arg-type]
+        end = max(data.rfind(mark) + len(mark) if mark in data else 0 for mark in _BREAKS)
+        if data.startswith(b"{"):
+            end = 0  # a body, read at its end
+        transcript.read(data[:end])
+        rest = data[end:]
     transcript.squeeze()
-    exchange.answer[:] = [data[end:]] if end < len(data) else []
+    exchange.answer[:] = [rest] if rest else []
+    exchange.compacted_bytes = exchange.answer_bytes
 
 
 def read_answer(exchange: Exchange) -> Transcript:
@@ -330,10 +380,19 @@ def read_answer(exchange: Exchange) -> Transcript:
     transcript = _transcript(exchange)
     answer = exchange.answer
     if answer:
-        transcript.read(answer[0] if len(answer) == 1 else b"".join(answer))
+        for of_bytes, sent in _kinds(answer):
+            if of_bytes:
+                transcript.read(sent[0] if len(sent) == 1 else b"".join(sent))  # type: ignore[arg-type]
+            else:
+                transcript.read_deltas(sent)  # type: ignore[arg-type]
         answer.clear()  # the same list: a stream that still runs goes on appending to it
         exchange.compacted_bytes = exchange.answer_bytes
     return transcript
+
+
+def _kinds(answer: list[bytes | Delta]) -> list[tuple[bool, Sequence[bytes | Delta]]]:
+    """Runs of bytes and runs of deltas, told apart; nearly always there is one."""
+    return [(of_bytes, list(sent)) for of_bytes, sent in groupby(answer, key=lambda sent: type(sent) is bytes)]
 
 
 def take_answer(exchange: Exchange) -> Answer | None:

@@ -9,6 +9,7 @@ from agent_gateway.core.usage import Usage
 
 class _TokenDetails(Struct, gc=False):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
 
 
@@ -26,5 +27,6 @@ class ToldUsage(Struct, gc=False):
             input=self.prompt_tokens or 0,
             output=self.completion_tokens or 0,
             cache_read=(prompt.cached_tokens or 0) if prompt else 0,
+            cache_write=(prompt.cache_write_tokens or 0) if prompt else 0,
             reasoning=(completion.reasoning_tokens or 0) if completion else 0,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import reduce
 from operator import add
 
+from agent_gateway.core.call import Call
 from agent_gateway.core.exchange import Attempt, Exchange
 from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.estimate import CHARS_PER_TOKEN, estimate_input_tokens, text_tokens
@@ -59,15 +60,15 @@ def _consumed(exchange: Exchange, attempt: Attempt) -> Usage | None:
     if attempt.first_token is None and attempt.outcome != "success":
         return None
     transcript = read_answer(exchange)
-    return transcript.usage or estimate(exchange.call.body, transcript)
+    return transcript.usage or estimate(exchange.call, transcript)
 
 
-def estimate(body: bytes, transcript: Transcript) -> Usage:
+def estimate(call: Call, transcript: Transcript) -> Usage:
     """Rough, for lack of a better word: within a third of the truth for prose and code."""
     texts = list(transcript.texts())
     unkept_chars = transcript.chars - sum(map(len, texts))
     output = text_tokens("".join(texts)) + -(-unkept_chars // CHARS_PER_TOKEN)
-    return Usage(input=estimate_input_tokens(body), output=output, estimated=True)
+    return Usage(input=estimate_input_tokens(call), output=output, estimated=True)
 
 
 def _cost_usd(attempt: Attempt) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from agent_gateway.core.call import Call
@@ -13,6 +13,7 @@ from agent_gateway.core.route import Deployment, Route
 from agent_gateway.core.usage import Usage
 from agent_gateway.health.registry import Health
 from agent_gateway.routing.base import Strategy, View
+from agent_gateway.routing.capability import Demand, unmet
 
 #: Output tokens expected of a deployment that has not answered yet.
 EXPECTED_OUTPUT_TOKENS = 256
@@ -21,7 +22,7 @@ PLANS_MAX = 1024
 
 
 class Planner:
-    """`find` knows every name that a fallback names: the configuration has been checked for that."""
+    """`find` knows every name that a fallback names: the configuration has been checked for that. `routes` are those it holds."""
 
     def __init__(
         self,
@@ -30,12 +31,14 @@ class Planner:
         health: Health,
         clock: Clock,
         random: Random | None = None,
+        routes: Mapping[str, Route] | None = None,
     ) -> None:
         self._find = find
         self._strategy_of = strategy_of
         self._health = health
         self._clock = clock
         self._random = random or Random()
+        self._routes = routes or {}
         #: Of routes with several deployments: those of the configuration.
         self._strategies: dict[str, Strategy] = {}
         #: Routes with one deployment and no fallback have one plan, ever.
@@ -45,18 +48,28 @@ class Planner:
         """The model's own deployments in their strategy's order, then each fallback's in theirs.
 
         The controller may put the fallbacks first. What is ejected or cooling down comes last, never not at all: it may be all there is.
+        Who cannot take the request is left out. Raises `NotCapable` or `ContextTooLong` where nobody can.
         """
+        demand = Demand.of(exchange.call)
         if len(route.deployments) == 1 and not route.fallbacks:
+            if demand is not None and not demand.met_by(route.deployments[0]):
+                raise unmet(demand, exchange, route.deployments, self._routes)
             return self._only_plan(route)
         now = self._clock.monotonic()
-        own = self._ordered(route, exchange.call, now, fallback=False)
+        own = self._ordered(route, exchange.call, demand, now, fallback=False)
         others: list[Candidate] = []
         for name in route.fallbacks:
             fallback = self._find(name)
             assert fallback is not None, name
-            others += self._ordered(fallback, exchange.call, now, fallback=True)
+            others += self._ordered(fallback, exchange.call, demand, now, fallback=True)
         detour: Detour | None = None
-        if others and not self._health.controller(route.name).admits_primary(now):
+        if not own:
+            if not others:
+                assert demand is not None, "a route has deployments"
+                raise unmet(demand, exchange, self._chain(route), self._routes)
+            detour = "capability"
+            candidates = others
+        elif others and not self._health.controller(route.name).admits_primary(now):
             detour = "controller"
             candidates = others + own
         else:
@@ -80,13 +93,20 @@ class Planner:
             plan = self._only_plans[route.name] = Plan(route, (Candidate(route.deployments[0], route),))
         return plan
 
-    def _ordered(self, route: Route, call: Call, now: float, *, fallback: bool) -> list[Candidate]:
+    def _ordered(self, route: Route, call: Call, demand: Demand | None, now: float, *, fallback: bool) -> list[Candidate]:
         deployments: Sequence[Deployment] = route.deployments
+        if demand is not None:
+            deployments = [deployment for deployment in deployments if demand.met_by(deployment)]
         if len(deployments) > 1:
             stream = call.stream and route.streaming.enabled
             views = [self._view(deployment, call, now, stream=stream) for deployment in deployments]
             deployments = [deployments[index] for index in self._strategy(route).order(views, self._random)]
         return [Candidate(deployment, route, fallback) for deployment in deployments]
+
+    def _chain(self, route: Route) -> list[Deployment]:
+        """The model's own deployments and its fallbacks'."""
+        fallbacks = [fallback for name in route.fallbacks if (fallback := self._find(name)) is not None]
+        return [deployment for each in (route, *fallbacks) for deployment in each.deployments]
 
     def _view(self, deployment: Deployment, call: Call, now: float, *, stream: bool) -> View:
         load = self._health.of(deployment.id).load

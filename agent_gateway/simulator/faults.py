@@ -1,7 +1,7 @@
 """The ways a simulated answer goes wrong, and how a request asks for one of them by name.
 
-A test steers by its bearer key (`Authorization: Bearer cut-3`) or by what follows the last colon of its model's name
-(`gpt-4o-mini:fail-503`):
+A test steers by its key (`Authorization: Bearer cut-3`, `x-api-key: cut-3`, …) or by what follows the last colon of its model's
+name (`gpt-4o-mini:fail-503`):
 
 | name | what happens |
 |---|---|

@@ -1,4 +1,4 @@
-"""The simulated provider as a plain ASGI app: what a gateway or an SDK meets on the network.
+"""The simulated provider as a plain ASGI app: what a gateway or an SDK meets on the network, in whichever protocol.
 
 Promise: hangs hang and cuts cut on the wire, and a client that leaves stops the model at once.
 """
@@ -6,12 +6,16 @@ Promise: hangs hang and cuts cut on the wire, and a client that leaves stops the
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 
+from agent_gateway.core.call import Dialect
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
+from agent_gateway.simulator import catalogue
 from agent_gateway.simulator.player import Player, Sleep
 from agent_gateway.simulator.simulator import Reply, Simulator
 from agent_gateway.wire import openai_chat as wire
@@ -21,11 +25,22 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-#: Listed by `/v1/models`; any other name is answered as well.
-MODELS = ("gpt-4o-mini", "gpt-4o", "gpt-4.5", "small", "large")
-_MODELS_CREATED = 1_735_689_600  # 2025-01-01
-
 BODY_MAX_BYTES = 64 * 1024 * 1024
+
+#: The protocols by their path. The base URL of OpenAI's SDK ends in `/v1` (or is Gemini's compatible one), others' before it.
+_CALLS: dict[str, Dialect] = {
+    "chat/completions": "openai_chat",
+    "completions": "openai_completions",
+    "embeddings": "openai_embeddings",
+    "responses": "openai_responses",
+    "messages": "anthropic",
+    "messages/count_tokens": "anthropic_count",
+}
+_CALL = re.compile(r"(?:/v1|/v1beta/openai)?/(?P<name>[a-z_/]+)")
+_GEMINI_CALL = re.compile(r"/v1(?:beta)?/.+:(?:generateContent|streamGenerateContent)")
+_MODELS = re.compile(r"(?P<base>/v1|/v1beta|/v1beta/openai|)/models(?:/(?P<name>.+))?")
+#: Headers that carry the key, each with the scheme before it.
+_KEY_HEADERS = ((b"authorization", "Bearer "), (b"x-api-key", ""), (b"x-goog-api-key", ""), (b"api-key", ""))
 
 
 class SimulatorApp:
@@ -38,31 +53,25 @@ class SimulatorApp:
         if scope["type"] != "http":
             raise RuntimeError(f"the simulator speaks HTTP, not {scope['type']}")
         path = scope["path"].rstrip("/")
-        allowed, answer = self._route(path)
-        if answer is None:
+        dialect = _dialect_of(path)
+        told = None if dialect else _told_at(path, scope)
+        if dialect is None and told is None:
             await _send_error(send, 404, f"There is no {scope['path']} here.", "not_found")
-        elif scope["method"] not in allowed:
-            await _send_error(send, 405, f"{scope['path']} takes {allowed[0]}.", "method_not_allowed")
+        elif scope["method"] not in (("POST",) if dialect else ("GET", "HEAD")):
+            await _send_error(send, 405, f"{scope['path']} takes {'POST' if dialect else 'GET'}.", "method_not_allowed")
+        elif dialect is None:
+            await _send_json(send, 200, told)
         else:
-            await answer(scope, receive, send)
+            await self._answer(dialect, scope, receive, send)
 
-    def _route(self, path: str) -> tuple[tuple[str, ...], Callable[[Scope, Receive, Send], Awaitable[None]] | None]:
-        match path.split("/"):
-            case ["", "v1", "chat", "completions"]:
-                return ("POST",), self._chat
-            case ["", "v1", "models", *_]:
-                return ("GET", "HEAD"), _models
-            case ["", "health"]:
-                return ("GET", "HEAD"), _health
-            case _:
-                return (), None
-
-    async def _chat(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
         body = await _read_body(receive)
         if body is None:
             await _send_error(send, 413, f"The body is over {BODY_MAX_BYTES} bytes.", "request_too_large")
             return
-        reply = self._simulator.reply("openai_chat", body, _bearer(scope))
+        query = scope["query_string"].decode("latin-1")
+        path = f"{scope['path']}?{query}" if query else scope["path"]
+        reply = self._simulator.reply(dialect, body, _key(scope, query), path)
         performance = asyncio.ensure_future(self._perform(reply, send))
         departure = asyncio.ensure_future(_departure(receive))
         try:
@@ -90,6 +99,29 @@ class SimulatorApp:
             await send({"type": "http.response.body", "body": b""})
 
 
+def _dialect_of(path: str) -> Dialect | None:
+    if _GEMINI_CALL.fullmatch(path):
+        return "gemini"
+    call = _CALL.fullmatch(path)
+    return _CALLS.get(call["name"]) if call else None
+
+
+def _told_at(path: str, scope: Scope) -> dict[str, Any] | None:
+    """What a GET of it is answered with; None: nothing."""
+    if path == "/health":
+        return {"status": "ok"}
+    asked = _MODELS.fullmatch(path)
+    if asked is None:
+        return None
+    name: str | None = asked["name"]
+    headers = dict(scope["headers"])
+    if asked["base"] == "/v1beta" or b"x-goog-api-key" in headers:
+        return catalogue.gemini_entry(name) if name else catalogue.gemini_list()
+    if b"anthropic-version" in headers:
+        return catalogue.anthropic_entry(name) if name else catalogue.anthropic_list()
+    return catalogue.openai_entry(name) if name else catalogue.openai_list()
+
+
 async def _read_body(receive: Receive) -> bytes | None:
     """None when it is over the bound."""
     parts: list[bytes] = []
@@ -110,22 +142,6 @@ async def _departure(receive: Receive) -> None:
         pass
 
 
-async def _models(scope: Scope, receive: Receive, send: Send) -> None:
-    name = scope["path"].rstrip("/").removeprefix("/v1/models").removeprefix("/")
-    if not name:
-        await _send_json(send, 200, wire.ModelList(data=[_model(one) for one in MODELS]))
-    else:
-        await _send_json(send, 200, _model(name))
-
-
-def _model(name: str) -> wire.Model:
-    return wire.Model(id=name, created=_MODELS_CREATED, owned_by="simulator")
-
-
-async def _health(scope: Scope, receive: Receive, send: Send) -> None:
-    await _send_json(send, 200, {"status": "ok"})
-
-
 async def _send_error(send: Send, status: int, message: str, code: str) -> None:
     error = wire.Error(message=message, type="invalid_request_error", code=code)
     await _send_json(send, status, wire.ErrorBody(error))
@@ -138,7 +154,11 @@ async def _send_json(send: Send, status: int, value: object) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _bearer(scope: Scope) -> str:
-    value: bytes = dict(scope["headers"]).get(b"authorization", b"")
-    scheme, _, key = value.decode("latin-1").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else ""
+def _key(scope: Scope, query: str) -> str:
+    """The caller's, in any of the places where an SDK puts it."""
+    headers = dict(scope["headers"])
+    for name, scheme in _KEY_HEADERS:
+        value: str = headers.get(name, b"").decode("latin-1")
+        if value and value[: len(scheme)].lower() == scheme.lower():
+            return value[len(scheme) :].strip()
+    return parse_qs(query).get("key", [""])[0]

@@ -7,8 +7,8 @@ import math
 from collections.abc import Awaitable, Callable
 
 from agent_gateway.core.clock import Clock
-from agent_gateway.simulator.dialect import Frame
 from agent_gateway.simulator.simulator import Reply
+from agent_gateway.simulator.telling import Frame
 
 Sleep = Callable[[float], Awaitable[object]]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from agent_gateway.core.call import Dialect
+from agent_gateway.core.delta import Delta
 from agent_gateway.core.usage import Usage
 
-Reason = Literal["stop", "length", "tool_calls"]
 #: A JSON schema (draft 2020-12).
 Schema = dict[str, Any] | bool
 
@@ -22,66 +23,46 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
+    #: Decides who can read the signatures of thoughts and how ids of tool calls look; of what is said, nothing.
+    dialect: Dialect
     model: str
-    #: What the user asks: the last user message.
+    #: What the user asks: the last thing that a user said, results of tools aside.
     question: str
-    #: All that was said, as one text: the same conversation gets the same answer.
+    #: All that was said, as one text: the same conversation gets the same answer, in whatever protocol it is told.
     conversation: str
     input_tokens: int
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     choices: int = 1
     seed: int | None = None
-    #: Those that are to be called now.
+    #: Those of which one or more are to be called now.
     tools: tuple[Tool, ...] = ()
-    #: Each of `tools` has to be called, not one of them.
-    all_tools: bool = False
     parallel: bool = True
     #: The answer is JSON valid for this.
     schema: Schema | None = None
+    #: Where the schema stands in the request.
+    schema_param: str = "response_format"
+    #: An answer in words begins with this: what was seen of images and files, and what the tools have told.
+    noticed: str = ""
+    #: The answer so far, which is to be carried on.
+    begun: str = ""
+    #: Before it answers the model thinks so many tokens at most; 0: it does not.
+    thought_tokens_max: int = 0
+    #: Thoughts are told, not only signed.
+    shows_thoughts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    at_s: float
-    choice: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A call begins; `index` counts the calls of a choice. The protocol puts its own prefix before `id`."""
+class Step:
+    """A piece of the answer, so many seconds after the request came."""
 
     at_s: float
-    choice: int
-    index: int
-    id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Arguments:
-    """A piece of a call's arguments, as JSON text."""
-
-    at_s: float
-    choice: int
-    index: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    at_s: float
-    choice: int
-    reason: Reason
-
-
-Step = Text | ToolCall | Arguments | Finish
+    delta: Delta
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """`steps` are in order of time, in seconds since the request came; `usage` is the whole answer's."""
+    """`steps` are in order of time, and the last one finishes a choice; `usage` is the whole answer's."""
 
     steps: tuple[Step, ...]
     usage: Usage

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
-from agent_gateway.core import call
+from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
-from agent_gateway.core.errors import BadRequest
-from agent_gateway.simulator.dialect import Dialect, Frame, Request, Stamp
+from agent_gateway.core.errors import ClientError
+from agent_gateway.protocols.base import Codec, codec_of
+from agent_gateway.simulator import embeddings
 from agent_gateway.simulator.faults import (
     Cut,
     Empty,
@@ -26,15 +27,20 @@ from agent_gateway.simulator.faults import (
     steered_fault,
     steered_model,
 )
+from agent_gateway.simulator.manners import Headers, Manners, manners_of
 from agent_gateway.simulator.model import write_script
-from agent_gateway.simulator.openai_chat import OpenAIChat
-from agent_gateway.simulator.script import Script
+from agent_gateway.simulator.prompt import read_prompt
+from agent_gateway.simulator.rules import check
+from agent_gateway.simulator.script import Prompt
 from agent_gateway.simulator.settings import SimulatorSettings
-
-DIALECTS: dict[call.Dialect, Dialect] = {"openai_chat": OpenAIChat()}
+from agent_gateway.simulator.telling import Frame, Telling
+from agent_gateway.wire.sse import data_frame
 
 _JSON = ("content-type", "application/json")
-_EVENTS = ("content-type", "text/event-stream; charset=utf-8")
+_STREAM_HEADERS: dict[str, Headers] = {
+    "sse": (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache")),
+    "json_array": (_JSON,),
+}
 
 Ending = Literal["complete", "cut", "silence"]
 
@@ -44,12 +50,38 @@ class Reply:
     """A reply as it will come: headers `opens_at_s` after the request, then `frames` at their times, then its `ending`."""
 
     status: int
-    headers: tuple[tuple[str, str], ...]
+    headers: Headers
     opens_at_s: float
     frames: Iterator[Frame]
     ending: Ending = "complete"
     #: Of a unary body, what the headers promise (bytes); None: a stream.
     body_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One request on its way to its reply."""
+
+    call: Call
+    codec: Codec
+    manners: Manners
+    #: The answer's and the request's; the protocol puts its own prefix before it.
+    id: str
+    now: float
+    fault: Fault | None
+
+    @property
+    def late_s(self) -> float:
+        return self.fault.ms / 1000 if isinstance(self.fault, Slow) else 0.0
+
+    def headers(self, wait_s: float | None = None) -> Headers:
+        return self.manners.headers(self.id, self.now, wait_s)
+
+    def prompt(self) -> Prompt:
+        """Raises `BadRequest`."""
+        conversation = self.codec.read_conversation(self.call)
+        check(conversation, self.call.dialect)
+        return replace(read_prompt(conversation, self.call.dialect), model=steered_model(self.call.model)[0])
 
 
 class Simulator:
@@ -60,84 +92,107 @@ class Simulator:
         self._clock = clock
         self._chance = random.Random(settings.seed)
 
-    def reply(self, dialect_name: call.Dialect, body: bytes, steering: str = "") -> Reply:
-        """`steering` is the caller's key: it, or the model's suffix, may name a fault (see `faults`)."""
-        dialect = DIALECTS[dialect_name]
+    def reply(self, dialect: Dialect, body: bytes, steering: str = "", path: str = "") -> Reply:
+        """`steering` is the caller's key: it, or the model's suffix, may name a fault (see `faults`).
+
+        `path` is the request's, with its query: Gemini says there which model, and how.
+        """
+        codec = codec_of(dialect)
         drawn = drawn_fault(self._settings, self._chance)
-        stamp_id = f"{self._chance.getrandbits(116):029x}"
+        answer_id = f"{self._chance.getrandbits(116):029x}"
         try:
-            request = dialect.read(body)
-            model, named = steered_model(request.prompt.model)
-            fault = steered_fault(steering) or named or drawn
-            if isinstance(fault, Fail):
-                return self._failure(dialect, fault)
-            script = write_script(
-                replace(request.prompt, model=model),
-                self._settings,
-                self._chance,
-                late_s=fault.ms / 1000 if isinstance(fault, Slow) else 0,
-                mute=isinstance(fault, Empty),
-            )
-        except BadRequest as error:
-            return _unary(400, dialect.refusal(error), 0)
-        stamp = Stamp(stamp_id, int(self._clock.wall()), request.prompt.model)
-        if request.stream:
-            return self._stream(dialect, request, script, stamp, fault)
-        return _whole(dialect, script, stamp, fault)
+            call = codec.read_call(body, {}, path)
+            fault = steered_fault(steering) or steered_model(call.model)[1] or drawn
+            asked = _Asked(call, codec, manners_of(dialect), answer_id, self._clock.wall(), fault)
+            if isinstance(asked.fault, Fail):
+                return self._failure(asked, asked.fault.status)
+            if dialect == "openai_embeddings":
+                return self._whole(asked, embeddings.answer(call), self._starts_at_s(asked))
+            prompt = asked.prompt()
+            if dialect == "anthropic_count":
+                return self._whole(asked, _count(prompt), self._starts_at_s(asked))
+            telling = self._telling(asked, prompt)
+        except ClientError as error:
+            return _unary(error.status, codec.write_error(error, answer_id), 0)
+        if call.stream:
+            return self._stream(asked, telling)
+        return self._whole(asked, telling.whole(), telling.script.ends_at_s)
 
-    def _failure(self, dialect: Dialect, fault: Fail) -> Reply:
-        wait = (("retry-after", f"{self._settings.retry_after_s:g}"),) if fault.status == 429 else ()
-        return _unary(fault.status, dialect.error(fault.status), 0, headers=wait)
+    def _starts_at_s(self, asked: _Asked) -> float:
+        """Of an answer that is no text."""
+        return self._settings.ttft_ms / 1000 + asked.late_s
 
-    def _stream(self, dialect: Dialect, request: Request, script: Script, stamp: Stamp, fault: Fault | None) -> Reply:
-        frames = dialect.frames(script, stamp, with_usage=request.with_usage)
-        starts_at_s = script.starts_at_s
+    def _telling(self, asked: _Asked, prompt: Prompt) -> Telling:
+        mute = isinstance(asked.fault, Empty)
+        script = write_script(prompt, self._settings, self._chance, late_s=asked.late_s, mute=mute)
+        return Telling(script, asked.codec, asked.call, asked.id, int(asked.now))
+
+    def _failure(self, asked: _Asked, status: int) -> Reply:
+        wait_s = self._settings.retry_after_s
+        body = asked.manners.error(status, asked.id, wait_s)
+        return _unary(status, body, 0, headers=asked.headers(wait_s if status == 429 else None))
+
+    def _stream(self, asked: _Asked, telling: Telling) -> Reply:
+        starts_at_s = telling.script.starts_at_s
+        frames = telling.frames()
         ending: Ending = "complete"
-        match fault:
+        match asked.fault:
             case Hang(after_frames=None):
                 starts_at_s, ending = math.inf, "silence"
             case Hang(after_frames=int(after)):
                 frames, ending = islice(frames, after), "silence"
-            case Cut(after_frames=after):
-                after = self._chance.randrange(len(script.steps)) if after is None else after
+            case Cut(after_frames=None):
+                frames, ending = telling.broken_off(self._chance.randrange(len(telling.script.steps))), "cut"
+            case Cut(after_frames=int(after)):
                 frames, ending = islice(frames, after), "cut"
             case Garbage():
-                frames = iter([Frame(starts_at_s, dialect.garbage(stream=True))])
+                frames = iter([Frame(starts_at_s, _garbled(next(frames).data) + data_frame(b"\xff\xfe not json"))])
             case ErrorInStream(after_frames=after):
-                frames = _ended_by_error(islice(frames, after), Frame(starts_at_s, dialect.error_frame()))
+                frames = _ended_by_error(asked, islice(frames, after), starts_at_s)
             case _:
                 pass
-        return Reply(200, (_EVENTS, ("cache-control", "no-cache")), starts_at_s, frames, ending)
+        return Reply(200, (*_STREAM_HEADERS[asked.call.framing], *asked.headers()), starts_at_s, frames, ending)
+
+    def _whole(self, asked: _Asked, body: bytes, at_s: float) -> Reply:
+        headers = asked.headers()
+        match asked.fault:
+            case Hang(after_frames=None):
+                return _unary(200, b"", math.inf, headers=headers, ending="silence")
+            case Hang():
+                return _unary(200, body, at_s, headers=headers, ending="silence")
+            case Cut():
+                return _unary(200, body, at_s, headers=headers, ending="cut")
+            case Garbage():
+                return _unary(200, _garbled(body), at_s, headers=headers)
+            case ErrorInStream():
+                return _unary(200, asked.manners.error(500, asked.id, 0), at_s, headers=headers)
+            case _:
+                return _unary(200, body, at_s, headers=headers)
 
 
-def _whole(dialect: Dialect, script: Script, stamp: Stamp, fault: Fault | None) -> Reply:
-    ends_at_s = script.ends_at_s
-    match fault:
-        case Hang(after_frames=None):
-            return _unary(200, b"", math.inf, ending="silence")
-        case Hang():
-            return _unary(200, dialect.whole(script, stamp), ends_at_s, ending="silence")
-        case Cut():
-            return _unary(200, dialect.whole(script, stamp), ends_at_s, ending="cut")
-        case Garbage():
-            return _unary(200, dialect.garbage(stream=False), ends_at_s)
-        case ErrorInStream():
-            return _unary(200, dialect.error(500), ends_at_s)
-        case _:
-            return _unary(200, dialect.whole(script, stamp), ends_at_s)
-
-
-def _unary(
-    status: int, body: bytes, at_s: float, *, headers: tuple[tuple[str, str], ...] = (), ending: Ending = "complete"
-) -> Reply:
+def _unary(status: int, body: bytes, at_s: float, *, headers: Headers = (), ending: Ending = "complete") -> Reply:
     """A body in one piece; half of it when the ending is not complete."""
     sent = body if ending == "complete" else body[: len(body) // 2]
     return Reply(status, (_JSON, *headers), at_s, iter([Frame(at_s, sent)]), ending, body_bytes=len(body))
 
 
-def _ended_by_error(frames: Iterator[Frame], error: Frame) -> Iterator[Frame]:
-    at_s = error.at_s
+def _count(prompt: Prompt) -> bytes:
+    """What Anthropic's count_tokens answers with: no conversation's answer, so no codec's `write_answer` makes it."""
+    from agent_gateway.protocols.anthropic_count.codec import AnthropicCount
+
+    return AnthropicCount().counted(prompt.input_tokens)
+
+
+def _garbled(data: bytes) -> bytes:
+    """Good JSON no longer; an event is still an event."""
+    end = b"\n\n" if data.endswith(b"\n\n") else b""
+    return data[: len(data) * 2 // 3] + end
+
+
+def _ended_by_error(asked: _Asked, frames: Iterator[Frame], at_s: float) -> Iterator[Frame]:
+    count = 0
     for frame in frames:
         at_s = frame.at_s
+        count += 1
         yield frame
-    yield replace(error, at_s=at_s)
+    yield Frame(at_s, asked.manners.error_frame(asked.call, count))

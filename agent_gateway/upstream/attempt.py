@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 
 from msgspec import Struct
 
-from agent_gateway.core.call import Call
+from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import Clock
+from agent_gateway.core.delta import Delta, Started
 from agent_gateway.core.errors import (
     ConnectFailed,
     EmptyReply,
@@ -16,6 +18,7 @@ from agent_gateway.core.errors import (
     LowQuality,
     MalformedReply,
     NoConnectionFree,
+    NotExpressible,
     ProviderError,
     ProviderFault,
     ProviderModelMissing,
@@ -30,8 +33,10 @@ from agent_gateway.core.route import Route
 from agent_gateway.core.settings import Streaming
 from agent_gateway.core.usage import Usage
 from agent_gateway.health.registry import DeploymentHealth
-from agent_gateway.protocols.openai_chat.relay import StreamRelay, WholeAnswer
+from agent_gateway.protocols.base import AnswerHead
+from agent_gateway.protocols.relay import Relay, Whole, stream_relay, whole_answer
 from agent_gateway.upstream.base import Answer, Provider
+from agent_gateway.upstream.outgoing import EstimatedCount, outgoing
 from agent_gateway.upstream.quality import NATURAL_ENDS, Facts, objection, objection_to_start, score
 from agent_gateway.upstream.transport import ReadTimeout
 from agent_gateway.wire.sse import FrameSplitter, frame_data
@@ -86,6 +91,11 @@ class Running:
     @property
     def deadline(self) -> float:
         return self._exchange.deadline
+
+    def head(self) -> AnswerHead:
+        """What marks the answer where the gateway writes it."""
+        exchange = self._exchange
+        return AnswerHead(exchange.id.removeprefix("req_"), int(exchange.started_wall), self.call.model)
 
     @property
     def continues(self) -> bool:
@@ -147,7 +157,7 @@ class Running:
             case ProviderFault(retry_after_s=float(wait_s)):
                 self._cool_down(now, wait_s)
                 breaker.failed(now, self._probe)
-            case ProviderRefusedRequest() | ProviderModelMissing() | LowQuality() | NoConnectionFree():
+            case ProviderRefusedRequest() | ProviderModelMissing() | LowQuality() | NoConnectionFree() | NotExpressible():
                 breaker.abandoned(self._probe)
             case ProviderError():
                 breaker.failed(now, self._probe)
@@ -186,7 +196,7 @@ class BegunStream:
 
     __slots__ = ("_answer", "_deadline", "_idle_s", "_monotonic", "_relay", "_running", "first")
 
-    def __init__(self, running: Running, answer: Answer, relay: StreamRelay, first: bytes) -> None:
+    def __init__(self, running: Running, answer: Answer, relay: Relay, first: bytes) -> None:
         self._monotonic = running.clock.monotonic
         self._idle_s = running.candidate.route.timeouts.idle_s
         self._deadline = running.deadline
@@ -203,7 +213,11 @@ class BegunStream:
     def attempt(self) -> Attempt:
         return self._running.attempt
 
-    def keep_in(self, answer: list[bytes]) -> None:
+    @property
+    def started(self) -> Started | None:
+        return self._relay.started
+
+    def keep_in(self, answer: list[bytes | Delta]) -> None:
         """What the client gets is kept there, all of it once the stream has ended."""
         answer += self._relay.sent
         self._relay.sent = answer
@@ -235,8 +249,8 @@ class BegunStream:
                 until = self._monotonic() + idle_s
                 data = await self._answer.next(until if until < deadline else deadline)
                 if not data:
-                    relay.finish()
-                    return await self._end()
+                    frames = relay.finish()
+                    return frames or await self._end()
                 frames = relay.feed(data)
                 if frames:
                     return frames
@@ -270,31 +284,33 @@ class FinishedAnswer(Struct):
 
     candidate: Candidate
     attempt: Attempt
-    answer: WholeAnswer
+    answer: Whole
     quality: float
 
     def close(self, error: BaseException) -> None:
         """There is nothing to stop."""
 
 
-async def begin_stream(running: Running, provider: Provider, public_model: str, patience_until: float) -> BegunStream:
-    """Until the first content has come, and has been held back as long as configured. Raises `ProviderError`."""
+async def begin_stream(
+    running: Running, provider: Provider, patience_until: float, relay_of: Callable[[Dialect], Relay] | None = None
+) -> BegunStream:
+    """Until the first content has come, and has been held back as long as configured. Raises `ProviderError`.
+
+    `relay_of` makes the relay for the protocol that the provider speaks; left out, the answer begins with this stream.
+    """
     route = running.candidate.route
     answer: Answer | None = None
     try:
         until = min(running.attempt.started + route.timeouts.first_token_s, patience_until)
-        answer = await _send(running, provider, until)
-        relay = StreamRelay(public_model, strip_usage=not running.call.wants_usage)
+        answer, spoken = await _send(running, provider, until)
+        relay = stream_relay(running.call, spoken, running.head) if relay_of is None else relay_of(spoken)
         held: list[bytes] = []
         held_bytes = 0
         while not relay.has_content:
             data = await answer.next(until)
             if not data:
-                relay.finish()
-                if route.fallback.quality.reject_empty and not running.continues and not _filter_stands(relay.finish_reason, route):
-                    if relay.finish_reason is None:
-                        raise EmptyReply("The model provider's stream ended without an answer.")
-                    raise LowQuality(_NOT_GOOD, detail="the answer is empty")
+                held.append(relay.finish())
+                _check_not_empty(relay, running, route)
                 break
             frames = relay.feed(data)
             held.append(frames)
@@ -318,14 +334,14 @@ async def begin_stream(running: Running, provider: Provider, public_model: str, 
         raise failure from None
 
 
-async def fetch_whole(running: Running, provider: Provider, public_model: str, patience_until: float) -> FinishedAnswer:
+async def fetch_whole(running: Running, provider: Provider, patience_until: float) -> FinishedAnswer:
     """A complete unary answer that passed the quality check. Raises `ProviderError`."""
     route = running.candidate.route
     answer: Answer | None = None
     try:
         until = min(running.attempt.started + running.candidate.route.timeouts.attempt_s, patience_until)
-        answer = await _send(running, provider, until)
-        whole = WholeAnswer(await answer.read(until), public_model)
+        answer, spoken = await _send(running, provider, until)
+        whole = whole_answer(await answer.read(until), running.call, spoken, running.head)
         running.begun()
         quality, bad = _judged(whole, running.call, route)
         finished = FinishedAnswer(running.candidate, running.attempt, whole, quality)
@@ -343,7 +359,7 @@ async def fetch_whole(running: Running, provider: Provider, public_model: str, p
             answer.close()
 
 
-def _judged(whole: WholeAnswer, call: Call, route: Route) -> tuple[float, str | None]:
+def _judged(whole: Whole, call: Call, route: Route) -> tuple[float, str | None]:
     """The answer's score, and why it is not good enough, if it is not."""
     policy = route.fallback.quality
     if whole.says_something and whole.finish_reason in NATURAL_ENDS and policy.min_token_efficiency is None and not call.wants_json:
@@ -356,9 +372,34 @@ def _judged(whole: WholeAnswer, call: Call, route: Route) -> tuple[float, str | 
     return score(facts, call, policy), bad
 
 
-async def _send(running: Running, provider: Provider, until: float) -> Answer:
-    connect_until = min(running.attempt.started + running.candidate.route.timeouts.connect_s, until)
-    return await provider.send(running.call, running.candidate.deployment, running.attempt, connect_until=connect_until, until=until)
+async def _send(running: Running, provider: Provider, until: float) -> tuple[Answer, Dialect]:
+    """The answer, and the protocol it is in."""
+    call, deployment = running.call, running.candidate.deployment
+    try:
+        spoken = provider.speaks(call, deployment)
+    except NotExpressible:
+        if call.dialect == "anthropic_count":
+            return EstimatedCount(call), call.dialect
+        raise
+    answer = await provider.send(
+        call,
+        deployment,
+        running.attempt,
+        dialect=spoken,
+        body=outgoing(call, spoken, deployment),
+        connect_until=min(running.attempt.started + running.candidate.route.timeouts.connect_s, until),
+        until=until,
+    )
+    return answer, spoken
+
+
+def _check_not_empty(relay: Relay, running: Running, route: Route) -> None:
+    """Of a stream that has come to its end before its first content, unless an empty answer is what the client is to get."""
+    if relay.has_content or not route.fallback.quality.reject_empty or running.continues or _filter_stands(relay.finish_reason, route):
+        return
+    if relay.finish_reason is None:
+        raise EmptyReply("The model provider's stream ended without an answer.")
+    raise LowQuality(_NOT_GOOD, detail="the answer is empty")
 
 
 def _filter_stands(finish_reason: str | None, route: Route) -> bool:
@@ -370,7 +411,7 @@ def _holds_back(streaming: Streaming) -> bool:
     return streaming.recovery == "restart" and streaming.hold_back_s > 0
 
 
-async def _hold_back(running: Running, answer: Answer, relay: StreamRelay, held: list[bytes]) -> None:
+async def _hold_back(running: Running, answer: Answer, relay: Relay, held: list[bytes]) -> None:
     """Gathers what comes for a while: what fails meanwhile has not been seen by anyone."""
     until = min(running.now + running.candidate.route.streaming.hold_back_s, running.deadline)
     size = sum(map(len, held))
@@ -380,7 +421,7 @@ async def _hold_back(running: Running, answer: Answer, relay: StreamRelay, held:
         except ReadTimeout:
             return
         if not data:
-            relay.finish()
+            held.append(relay.finish())
             return
         held.append(relay.feed(data))
         if relay.failure is not None:

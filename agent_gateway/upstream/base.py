@@ -6,19 +6,23 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from agent_gateway.core.call import Call
+from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.exchange import Attempt
 from agent_gateway.core.plugins import Seat
 from agent_gateway.core.route import Deployment
+from agent_gateway.upstream.known_providers import known_providers
 from agent_gateway.upstream.transport import Transport
 
 PROVIDERS = Seat(
     "providers",
     {
         "openai": "agent_gateway.upstream.providers.openai:OpenAIProvider",
+        "anthropic": "agent_gateway.upstream.providers.anthropic:AnthropicProvider",
+        "gemini": "agent_gateway.upstream.providers.gemini:GeminiProvider",
         "simulated": "agent_gateway.upstream.providers.simulated:SimulatedProvider",
     },
+    lambda: {known.kind: "agent_gateway.upstream.providers.openai:OpenAIProvider" for known in known_providers()},
 )
 
 
@@ -43,7 +47,15 @@ class Provider(Protocol):
     def __init__(self, settings: Any, transport: Transport, clock: Clock) -> None:
         """`transport` is shared by all providers and outlives them."""
 
-    async def send(self, call: Call, deployment: Deployment, attempt: Attempt, *, connect_until: float, until: float) -> Answer:
-        """Sends `call` and returns when a 2xx status has come; every other outcome is a `ProviderError`, classed here once."""
+    def speaks(self, call: Call, deployment: Deployment) -> Dialect:
+        """The protocol in which this call goes out: the client's own where the provider speaks it. Raises `NotExpressible`."""
+
+    async def send(
+        self, call: Call, deployment: Deployment, attempt: Attempt, *, dialect: Dialect, body: bytes, connect_until: float, until: float
+    ) -> Answer:
+        """Sends `body`, which is the call in `dialect`, and returns when a 2xx status has come.
+
+        Every other outcome is a `ProviderError`, classed here once.
+        """
 
     async def close(self) -> None: ...

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
+from agent_gateway.core.delta import Delta, Finished, Started, TextDelta, Used
 from agent_gateway.core.event import Chunk, Whole
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.usage import Usage
-from agent_gateway.protocols.openai_chat.client import DONE, StreamWriter, write_answer
-from agent_gateway.wire import openai_chat as wire
-
-NOTHING = Usage()
+from agent_gateway.protocols.base import AnswerHead, codec_of
 
 
 def fixed_reply(exchange: Exchange, text: str) -> Chunk | Whole:
     """It consumed nothing, and says so where usage is asked for."""
     call = exchange.call
-    answer_id = f"chatcmpl-{exchange.id.removeprefix('req_')}"
-    created = int(exchange.started_wall)
-    if call.stream:
-        writer = StreamWriter(answer_id, created, call.model, with_usage=call.wants_usage)
-        frames = [writer.role(0), writer.text(0, text), writer.finish(0, "stop")]
-        if call.wants_usage:
-            frames.append(writer.usage(NOTHING))
-        return Chunk(b"".join([*frames, DONE]))
-    message = wire.AnswerMessage(content=text)
-    return Whole(
-        write_answer(
-            wire.Answer(
-                id=answer_id,
-                created=created,
-                model=call.model,
-                choices=[wire.Choice(index=0, message=message, finish_reason="stop")],
-                usage=wire.Usage(prompt_tokens=0, completion_tokens=0, total_tokens=0),
-            )
-        )
-    )
+    codec = codec_of(call.dialect)
+    head = AnswerHead(exchange.id.removeprefix("req_"), int(exchange.started_wall), call.model)
+    deltas: list[Delta] = [Started(), TextDelta(text), Finished("stop"), Used(Usage())]
+    if not call.stream:
+        return Whole(codec.write_answer(head, deltas, call))
+    writer = codec.stream_writer(head, call)
+    return Chunk(writer.write(deltas) + writer.end())

@@ -63,7 +63,7 @@ def bill_losers(exchange: Exchange, winner: Attempt) -> None:
         if attempt is not winner and attempt.outcome == "cancelled" and attempt.connected is not None:
             attempt.outcome = LOST_RACE
             if attempt.usage is None:
-                attempt.usage = Usage(input=estimate_input_tokens(exchange.call.body), estimated=True)
+                attempt.usage = Usage(input=estimate_input_tokens(exchange.call), estimated=True)
 
 
 async def _stop(runners: set[asyncio.Future[Prize]]) -> None:

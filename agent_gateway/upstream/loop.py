@@ -17,6 +17,7 @@ from agent_gateway.core.errors import (
     ContextTooLong,
     GatewayError,
     LowQuality,
+    NotExpressible,
     Overloaded,
     ProviderError,
     ProviderKeyRefused,
@@ -26,14 +27,14 @@ from agent_gateway.core.event import Chunk, Event, Failure, Whole
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.plan import Candidate, Plan
 from agent_gateway.health.registry import Health
-from agent_gateway.protocols.openai_chat.relay import as_stream, unary
+from agent_gateway.protocols.base import codec_of
 from agent_gateway.protocols.transcript import Answer
 from agent_gateway.upstream.attempt import BegunStream, FinishedAnswer, Running, begin_stream, fetch_whole
 from agent_gateway.upstream.base import Provider
 from agent_gateway.upstream.fixed_reply import fixed_reply
 from agent_gateway.upstream.hedge import bill_losers, race
 from agent_gateway.upstream.quality import score
-from agent_gateway.upstream.recovery import Continuation, continuation_call, sent_text, used_so_far
+from agent_gateway.upstream.recovery import Continuation, continued_stream, sent_text, used_so_far
 
 _log = logging.getLogger("agent_gateway.upstream")
 
@@ -43,7 +44,9 @@ BACKOFF_BASE_S = 0.25
 BACKOFF_CAP_S = 8.0
 
 #: Outcomes that the same deployment would only give again.
-_FINAL = frozenset(error.code for error in (ContextTooLong, ContentFiltered, LowQuality, ProviderKeyRefused, ProviderModelMissing))
+_FINAL = frozenset(
+    error.code for error in (ContextTooLong, ContentFiltered, LowQuality, NotExpressible, ProviderKeyRefused, ProviderModelMissing)
+)
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 Begun = BegunStream | FinishedAnswer
@@ -132,6 +135,8 @@ class AttemptLoop:
                 error = failure
                 if isinstance(failure.answer, FinishedAnswer):
                     spare = failure.answer
+            except NotExpressible as failure:
+                error = error or failure  # another's outage is what the client is to hear of
             except ProviderError as failure:
                 error = failure
                 if not self._may_go_on(failure, exchange, plan):
@@ -200,12 +205,14 @@ class AttemptLoop:
     async def _start(
         self, exchange: Exchange, call: Call, candidate: Candidate, patience_until: float, *, choosy: bool = True
     ) -> Begun:
-        deployment = candidate.deployment
         if call.stream and not candidate.route.streaming.enabled:
-            call = unary(call)
-        running = Running(exchange, call, candidate, self._health.of(deployment.id), self._clock, choosy=choosy)
+            call = codec_of(call.dialect).as_unary(call)
+        running = self._running(exchange, call, candidate, choosy=choosy)
         begin = begin_stream if call.stream else fetch_whole
-        return await begin(running, self._providers[deployment.provider], exchange.call.model, patience_until)
+        return await begin(running, self._providers[candidate.deployment.provider], patience_until)
+
+    def _running(self, exchange: Exchange, call: Call, candidate: Candidate, *, choosy: bool = True) -> Running:
+        return Running(exchange, call, candidate, self._health.of(candidate.deployment.id), self._clock, choosy=choosy)
 
     def _may_go_on(self, error: ProviderError, exchange: Exchange, plan: Plan) -> bool:
         if isinstance(error, ContentFiltered):
@@ -214,7 +221,7 @@ class AttemptLoop:
 
     async def _repeat(self, exchange: Exchange, plan: Plan, error: ProviderError | None, repeats: int) -> Candidate | None:
         """The candidate to try once more, after its wait; None when the error, the budget or the deadline forbids it."""
-        if error is None or isinstance(error, ContextTooLong | LowQuality | ContentFiltered):
+        if error is None or isinstance(error, ContextTooLong | LowQuality | ContentFiltered | NotExpressible):
             return None
         hopeless = {attempt.deployment for attempt in exchange.attempts if attempt.outcome in _FINAL}
         now = self._clock.monotonic()
@@ -239,28 +246,31 @@ class AttemptLoop:
         self, exchange: Exchange, plan: Plan, broken: BegunStream | Continuation, error: ProviderError
     ) -> Continuation | None:
         """A stream that carries on where one broke off; None where that cannot be had."""
-        sent = sent_text(exchange, broken.sample) if plan.route.streaming.recovery == "continue" and _is_outage(error) else None
+        sent = sent_text(exchange, broken) if plan.route.streaming.recovery == "continue" and _is_outage(error) else None
         if sent is None:
             return None
         before = used_so_far(exchange, sent.text)
         for candidate in _continuers(exchange, plan):
             if len(exchange.attempts) >= plan.route.retries.max_attempts or self._clock.monotonic() >= exchange.deadline:
                 return None
-            call = continuation_call(exchange.call, sent.text, candidate.deployment)
+            call = codec_of(exchange.call.dialect).continued(exchange.call, sent.text, candidate.deployment)
+            running = self._running(exchange, call, candidate)
+            provider = self._providers[candidate.deployment.provider]
             try:
-                begun = await self._start(exchange, call, candidate, exchange.deadline)
-            except ProviderError:
+                stream = await continued_stream(running, provider, exchange.deadline, sent, before)
+            except GatewayError:
                 continue
-            assert isinstance(begun, BegunStream), "only streams are continued"
             exchange.reason = "recovered"
             if candidate.fallback:
                 exchange.status = "fallback"
-            return Continuation(begun, sent, before)
+            return stream
         return None
 
     def _report(self, exchange: Exchange, plan: Plan, *, fell_back: bool, error: ProviderError | None = None) -> None:
-        """To the controller: whether the model itself answered. Its own detours, and requests that were wrong, say nothing about it."""
-        if plan.detour != "controller" and (error is None or _is_outage(error)):
+        """To the controller: whether the model itself answered. Nothing is said about it by its own detours, nor by requests that were
+        wrong, or not for this model.
+        """
+        if plan.detour not in ("controller", "capability") and (error is None or _is_outage(error)):
             can_trip = any(candidate.fallback for candidate in plan.candidates)
             tried = plan.detour is None
             controller = self._health.controller(plan.route.name)
@@ -300,8 +310,8 @@ def _finished(exchange: Exchange, finished: FinishedAnswer) -> Chunk | Whole:
     answer, call = finished.answer, exchange.call
     exchange.usage, exchange.finish_reason, exchange.quality = answer.usage, answer.finish_reason, finished.quality
     # A client may stream where the gateway does not (streaming.enabled).
-    body = as_stream(answer.body, with_usage=call.wants_usage) if call.stream else answer.body
-    exchange.answer.append(body)
+    body = answer.as_stream(call) if call.stream else answer.body
+    exchange.answer += answer.told
     exchange.answer_bytes = len(body)
     if answer.says_only_text:  # the record need not read it again
         exchange.transcript = Answer(answer.text, finish_reason=answer.finish_reason)
@@ -313,10 +323,9 @@ def _degrade(exchange: Exchange, reply: str, error: ProviderError) -> Chunk | Wh
     exchange.reason = error.code
     exchange.quality = 0.0
     exchange.finish_reason = "stop"
+    exchange.transcript = Answer(reply, finish_reason="stop")
     event = fixed_reply(exchange, reply)
-    data = event.data if isinstance(event, Chunk) else event.body
-    exchange.answer.append(data)
-    exchange.answer_bytes = len(data)
+    exchange.answer_bytes = len(event.data if isinstance(event, Chunk) else event.body)
     return event
 
 

@@ -5,21 +5,25 @@ Promise: what the client gets is the text that was sent plus what the second mod
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from msgspec import Raw, structs
+from msgspec import structs
 
-from agent_gateway.core.call import Call
+from agent_gateway.core.call import Dialect
+from agent_gateway.core.delta import Delta, Finished, Started, TextDelta, Used
 from agent_gateway.core.errors import LowQuality
 from agent_gateway.core.exchange import Exchange
-from agent_gateway.core.route import Deployment
 from agent_gateway.core.usage import Usage
+from agent_gateway.protocols.base import AnswerHead, StreamReader, StreamWriter, codec_of
 from agent_gateway.protocols.estimate import estimate_input_tokens, text_tokens
 from agent_gateway.protocols.openai_chat.client import usage_to_wire
+from agent_gateway.protocols.relay import Relay, TranslatingRelay
 from agent_gateway.protocols.transcript import read_answer
-from agent_gateway.upstream.attempt import BegunStream
+from agent_gateway.upstream.attempt import BegunStream, Running, begin_stream
+from agent_gateway.upstream.base import Provider
 from agent_gateway.upstream.hedge import LOST_RACE
 from agent_gateway.upstream.quality import Facts
 from agent_gateway.wire.sse import FrameSplitter, data_frame, frame_data
@@ -28,20 +32,21 @@ from agent_gateway.wire.sse import FrameSplitter, data_frame, frame_data
 OVERLAP_MIN = 10
 OVERLAP_MAX = 400
 
-_members = msgspec.json.Decoder(dict[str, Raw])
 _json = msgspec.json.Encoder()
+#: What a protocol puts before an answer's id.
+_ID_PREFIX = re.compile(r"^(chatcmpl|cmpl|msg|resp)[-_]")
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What the client has of an answer. `sample` is a frame of it, `envelope` the members that all of them carry."""
+    """What the client has of an answer. `sample` is a frame of it where frames are what is carried on (OpenAI chat)."""
 
     text: str
     sample: bytes
-    envelope: dict[str, Any]
+    started: Started | None
 
 
-def sent_text(exchange: Exchange, sample: bytes) -> Sent | None:
+def sent_text(exchange: Exchange, broken: BegunStream | Continuation) -> Sent | None:
     """None where it cannot be continued: it holds more than text, it has ended, or too much of it was let go."""
     transcript = read_answer(exchange)
     answer = transcript.answer()
@@ -49,25 +54,31 @@ def sent_text(exchange: Exchange, sample: bytes) -> Sent | None:
         return None
     if answer.tool_calls or answer.refusal or answer.reasoning or answer.choices:
         return None
-    frame: dict[str, Any] = msgspec.json.decode(frame_data(sample) or b"{}")
-    envelope = {name: value for name, value in frame.items() if name not in ("choices", "usage")}
-    return Sent(answer.content, sample, envelope)
+    return Sent(answer.content, broken.sample, broken.started)
 
 
-def continuation_call(call: Call, text: str, deployment: Deployment) -> Call:
-    """The call with the answer so far as the assistant's turn to complete, told in the deployment's way."""
-    members = _members.decode(call.body)
-    turn: dict[str, Any] = {"role": "assistant", "content": text}
-    if deployment.prefill == "prefix":
-        turn["prefix"] = True
-    if deployment.prefill == "continue_final_message":
-        members["continue_final_message"] = Raw(b"true")
-        members["add_generation_prompt"] = Raw(b"false")
-    members["messages"] = Raw(_json.encode([*msgspec.json.decode(members["messages"], type=list[Raw]), turn]))
-    for name in ("max_tokens", "max_completion_tokens"):
-        if name in members and call.max_output_tokens is not None:
-            members[name] = Raw(b"%d" % max(call.max_output_tokens - text_tokens(text), 1))
-    return structs.replace(call, body=_json.encode(members))
+async def continued_stream(running: Running, provider: Provider, deadline: float, sent: Sent, before: Usage) -> Continuation:
+    """`before`: what the attempts that broke off have used. Raises `GatewayError`."""
+    call = running.call
+    if call.dialect == "openai_chat":  # whose frames say all about themselves: they are rewritten, whoever wrote them
+        return RewrittenChunks(await begin_stream(running, provider, deadline), sent, before)
+    codec = codec_of(call.dialect)
+    head = _head_again(running.head(), sent.started)
+    writer = codec.stream_writer(head, call)
+    writer.write([Started(), TextDelta(sent.text)])  # the client has that: what follows is written to follow it
+    overlap = Overlap(sent.text)
+
+    def relay_of(spoken: Dialect) -> Relay:
+        return ResumedRelay(codec_of(spoken).stream_reader(), writer, overlap, before)
+
+    return Continuation(await begin_stream(running, provider, deadline, relay_of), sent, before)
+
+
+def _head_again(head: AnswerHead, started: Started | None) -> AnswerHead:
+    """Where the client saw the provider's own id, it stays that."""
+    if started is None or started.id is None:
+        return head
+    return structs.replace(head, id=_ID_PREFIX.sub("", started.id), created=started.created or head.created)
 
 
 def used_so_far(exchange: Exchange, text: str) -> Usage:
@@ -78,7 +89,7 @@ def used_so_far(exchange: Exchange, text: str) -> Usage:
             continue
         if attempt.usage is None and attempt.first_token is not None:
             output = max(text_tokens(text) - used.output, 0)
-            attempt.usage = Usage(input=estimate_input_tokens(exchange.call.body), output=output, estimated=True)
+            attempt.usage = Usage(input=estimate_input_tokens(exchange.call), output=output, estimated=True)
         if attempt.usage is not None:
             used += attempt.usage
     return used
@@ -117,24 +128,47 @@ class Overlap:
         return held
 
 
+class ResumedRelay(TranslatingRelay):
+    """A stream that goes on in the frames of the one that broke off: without a beginning, and without what it repeats."""
+
+    __slots__ = ("_before", "_overlap")
+
+    def __init__(self, reader: StreamReader, writer: StreamWriter, overlap: Overlap, before: Usage) -> None:
+        super().__init__(reader, writer)
+        self._overlap = overlap
+        self._before = before
+
+    def _told(self, deltas: list[Delta]) -> list[Delta]:
+        told: list[Delta] = []
+        for delta in deltas:
+            match delta:
+                case Started():
+                    pass
+                case TextDelta():
+                    if text := self._overlap.feed(delta.text):
+                        told.append(TextDelta(text, delta.choice))
+                case Finished():
+                    if held := self._overlap.end():
+                        told.append(TextDelta(held))
+                    told.append(delta)
+                case _:
+                    told.append(delta)
+        return told
+
+    def _write(self, deltas: list[Delta]) -> bytes:
+        """The client is told of all that its answer has used; what this attempt has is noted apart."""
+        return super()._write([Used(self._before + delta.usage) if isinstance(delta, Used) else delta for delta in deltas])
+
+
 class Continuation:
     """A begun stream in the place of the one that broke off: looks like it to whoever reads on."""
 
-    __slots__ = ("_before", "_begun", "_envelope", "_overlap", "_sent", "first", "sample")
-
     def __init__(self, begun: BegunStream, sent: Sent, before: Usage) -> None:
-        """`before`: what the attempts that broke off have used."""
         self._begun = begun
         self._before = before
-        self._envelope = sent.envelope
-        self._overlap = Overlap(sent.text)
-        self._sent: list[bytes] = []
         self.sample = sent.sample
-        self.first = self._rewritten(begun.first)
-
-    def keep_in(self, answer: list[bytes]) -> None:
-        answer += self._sent
-        self._sent = answer
+        self.started = sent.started
+        self.first = begun.first
 
     @property
     def done(self) -> bool:
@@ -145,15 +179,37 @@ class Continuation:
         facts = self._begun.facts
         return structs.replace(facts, usage=None if facts.usage is None else self._before + facts.usage)
 
+    def keep_in(self, answer: list[bytes | Delta]) -> None:
+        self._begun.keep_in(answer)
+
+    async def next(self) -> bytes:
+        return await self._begun.next()
+
+    def close(self, error: BaseException) -> None:
+        self._begun.close(error)
+
+
+class RewrittenChunks(Continuation):
+    """The same for OpenAI chat's frames, which are rewritten to carry the members that the ones before carried."""
+
+    def __init__(self, begun: BegunStream, sent: Sent, before: Usage) -> None:
+        super().__init__(begun, sent, before)
+        frame: dict[str, Any] = msgspec.json.decode(frame_data(sent.sample) or b"{}")
+        self._envelope = {name: value for name, value in frame.items() if name not in ("choices", "usage")}
+        self._overlap = Overlap(sent.text)
+        self._sent: list[bytes | Delta] = []
+        self.first = self._rewritten(begun.first)
+
+    def keep_in(self, answer: list[bytes | Delta]) -> None:
+        answer += self._sent
+        self._sent = answer
+
     async def next(self) -> bytes:
         while frames := await self._begun.next():
             rewritten = self._rewritten(frames)
             if rewritten:
                 return rewritten
         return b""
-
-    def close(self, error: BaseException) -> None:
-        self._begun.close(error)
 
     def _rewritten(self, frames: bytes) -> bytes:
         rewritten = b"".join([self._frame(frame) for frame in FrameSplitter.split(frames)])

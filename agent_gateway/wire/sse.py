@@ -121,5 +121,10 @@ def data_frame(data: bytes) -> bytes:
 
 def frame_data(frame: bytes) -> bytes | None:
     """What an event carries: its data lines joined by LF; None when it has none (a comment, an empty frame)."""
+    if b"\r" not in frame and frame.count(b"data") == frame.count(b"data:"):  # the usual frame: one data line, its last
+        start = 0 if frame.startswith(b"data:") else frame.find(b"\ndata:") + 1
+        end = frame.find(b"\n", start)
+        if (start or frame.startswith(b"data:")) and end >= len(frame) - 2:
+            return frame[start + 5 : end].removeprefix(b" ")
     lines = [line for line in _LINE_END.split(frame) if line.startswith(b"data:") or line == b"data"]
     return b"\n".join([line[5:].removeprefix(b" ") for line in lines]) if lines else None

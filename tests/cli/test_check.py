@@ -16,7 +16,7 @@ models:
   chat:
     strategy: priority
     deployments:
-      - {provider: local, model: big, price: {input: 0.15, output: 0.6}}
+      - {provider: local, model: big, price: {input: 0.15, output: 0.6}, lacks: [tools, audio]}
       - {provider: local, model: small, weight: 2, price: {input: 0, output: 0}}
     fallbacks: ["backup[1]"]
     timeouts: {first_token_s: 10}
@@ -58,8 +58,8 @@ def test_a_script_reads_the_same_as_json(file: Path, capsys: pytest.CaptureFixtu
         "name": "chat",
         "strategy": "priority",
         "deployments": [
-            {"id": "local/big", "weight": 1, "price": {"input": 0.15, "output": 0.6}, "context_window": None},
-            {"id": "local/small", "weight": 2, "price": {"input": 0, "output": 0}, "context_window": None},
+            {"id": "local/big", "weight": 1, "price": {"input": 0.15, "output": 0.6}, "context_window": None, "lacks": ["audio", "tools"]},
+            {"id": "local/small", "weight": 2, "price": {"input": 0, "output": 0}, "context_window": None, "lacks": []},
         ],
         "fallbacks": ["backup[1]"],
         "policies": {"timeouts.first_token_s": 10, "fallback.alert_rate": 0.2},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -11,15 +12,20 @@ from agent_gateway.control.errors import ConfigurationError
 from agent_gateway.control.load import load
 from agent_gateway.control.prices import Catalogue
 from agent_gateway.core.settings import Model, Settings
+from agent_gateway.upstream.base import PROVIDERS
+from agent_gateway.upstream.known_providers import Lack
 from tests.control.conftest import Load, Mistakes
 
 EXAMPLE = Path(__file__).with_name("example.yaml").read_text()
 #: The example's lines that ask for what is not there yet.
-LATER_LINES = ("preset:", "  redis:", "  anthropic:", "  gemini:")
+LATER_LINES = ("preset:", "  redis:")
 KEYS = {"OPENAI_API_KEY": "sk-one", "ANTHROPIC_API_KEY": "sk-two", "GEMINI_API_KEY": "three"}
 
+KINDS = ", ".join(PROVIDERS.names)
 STRATEGIES = "weighted, priority, least_busy, lowest_latency, lowest_cost, balanced"
 UNKNOWN = "is not under models, nor a known model of a provider with a key"
+KEYLESS = "is not set; this provider answers nobody without one; write"
+NO_ADDRESS = "is missing; at azure everyone has an address of their own, such as"
 NO_DATABASE = "is not a database; use sqlite:///FILE, sqlite:///:memory: or postgresql://user:password@host/database"
 ONE_PROVIDER = "providers: {local: {kind: openai, base_url: 'http://127.0.0.1:9/v1', api_key: x}}\n"
 DEPLOYMENT = "{provider: local, model: m, price: {input: 1, output: 2}}"
@@ -39,8 +45,6 @@ def available(example: str) -> str:
 
 def test_the_whole_interface_parses_and_only_what_comes_later_is_refused(mistakes: Mistakes) -> None:
     assert mistakes(EXAMPLE, KEYS) == [
-        "providers.anthropic.kind: anthropic is not available yet; use one of openai, simulated",
-        "providers.gemini.kind: gemini is not available yet; use one of openai, simulated",
         "preset: not available yet; leave it out",
         "state.redis: not available yet; leave it out",
     ]
@@ -121,8 +125,8 @@ def test_a_model_inherits_what_it_does_not_say(load_text: Load) -> None:
         (ONE_PROVIDER + "models: {1: {}}", "models.1: names are texts; write it in quotes: '1'"),
         (ONE_PROVIDER + "models: [gpt]", "models: a list is not a mapping of names to settings"),
         ("models: {}", "providers: is missing; name at least one, such as openai: {kind: openai, api_key: ${OPENAI_API_KEY}}"),
-        ("providers: {x: {kind: openia}}", "providers.x.kind: 'openia' is not one of openai, simulated"),
-        ("providers: {x: {api_key: a}}", "providers.x.kind: is missing; use one of openai, simulated"),
+        ("providers: {x: {kind: openia}}", f"providers.x.kind: 'openia' is not one of {KINDS}"),
+        ("providers: {x: {api_key: a}}", f"providers.x.kind: is missing; use one of {KINDS}"),
         ("providers: {x: sk-123}", "providers.x: is not a mapping; write {kind: …, api_key: …}"),
         (
             "providers: {x: {kind: openai, api_kye: a, base_url: 'http://h'}}",
@@ -132,7 +136,26 @@ def test_a_model_inherits_what_it_does_not_say(load_text: Load) -> None:
             "providers: {x: {kind: openai, api_key: a, api_keys: [b]}}",
             "providers.x.api_keys: is given beside api_key; keep one of them",
         ),
-        ("providers: {x: {kind: openai}}", "providers.x.api_key: is not set; this provider answers nobody without one"),
+        ("providers: {x: {kind: openai}}", f"providers.x.api_key: {KEYLESS} ${{OPENAI_API_KEY}}"),
+        ("providers: {x: {kind: anthropic}}", f"providers.x.api_key: {KEYLESS} ${{ANTHROPIC_API_KEY}}"),
+        ("providers: {x: {kind: gemini}}", f"providers.x.api_key: {KEYLESS} ${{GEMINI_API_KEY}}"),
+        ("providers: {x: {kind: groq}}", f"providers.x.api_key: {KEYLESS} ${{GROQ_API_KEY}}"),
+        (
+            "providers: {x: {kind: azure, api_key: a}}",
+            f"providers.x.base_url: {NO_ADDRESS} https://RESOURCE.openai.azure.com/openai/v1",
+        ),
+        (
+            "providers: {x: {kind: groq, api_key: a, key_header: 'a: b'}}",
+            "providers.x.key_header: is not a header's name",
+        ),
+        (
+            "providers: {x: {kind: groq, api_key: a, lacks: [pictures]}}",
+            f"providers.x.lacks[0]: 'pictures' is not one of {', '.join(get_args(Lack))}",
+        ),
+        (
+            with_deployments("{provider: local, model: m, lacks: vision}"),
+            "models.gpt.deployments[0].lacks: 'vision' is not a list; write [vision]",
+        ),
         (
             'providers: {x: {kind: openai, api_key: "a\\nb"}}',
             "providers.x.api_key: holds characters that cannot go into a header; a key is visible ASCII",
@@ -140,7 +163,7 @@ def test_a_model_inherits_what_it_does_not_say(load_text: Load) -> None:
         ("providers: {x: {kind: openai, api_keys: [a, '']}}", "providers.x.api_keys[1]: is empty"),
         (
             "providers: {x: {kind: openai, api_key: a, base_url: 'ftp://h'}}",
-            "providers.x.base_url: is not an address; use http://… or https://…, as far as where /chat/completions begins",
+            "providers.x.base_url: is not an address; use http://… or https://…",
         ),
         (
             "providers: {x: {kind: openai, api_key: a, base_url: 'https://u:p@h/v1'}}",
@@ -313,7 +336,7 @@ def test_only_a_first_token_bound_that_was_written_is_warned_of(load_text: Load,
 
 def test_no_configuration_at_all_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigurationError, match=r"set OPENAI_API_KEY\. `agent-gateway demo` needs nothing"):
+    with pytest.raises(ConfigurationError, match=r"set OPENAI_API_KEY, ANTHROPIC_API_KEY or GEMINI_API_KEY\. `agent-gateway demo`"):
         load(None, {})
 
 
@@ -324,12 +347,15 @@ def test_the_environment_alone_serves_every_model_of_its_providers(
     environ = {"OPENAI_API_KEY": "sk-one", "ANTHROPIC_API_KEY": "sk-two", "GATEWAY_FALLBACK_MODEL": "gpt-4.5"}
     configuration = load(None, environ, catalogue=lambda: catalogue)
     assert configuration.source is None
-    assert configuration.listed == ("gpt-4o-mini",)
-    assert configuration.warnings == ("ANTHROPIC_API_KEY: is set, but anthropic is not available yet; its models are not served",)
+    assert configuration.listed == ("claude-haiku", "gpt-4o-mini")
+    assert configuration.warnings == ()
     route = configuration.find("gpt-4o-mini")
     assert route is not None
     assert route.fallbacks == ("gpt-4.5",)
-    assert configuration.find("claude-haiku") is None
+    claude = configuration.find("claude-haiku")
+    assert claude is not None
+    assert [deployment.id for deployment in claude.deployments] == ["anthropic/claude-haiku"]
+    assert configuration.find("gemini-2.5-flash") is None, "its provider has no key"
 
 
 def test_the_file_in_the_working_directory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

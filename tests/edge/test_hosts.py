@@ -1,4 +1,4 @@
-"""Which Host headers are let in, by where the gateway is bound and what its configuration lists."""
+"""Which Host headers are let in, by where the gateway is bound and what its configuration lists, and whose pages are its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from agent_gateway.core.errors import Forbidden
 from agent_gateway.core.settings import Server
-from agent_gateway.edge.hosts import check_host
+from agent_gateway.edge.hosts import check_host, same_origin
 
 LOOPBACK = Server()
 PUBLIC = Server(host="0.0.0.0")  # nothing is bound
@@ -50,3 +50,23 @@ def test_a_name_that_is_let_in(server: Server, host: bytes | None) -> None:
 def test_a_name_that_is_not(server: Server, host: bytes) -> None:
     with pytest.raises(Forbidden, match="allowed_hosts"):
         check_host(server, host)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "same"),
+    [
+        (None, b"localhost:8080", True),
+        (None, None, True),
+        (b"http://localhost:8080", b"localhost:8080", True),
+        (b"https://Gateway.example", b"gateway.example", True),
+        (b"http://localhost:3000", b"localhost:8080", False),
+        (b"http://evil.example", b"localhost:8080", False),
+        (b"http://localhost:8080.evil.example", b"localhost:8080", False),
+        (b"null", b"localhost:8080", False),
+        (b"null", b"", False),
+        (b"", b"localhost:8080", False),
+        (b"http://evil.example", None, False),
+    ],
+)
+def test_whether_a_page_is_the_gateways_own(origin: bytes | None, host: bytes | None, same: bool) -> None:
+    assert same_origin(origin, host) is same

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from uvicorn.config import Config
-from uvicorn.server import ServerState
 
 from agent_gateway.admission.keys import KeyRing
 from agent_gateway.app import Gateway
 from agent_gateway.core.exchange import Exchange
-from agent_gateway.edge.fast_lane import fast_lane
-from agent_gateway.edge.limits import Limits
-from agent_gateway.edge.slow_lane import slow_lane
 from agent_gateway.stores.base import Key
-from tests.edge.conftest import ADMIN_KEY
+from tests.edge.conftest import ADMIN_KEY, served
 from tests.kit.client import CHAT, Wire, chat_request, connect, request
 from tests.kit.eventually import eventually
 
@@ -26,24 +19,9 @@ LIKE_A_KEY = f"agw_{'a' * 12}_{'b' * 43}"
 AS_ADMIN = {"authorization": f"Bearer {ADMIN_KEY}"}
 
 
-@asynccontextmanager
-async def _served(gateway: Gateway, limits: Limits, *, fast: bool) -> AsyncIterator[str]:
-    state = ServerState()
-    config = Config(gateway.app, log_config=None, access_log=False, lifespan="off", ws="none")
-    config.load()
-    make = fast_lane(gateway.live, limits) if fast else slow_lane(limits)
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: make(config=config, server_state=state, app_state={}), "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        await eventually(lambda: not state.connections and not state.tasks, "every connection ends")
-
-
 @pytest.mark.parametrize("shown", ["", "Bearer sk-somebody", "Bearer agw_short"])
 async def test_nobody_without_a_key_has_a_body_held(gateway: Gateway, told: list[Exchange], shown: str) -> None:
-    async with _served(gateway, gateway.limits, fast=True) as url, connect(url) as wire:
+    async with served(gateway, gateway.limits, fast=True) as url, connect(url) as wire:
         await wire.send(request("POST", CHAT, headers={"content-length": "100000", "authorization": shown}) + b"{")
         reply = await wire.reply()
         assert (reply.status, reply.error["code"], reply.headers["connection"]) == (401, "invalid_api_key", "close")
@@ -54,7 +32,7 @@ async def test_nobody_without_a_key_has_a_body_held(gateway: Gateway, told: list
 @pytest.mark.parametrize("key", [LIKE_A_KEY, ADMIN_KEY])
 async def test_what_could_be_a_key_may_send_its_body(gateway: Gateway, key: str) -> None:
     data = chat_request(headers={"authorization": f"Bearer {key}"})
-    async with _served(gateway, gateway.limits, fast=True) as url, connect(url) as wire:
+    async with served(gateway, gateway.limits, fast=True) as url, connect(url) as wire:
         await wire.send(data[:-5])
         await asyncio.sleep(0.05)
         await wire.send(data[-5:])
@@ -72,7 +50,7 @@ async def test_who_leaves_while_the_key_is_looked_up_is_recorded(
         raise AssertionError
 
     monkeypatch.setattr(KeyRing, "find", for_ever)
-    async with _served(gateway, gateway.limits, fast=True) as url, connect(url) as wire:
+    async with served(gateway, gateway.limits, fast=True) as url, connect(url) as wire:
         await wire.send(chat_request(headers={"authorization": f"Bearer {LIKE_A_KEY}"}))
         await asked.wait()
         wire.hang_up()
@@ -87,7 +65,7 @@ async def _begin_second(wire: Wire, head: bytes) -> None:
 
 async def test_an_answer_outlives_the_patience_with_the_next_head(gateway: Gateway) -> None:
     limits = replace(gateway.limits, head_timeout_s=0.01)
-    async with _served(gateway, limits, fast=False) as url, connect(url) as wire:
+    async with served(gateway, limits, fast=False) as url, connect(url) as wire:
         await _begin_second(wire, b"GET /health/live HTTP/1.1\r\n")
         first = await wire.reply()
         assert (first.status, first.complete) == (200, True)
@@ -101,7 +79,7 @@ async def test_an_answer_outlives_the_patience_with_the_next_head(gateway: Gatew
     ("behind", "status"), [(b"HELO\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nx: " + b"x" * 500_000, 431)], ids=["junk", "a huge head"]
 )
 async def test_a_refusal_waits_for_the_answer_before_it(gateway: Gateway, behind: bytes, status: int) -> None:
-    async with _served(gateway, gateway.limits, fast=False) as url, connect(url) as wire:
+    async with served(gateway, gateway.limits, fast=False) as url, connect(url) as wire:
         await _begin_second(wire, behind)
         first = await wire.reply()
         assert (first.status, first.complete) == (200, True)

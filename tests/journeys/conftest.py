@@ -11,9 +11,11 @@ from openai import AsyncOpenAI
 
 from tests.kit.chains import Scripts
 from tests.kit.configuration import configuration
+from tests.kit.crossing import crossing_configuration
 from tests.kit.gateway import EDGES, EdgeName, Gateway
 from tests.kit.ports import free_port
 from tests.kit.provider import ScriptedProvider
+from tests.kit.simulator import SimulatorProcess
 
 #: Starts a gateway of the test's own, on the same edge and provider; the sections replace those of the usual configuration.
 Launch = Callable[..., Gateway]
@@ -94,3 +96,28 @@ async def client(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
     """The official SDK, pointed at the gateway; it never tries twice, so that a test sees the first answer."""
     async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="sk-client", max_retries=0, timeout=15) as client:
         yield client
+
+@pytest.fixture(scope="session")
+def simulators() -> Iterator[dict[str, SimulatorProcess]]:
+    """One that answers quickly, and one whose tokens come one by one, so that what goes wrong does so in mid-stream."""
+    options = ("--ttft-ms", "5", "--output-tokens", "20", "--seed", "7", "--jitter", "0")
+    simulators = {pace: SimulatorProcess("--tokens-per-s", rate, *options) for pace, rate in (("fast", "2000"), ("slow", "50"))}
+    try:
+        for simulator in simulators.values():
+            simulator.wait_until_ready()
+        yield simulators
+    finally:
+        for simulator in simulators.values():
+            simulator.close()
+
+
+@pytest.fixture(scope="session")
+def crossing(
+    edge: EdgeName, simulators: dict[str, SimulatorProcess], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    gateway = Gateway(tmp_path_factory.mktemp("crossing"), crossing_configuration(simulators), edge)
+    try:
+        yield gateway.start()
+        gateway.assert_log_is_clean()
+    finally:
+        gateway.close()

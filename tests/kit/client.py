@@ -111,6 +111,11 @@ class Wire:
             return Reply(head.status, head.headers, b"".join(pieces) + error.partial, complete=False)
         return Reply(head.status, head.headers, b"".join(pieces), complete=True)
 
+    async def exactly(self, size: int) -> bytes:
+        """So many bytes, for what is no HTTP any more."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self._reader.readexactly(size)
+
     async def rest(self) -> bytes:
         """Everything until the gateway closes the connection."""
         async with asyncio.timeout(PATIENCE_S):

@@ -61,8 +61,9 @@ def exchange(
     made = Exchange(f"req_{number:08}", call, 10.0, WALL + number / 1000, "theirs", Key("key-1", "test"), "session-9")
     made.attempts = [attempt()] if attempts is None else attempts
     said = [chunk("Hello"), chunk(" there"), FINISH] if stream else [whole("Hello there")]
-    made.answer = said if answer is None else answer
-    made.answer_bytes = sum(map(len, made.answer))
+    sent = said if answer is None else answer
+    made.answer += sent
+    made.answer_bytes = sum(map(len, sent))
     if any(one.outcome == "success" for one in made.attempts):
         made.status, made.deployment, made.usage = "success", "local/small", usage
     if made.attempts:

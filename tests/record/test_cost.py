@@ -5,12 +5,17 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from agent_gateway.core.call import Call
 from agent_gateway.core.errors import ClientLeft, ConnectionCut
 from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.estimate import TOKENS_PER_MEDIUM, TOKENS_PER_MESSAGE, estimate_input_tokens
 from agent_gateway.protocols.transcript import Transcript
 from agent_gateway.record.cost import estimate, settle
 from tests.record.exchanges import attempt, chunk, exchange
+
+
+def asked(body: bytes) -> Call:
+    return Call("openai_chat", "chat", body)
 
 
 def test_what_upstream_settled_stays() -> None:
@@ -86,16 +91,16 @@ def test_a_prompt_is_estimated_by_what_the_model_reads() -> None:
     image = "A" * 100_000
     parts = [{"type": "text", "text": "你好吗"}, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}}]
     messages = [{"role": "system", "content": "a" * 40}, {"role": "user", "content": parts}]
-    body = msgspec.json.encode({"messages": messages})
-    assert estimate_input_tokens(body) == 2 * TOKENS_PER_MESSAGE + 10 + 3 + TOKENS_PER_MEDIUM
+    body = msgspec.json.encode({"model": "chat", "messages": messages})
+    assert estimate_input_tokens(asked(body)) == 2 * TOKENS_PER_MESSAGE + 10 + 3 + TOKENS_PER_MEDIUM
 
 
 @pytest.mark.parametrize("body", [b"", b"not json!", b'{"messages":7}', b"[" * 5000, b'{"messages":[{"content":"\xff"}]}'])
 def test_a_prompt_that_cannot_be_read_is_estimated_by_its_length(body: bytes) -> None:
-    assert estimate_input_tokens(body) == -(-len(body) // 4)
+    assert estimate_input_tokens(asked(body)) == -(-len(body) // 4)
 
 
 def test_what_was_not_kept_of_an_answer_counts_too() -> None:
     transcript = Transcript(kept_max_chars=100)
     transcript.read(chunk("x" * 400))
-    assert estimate(b"{}", transcript).output == 100
+    assert estimate(asked(b"{}"), transcript).output == 100

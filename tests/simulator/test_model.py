@@ -126,7 +126,7 @@ def test_a_tool_without_parameters_is_called_with_none() -> None:
                     },
                 }
             },
-            ["book_hotel", "get_weather"],
+            None,
         ),
     ],
 )
@@ -154,6 +154,52 @@ def test_words_instead_of_a_tool_call(fields: dict[str, Any], last: list[dict[st
     body = msgspec.json.encode({"model": "m", "messages": messages, "tools": [tool()], **fields})
     assert answer_to(body)["choices"][0]["finish_reason"] == "stop"
     assert said_to(body)
+
+
+def after_calls(*names: str, question: str = "What is the weather?", **fields: Any) -> dict[str, Any]:
+    """The message that answers results of these tools, all called since the question."""
+    calls = [{"id": f"call_{name}", "type": "function", "function": {"name": name, "arguments": "{}"}} for name in names]
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": f"{call['id']} is done"} for call in calls]
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": None, "tool_calls": calls}, *results]
+    tools = [tool(), tool("book_hotel"), tool("final_result")]
+    message: dict[str, Any] = answer_to(msgspec.json.encode({"model": "m", "messages": messages, "tools": tools, **fields}))[
+        "choices"
+    ][0]["message"]
+    return message
+
+
+def test_results_are_told_again() -> None:
+    said = after_calls("get_weather", "book_hotel")["content"]
+    assert said.startswith("get_weather says: call_get_weather is done. book_hotel says: call_book_hotel is done. ")
+
+
+@pytest.mark.parametrize(
+    ("called", "fields", "calls"),
+    [
+        (["get_weather"], {"question": "First get_weather, then book_hotel"}, ["book_hotel"]),
+        (["get_weather", "book_hotel"], {"question": "First get_weather, then book_hotel"}, None),
+        (["get_weather"], {"question": "get_weather again and again"}, None),
+        (["get_weather"], {"question": "All of them in parallel"}, None),
+        (["get_weather", "book_hotel"], {"tool_choice": "required"}, ["final_result"]),
+        (["get_weather"], {"tool_choice": "required", "question": "get_weather, book_hotel"}, ["book_hotel"]),
+        (
+            ["get_weather"],
+            {"tool_choice": {"type": "function", "function": {"name": "get_weather"}}},
+            ["get_weather"],
+        ),
+    ],
+)
+def test_what_is_called_after_results(called: list[str], fields: dict[str, Any], calls: list[str] | None) -> None:
+    message = after_calls(*called, **fields)
+    assert [call["function"]["name"] for call in message.get("tool_calls", ())] == (calls or [])
+    assert bool(message["content"]) == (calls is None)
+
+
+@pytest.mark.parametrize("length", [1, 10, 40])
+def test_an_answer_that_was_begun_is_carried_on(length: int) -> None:
+    whole = said_to(chat())
+    messages = [{"role": "user", "content": "How do I return a parcel?"}, {"role": "assistant", "content": whole[:length]}]
+    assert whole[:length] + said_to(msgspec.json.encode({"model": "gpt-4o-mini", "messages": messages})) == whole
 
 
 def test_streamed_tool_calls_add_up_to_the_whole_answer() -> None:

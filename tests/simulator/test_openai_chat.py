@@ -54,9 +54,14 @@ def test_choices_are_streamed_side_by_side() -> None:
 
 
 def test_headers_of_both_kinds() -> None:
-    assert dict(reply_to(chat()).headers) == {"content-type": "application/json"}
+    whole = dict(reply_to(chat()).headers)
     streamed = reply_to(chat(stream=True))
-    assert dict(streamed.headers) == {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+    told = dict(streamed.headers)
+    assert (whole.pop("content-type"), told.pop("content-type")) == ("application/json", "text/event-stream; charset=utf-8")
+    assert told.pop("cache-control") == "no-cache"
+    assert whole == told
+    assert whole.pop("x-request-id").startswith("req_")
+    assert whole["x-ratelimit-remaining-requests"] == "9999"
     assert streamed.body_bytes is None
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from agent_gateway.core.call import Call
+from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import GatewayError
 from agent_gateway.core.event import Chunk, Event, Failure, Whole
@@ -179,7 +179,12 @@ class FakeProvider:
         self.calls: list[Received] = []
         self.answers: list[FakeAnswer] = []
 
-    async def send(self, call: Call, deployment: Deployment, attempt: Attempt, *, connect_until: float, until: float) -> FakeAnswer:
+    def speaks(self, call: Call, deployment: Deployment) -> Dialect:
+        return "openai_chat"
+
+    async def send(
+        self, call: Call, deployment: Deployment, attempt: Attempt, *, dialect: Dialect, body: bytes, connect_until: float, until: float
+    ) -> FakeAnswer:
         self.calls.append(Received(deployment.id, call, now(), until))
         scripts = self.scripts[deployment.id]
         if isinstance(scripts, list):

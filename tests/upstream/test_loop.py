@@ -22,6 +22,7 @@ from agent_gateway.core.errors import (
 )
 from agent_gateway.core.settings import Breaker, Fallback, Hedging, Quality, Retries, Streaming, Timeouts
 from agent_gateway.health.registry import BUDGET_FLOOR
+from agent_gateway.protocols.transcript import Answer, take_answer
 from agent_gateway.upstream.loop import BACKOFF_BASE_S
 from agent_gateway.wire.sse import data_frame
 from tests.upstream.stage import CLOCK, Script, Stage, Step, answers, call, deployment, fails, frames, hangs, play, route, streams
@@ -335,7 +336,7 @@ def test_the_fixed_reply_is_an_ordinary_answer(stream: bool) -> None:
     assert (outcome.error, outcome.text) == (None, "Later.")
     assert (outcome.exchange.status, outcome.exchange.reason, outcome.exchange.quality) == ("degraded", "provider_error", 0.0)
     assert outcome.exchange.answer_bytes == len(outcome.data)
-    assert b"".join(outcome.exchange.answer) == outcome.data
+    assert take_answer(outcome.exchange) == Answer("Later.", finish_reason="stop")
 
 
 @both_ways

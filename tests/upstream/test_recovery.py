@@ -16,9 +16,10 @@ from agent_gateway.core.exchange import Attempt, Exchange
 from agent_gateway.core.route import Deployment
 from agent_gateway.core.settings import Fallback, Quality, Retries, Streaming
 from agent_gateway.core.usage import Usage
+from agent_gateway.protocols.base import codec_of
 from agent_gateway.protocols.estimate import estimate_input_tokens, text_tokens
 from agent_gateway.upstream.hedge import LOST_RACE
-from agent_gateway.upstream.recovery import OVERLAP_MAX, OVERLAP_MIN, Overlap, continuation_call, used_so_far
+from agent_gateway.upstream.recovery import OVERLAP_MAX, OVERLAP_MIN, Overlap, used_so_far
 from agent_gateway.wire.sse import DONE, data_frame
 from tests.upstream.stage import Outcome, Script, Stage, answers, call, deployment, fails, frame, frames, route, streams, wire_usage
 
@@ -85,7 +86,7 @@ def test_nothing_is_held_longer_than_it_may_be_a_repetition() -> None:
 )
 def test_the_answer_so_far_is_told_in_the_deployments_way(style: Any, turn: dict[str, Any], extra: dict[str, Any]) -> None:
     asked = call(stream=True, max_tokens=100, temperature=0.5)
-    told = continuation_call(asked, "x" * 40, Deployment("p/m", "p", "m", prefill=style))
+    told = codec_of("openai_chat").continued(asked, "x" * 40, Deployment("p/m", "p", "m", prefill=style))
     members = msgspec.json.decode(told.body)
     assert members["messages"] == [{"role": "user", "content": "hi there"}, {"role": "assistant", "content": "x" * 40, **turn}]
     assert members["max_tokens"] == 90
@@ -95,7 +96,7 @@ def test_the_answer_so_far_is_told_in_the_deployments_way(style: Any, turn: dict
 
 
 def test_a_limit_that_is_used_up_leaves_one_token() -> None:
-    told = continuation_call(call(max_completion_tokens=5), "x" * 400, Deployment("p/m", "p", "m"))
+    told = codec_of("openai_chat").continued(call(max_completion_tokens=5), "x" * 400, Deployment("p/m", "p", "m"))
     assert msgspec.json.decode(told.body)["max_completion_tokens"] == 1
 
 
@@ -297,7 +298,7 @@ def test_only_attempts_whose_text_was_sent_are_counted_into_the_answer() -> None
         Attempt("d", 0, first_token=1, outcome=ConnectionCut.code),
     ]
     used = used_so_far(exchange, "x" * 40)
-    assert used == Usage(input=estimate_input_tokens(exchange.call.body), output=10, estimated=True)
+    assert used == Usage(input=estimate_input_tokens(exchange.call), output=10, estimated=True)
     assert exchange.attempts[3].usage == used
     assert exchange.attempts[0].usage is None
 

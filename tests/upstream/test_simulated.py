@@ -21,6 +21,7 @@ from agent_gateway.core.exchange import Attempt
 from agent_gateway.core.route import Deployment
 from agent_gateway.simulator.simulator import Simulator
 from agent_gateway.upstream.base import PROVIDERS, Answer
+from agent_gateway.upstream.outgoing import outgoing
 from agent_gateway.upstream.providers.simulated import SimulatedProvider
 from agent_gateway.upstream.transport import ReadTimeout
 from tests.simulator.stage import STEADY, Time, body_of, chat, events_of
@@ -42,7 +43,16 @@ class Stage:
         options: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": wants_usage}} if stream else {}
         call = Call("openai_chat", "public", chat(model="public", **options), stream=stream, wants_usage=wants_usage)
         deployment = Deployment(f"sim/{model}", "sim", model)
-        return await self.provider.send(call, deployment, self.attempt, connect_until=FOREVER, until=until)
+        dialect = self.provider.speaks(call, deployment)
+        return await self.provider.send(
+            call,
+            deployment,
+            self.attempt,
+            dialect=dialect,
+            body=outgoing(call, dialect, deployment),
+            connect_until=FOREVER,
+            until=until,
+        )
 
 
 def expected(stream: bool) -> bytes:
@@ -117,7 +127,7 @@ async def test_a_status_becomes_its_class_of_error(status: int, kind: type[Provi
     assert type(error) is kind
     assert error.provider_status == stage.attempt.provider_status == status
     assert error.retry_after_s == (1 if status == 429 else None)
-    assert "simulated" not in error.message
+    assert ("simulated" in error.message) is isinstance(error, ProviderRefusedRequest), "of a refusal the client learns the reason"
     if isinstance(error, ProviderRefusedRequest):
         assert (error.content_type, set(msgspec.json.decode(error.body))) == ("application/json", {"error"})
 

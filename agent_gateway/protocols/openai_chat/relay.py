@@ -12,9 +12,11 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from agent_gateway.core.call import Call
-from agent_gateway.core.errors import EmptyReply, MalformedReply, ProviderFault
+from agent_gateway.core.delta import Delta
+from agent_gateway.core.errors import EmptyReply, MalformedReply, ProviderError, ProviderFault
 from agent_gateway.core.route import Deployment
 from agent_gateway.core.usage import Usage
+from agent_gateway.protocols.estimate import text_tokens
 from agent_gateway.protocols.json_edit import remove_null_member, replace_member, replace_string
 from agent_gateway.protocols.usage import ToldUsage
 from agent_gateway.wire.sse import DONE, FrameSplitter, FrameTooLarge, data_frame, frame_data
@@ -37,15 +39,28 @@ def provider_body(call: Call, deployment: Deployment) -> bytes:
         return call.body
     members = _members.decode(call.body)
     members["model"] = Raw(_json.encode(deployment.model))
+    _set_parameters(members, deployment)
+    if ask_usage:
+        members["stream_options"] = _with_usage(members.get("stream_options"))
+    return _json.encode(members)
+
+
+def with_parameters(body: bytes, deployment: Deployment) -> bytes:
+    """A body that was written for the deployment, with its parameters."""
+    if not (deployment.default or deployment.override):
+        return body
+    members = _members.decode(body)
+    _set_parameters(members, deployment)
+    return _json.encode(members)
+
+
+def _set_parameters(members: dict[str, Raw], deployment: Deployment) -> None:
     for name, value in deployment.default.items():
         if name not in members and _SYNONYMS.get(name) not in members:
             members[name] = Raw(_json.encode(value))
     for name, value in deployment.override.items():
         members.pop(_SYNONYMS.get(name, ""), None)
         members[name] = Raw(_json.encode(value))
-    if ask_usage:
-        members["stream_options"] = _with_usage(members.get("stream_options"))
-    return _json.encode(members)
 
 
 def _with_usage(options: Raw | None) -> Raw:
@@ -60,6 +75,36 @@ def unary(call: Call) -> Call:
     members.pop("stream", None)
     members.pop("stream_options", None)
     return structs.replace(call, stream=False, body=_json.encode(members))
+
+
+def continued(call: Call, text: str, deployment: Deployment) -> Call:
+    """The call with the answer so far as the assistant's turn to complete, told in the deployment's way."""
+    members = _members.decode(call.body)
+    turn: dict[str, Any] = {"role": "assistant", "content": text}
+    if deployment.prefill == "prefix":
+        turn["prefix"] = True
+    if deployment.prefill == "continue_final_message":
+        members["continue_final_message"] = Raw(b"true")
+        members["add_generation_prompt"] = Raw(b"false")
+    members["messages"] = Raw(_json.encode([*msgspec.json.decode(members["messages"], type=list[Raw]), turn]))
+    for name in _SYNONYMS:
+        if name in members and call.max_output_tokens is not None:
+            members[name] = Raw(b"%d" % max(call.max_output_tokens - text_tokens(text), 1))
+    return structs.replace(call, body=_json.encode(members))
+
+
+def renamed(data: bytes, model: str) -> bytes:
+    """A frame, or a whole answer, with this name of the model."""
+    payload = data if data.lstrip().startswith(b"{") else data_of(data)
+    if payload is None or payload.strip() == b"[DONE]":
+        return data
+    return _with_data(data, payload, replace_member(payload, b"model", _json.encode(model)))
+
+
+def _with_data(frame: bytes, data: bytes, new_data: bytes) -> bytes:
+    """Data on several lines is put on one; a lone line keeps what stands around it."""
+    at = frame.find(data)
+    return data_frame(new_data) if at < 0 else frame[:at] + new_data + frame[at + len(data) :]
 
 
 def as_stream(answer: bytes, *, with_usage: bool) -> bytes:
@@ -85,7 +130,7 @@ class _Message(Struct):
 
     content: Any = None
     tool_calls: list[Raw] | None = None
-    function_call: Raw | None = msgspec.field(default=None)
+    function_call: Any = None
     refusal: str | None = None
     reasoning: Any = None
     reasoning_content: Any = None
@@ -149,6 +194,13 @@ class WholeAnswer:
             self.body = body
         else:
             self.body = replace_string(body, b"model", _json.encode(reply.model), _json.encode(public_model))
+
+    @property
+    def told(self) -> list[bytes | Delta]:
+        return [self.body]
+
+    def as_stream(self, call: Call) -> bytes:
+        return as_stream(self.body, with_usage=call.wants_usage)
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
@@ -217,7 +269,7 @@ class StreamRelay:
         self._shape: _Shape | None = None
         #: Texts of the latest frames, all of this shape.
         self._run = bytearray()
-        self.sent: list[bytes] = []
+        self.sent: list[bytes | Delta] = []
         self.has_content = False
         #: The first piece of text, where the answer begins with text.
         self.first_text: str | None = None
@@ -225,9 +277,13 @@ class StreamRelay:
         self.sample = b""
         self.done = False
         #: A bad frame came behind what `feed` returned last.
-        self.failure: MalformedReply | ProviderFault | None = None
+        self.failure: ProviderError | None = None
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
+
+    @property
+    def started(self) -> None:
+        """Not read: a frame shows it (`sample`)."""
 
     def feed(self, data: bytes) -> bytes:
         """Whole frames for the client. Raises `MalformedReply`, or `ProviderFault` for an error frame.
@@ -271,14 +327,15 @@ class StreamRelay:
             self.sent.append(self._shape.frame(bytes(self._run)))
             self._run = bytearray()
 
-    def finish(self) -> None:
-        """Called at the clean end of the body: a stream that stops before it is finished was cut."""
+    def finish(self) -> bytes:
+        """Called at the clean end of the body: a stream that stops before it is finished was cut. Nothing more is to be sent."""
         if not (self.done or self.finish_reason):
             if not self.has_content:
                 raise EmptyReply("The model provider's stream ended without an answer.")
             raise MalformedReply("The model provider's stream ended before its answer did.")
         if self._splitter.pending:
             raise MalformedReply("The model provider's stream ended inside an event.")
+        return b""
 
     def _frame(self, frame: bytes) -> bytes:
         shape = self._shape
@@ -294,7 +351,7 @@ class StreamRelay:
         return edited
 
     def _parsed(self, frame: bytes) -> bytes:
-        data = _data_of(frame)
+        data = data_of(frame)
         if data is None:
             return frame  # a comment, or fields without data
         if data.strip() == b"[DONE]":
@@ -308,10 +365,7 @@ class StreamRelay:
                 new_data = remove_null_member(data, b"usage")
             elif not chunk.choices:
                 return b""
-        new_data = replace_member(new_data, b"model", self._model_json)
-        at = frame.find(data)
-        # Data on several lines is put on one; a lone line keeps what stands around it.
-        edited = data_frame(new_data) if at < 0 else frame[:at] + new_data + frame[at + len(data) :]
+        edited = _with_data(frame, data, replace_member(new_data, b"model", self._model_json))
         if chunk.usage is None and chunk.choices and len(chunk.choices) == 1:
             self._learn(frame, edited, chunk.choices[0])
         return edited
@@ -352,7 +406,7 @@ def _read_chunk(data: bytes) -> _Reply:
     return chunk
 
 
-def _data_of(frame: bytes) -> bytes | None:
+def data_of(frame: bytes) -> bytes | None:
     """What the event carries; the usual frame, one line that begins with `data:`, is not split."""
     if frame.startswith(b"data:") and frame.find(b"\n") >= len(frame) - 2 and b"\r" not in frame:
         return frame[5:].strip(b" \n")

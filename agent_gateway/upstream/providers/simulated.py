@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from typing import ClassVar
+from urllib.parse import quote
 
-from agent_gateway.core.call import Call
+from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import ConnectionCut
 from agent_gateway.core.exchange import Attempt
 from agent_gateway.core.route import Deployment
-from agent_gateway.protocols.openai_chat.relay import provider_body
 from agent_gateway.simulator.player import ConnectionDropped, DeadlinePassed, Player, Sleep
 from agent_gateway.simulator.settings import SimulatorSettings
 from agent_gateway.simulator.simulator import Simulator
@@ -35,8 +35,13 @@ class SimulatedProvider:
         self._clock = clock
         self._sleep = sleep
 
-    async def send(self, call: Call, deployment: Deployment, attempt: Attempt, *, connect_until: float, until: float) -> Answer:
-        reply = self._simulator.reply(call.dialect, provider_body(call, deployment))
+    def speaks(self, call: Call, deployment: Deployment) -> Dialect:
+        return call.dialect
+
+    async def send(
+        self, call: Call, deployment: Deployment, attempt: Attempt, *, dialect: Dialect, body: bytes, connect_until: float, until: float
+    ) -> Answer:
+        reply = self._simulator.reply(dialect, body, path=_gemini_path(call, deployment) if dialect == "gemini" else "")
         answer = _SimulatedAnswer(Player(reply, self._clock, self._sleep))
         attempt.connected = self._clock.monotonic()
         await answer.open(until)
@@ -44,11 +49,16 @@ class SimulatedProvider:
         attempt.provider_status = reply.status
         if reply.status != 200:
             headers = {name.encode(): value.encode() for name, value in reply.headers}
-            raise refusal(reply.status, headers, await answer.read(until), self._clock.wall())
+            raise refusal(reply.status, headers, await answer.read(until), self._clock.wall(), dialect)
         return answer
 
     async def close(self) -> None:
         """Holds nothing between calls."""
+
+
+def _gemini_path(call: Call, deployment: Deployment) -> str:
+    """That protocol says the model, and whether it is to stream, in the path."""
+    return f"/v1beta/models/{quote(deployment.model)}:{'streamGenerateContent?alt=sse' if call.stream else 'generateContent'}"
 
 
 class _SimulatedAnswer:

@@ -116,6 +116,33 @@ def test_whether_a_fixed_text_may_stand_in(member: bytes, wants_json: bool, conv
     assert (call.wants_json, call.conversational) == (wants_json, conversational)
 
 
+PART = b'"messages":[{"role":"user","content":[{"type":"text","text":"Hi"},{ "type" : "%b" }]}]'
+
+
+@pytest.mark.parametrize(
+    ("members", "needs"),
+    [
+        (USER, set()),
+        (PART % b"text", set()),
+        (PART % b"image_url", {"vision"}),
+        (PART % b"input_audio", {"audio"}),
+        (PART % b"file", {"documents"}),
+        (USER.replace(b"Hi", b'[\\"type\\": \\"image_url\\"]'), set()),
+        (USER + b',"tools":[]', set()),
+        (USER + b',"tools":null', set()),
+        (USER + b',"tools":[{"type":"file"}]', {"tools"}),
+        (USER + b',"functions":[{"name":"f"}]', {"tools"}),
+        (USER + b',"response_format":{"type":"json_object"}', set()),
+        (USER + b',"response_format":{"type":"json_schema"}', {"json_schema"}),
+        (USER + b',"reasoning_effort":"none"', set()),
+        (USER + b',"reasoning_effort":"low"', {"reasoning"}),
+        (PART % b"file" + b',"reasoning_effort":"low","tools":[1]', {"documents", "reasoning", "tools"}),
+    ],
+)
+def test_what_is_needed_of_a_model(members: bytes, needs: set[str]) -> None:
+    assert codec.read_call(b'{"model":"m",' + members + b"}", {}).needs == needs
+
+
 some_json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=4),
     lambda inner: (

@@ -1,0 +1,1 @@
+"""OpenAI Responses, the stateless part."""

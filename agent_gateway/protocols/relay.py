@@ -1,0 +1,307 @@
+"""Answers on their way from a provider to a client, whichever protocols the two speak: passed through, or translated.
+
+Promise: whoever relays sees the same facts (content, finish, usage, failure), and tells the record the same deltas.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Protocol
+
+from agent_gateway.core.call import Call, Dialect
+from agent_gateway.core.delta import (
+    ArgumentsDelta,
+    Delta,
+    Finished,
+    ReasoningDelta,
+    RefusalDelta,
+    Started,
+    TextDelta,
+    ToolCallStarted,
+    Used,
+)
+from agent_gateway.core.errors import EmptyReply, MalformedReply, ProviderError
+from agent_gateway.core.usage import Usage
+from agent_gateway.protocols.base import AnswerHead, Codec, StreamReader, StreamWriter, codec_of
+from agent_gateway.protocols.openai_chat.relay import StreamRelay, WholeAnswer
+from agent_gateway.wire.sse import FrameSplitter, FrameTooLarge
+
+#: Answers that are no conversation: nothing is streamed, nothing finishes, and they are complete if they can be read.
+NO_CONVERSATION: frozenset[Dialect] = frozenset({"openai_embeddings", "anthropic_count"})
+#: Text in a row is told to the record in pieces of this size (characters).
+RUN_MAX_CHARS = 16 * 1024
+
+
+class Relay(Protocol):
+    """One stream on its way through: feed it what arrives, send on what it returns."""
+
+    has_content: bool
+    #: The first piece of text, where the answer begins with text.
+    first_text: str | None
+    #: A frame with text, as the client got it; `b""` where none was kept.
+    sample: bytes
+    #: What was sent on, for the record: the client's frames of OpenAI chat, or deltas.
+    sent: list[bytes | Delta]
+    #: Nothing more will come.
+    done: bool
+    #: A bad frame came behind what `feed` returned last.
+    failure: ProviderError | None
+    finish_reason: str | None
+    usage: Usage | None
+
+    @property
+    def started(self) -> Started | None:
+        """How the provider began, where that was read."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Whole frames for the client. Raises `ProviderError`; after content has come it sets `failure` instead, and returns what
+        came before it.
+        """
+
+    def finish(self) -> bytes:
+        """Called at the clean end of the body: what the client still gets. Raises where the answer was not complete by then."""
+
+    def keep(self) -> None:
+        """Everything sent on is in `sent` from here on."""
+
+
+class Whole(Protocol):
+    """A unary answer, read once: `body` is the client's."""
+
+    body: bytes
+    finish_reason: str | None
+    says_something: bool
+    #: `text` is all of it.
+    says_only_text: bool
+    #: None where it is not (all) text.
+    text: str | None
+    usage: Usage | None
+
+    @property
+    def told(self) -> list[bytes | Delta]:
+        """For the record."""
+
+    def as_stream(self, call: Call) -> bytes:
+        """The whole answer as the client's stream of it."""
+
+
+def stream_relay(call: Call, spoken: Dialect, head: Callable[[], AnswerHead]) -> Relay:
+    """`spoken` is the provider's protocol; `head` what marks the answer where it is written anew."""
+    if spoken != call.dialect or call.framing != "sse":
+        return TranslatingRelay(codec_of(spoken).stream_reader(), codec_of(call.dialect).stream_writer(head(), call))
+    if spoken == "openai_chat":
+        return StreamRelay(call.model, strip_usage=not call.wants_usage)
+    return PassingRelay(codec_of(spoken), call.model)
+
+
+def whole_answer(body: bytes, call: Call, spoken: Dialect, head: Callable[[], AnswerHead]) -> Whole:
+    """Raises `MalformedReply`, `EmptyReply`, `ProviderFault`."""
+    if spoken == call.dialect == "openai_chat":
+        return WholeAnswer(body, call.model)
+    return ReadAnswer(body, call, spoken, head)
+
+
+class _ReadingRelay(ABC):
+    """What both of the following do: frames read one by one into deltas, and their facts noted."""
+
+    __slots__ = (
+        "_reader",
+        "_run",
+        "_run_chars",
+        "_splitter",
+        "done",
+        "failure",
+        "finish_reason",
+        "first_text",
+        "has_content",
+        "sample",
+        "sent",
+        "started",
+        "usage",
+    )
+
+    def __init__(self, reader: StreamReader) -> None:
+        self._reader = reader
+        self._splitter = FrameSplitter()
+        #: The latest deltas, where they are text of the first choice.
+        self._run: list[str] = []
+        self._run_chars = 0
+        self.sent: list[bytes | Delta] = []
+        #: How the provider began.
+        self.started: Started | None = None
+        self.has_content = False
+        self.first_text: str | None = None
+        self.sample = b""
+        self.done = False
+        self.failure: ProviderError | None = None
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        if self.failure is not None:
+            return b""
+        try:
+            whole = self._splitter.feed(data)
+        except FrameTooLarge as error:
+            raise MalformedReply("The model provider sent an event over the size limit.", detail=str(error)) from None
+        if not whole:
+            return b""
+        edited: list[bytes] = []
+        for frame in self._splitter.split(whole):
+            try:
+                edited.append(self._frame(frame))
+            except ProviderError as error:
+                if not self.has_content:
+                    raise
+                self.failure = error
+                break
+        return b"".join(edited)
+
+    def finish(self) -> bytes:
+        rest = self._splitter.end()
+        last = self._frame(rest) if rest else b""
+        if self._splitter.pending:
+            raise MalformedReply("The model provider's stream ended inside an event.")
+        if not self.done:
+            self._reader.finish()
+            last += self._ended()
+        return last
+
+    def keep(self) -> None:
+        if self._run:
+            self.sent.append(TextDelta("".join(self._run)))
+            self._run = []
+            self._run_chars = 0
+
+    @abstractmethod
+    def _frame(self, frame: bytes) -> bytes: ...
+
+    def _ended(self) -> bytes:
+        """What is owed to the client once the answer is complete."""
+        self.done = True
+        return b""
+
+    def _note(self, deltas: list[Delta]) -> None:
+        for delta in deltas:
+            if type(delta) is TextDelta:
+                if not delta.text:
+                    continue
+                if not self.has_content:
+                    self.first_text = delta.text
+                    self.has_content = True
+                if delta.choice == 0:
+                    self._run.append(delta.text)
+                    self._run_chars += len(delta.text)
+                    if self._run_chars > RUN_MAX_CHARS:
+                        self.keep()
+                    continue
+            elif type(delta) is Finished:
+                self.finish_reason = self.finish_reason or delta.reason
+            elif type(delta) is Used:
+                self.usage = delta.usage
+            elif type(delta) is Started:
+                self.started = delta
+                continue
+            elif says_something(delta):
+                self.has_content = True
+            self.keep()
+            self.sent.append(delta)
+
+
+class PassingRelay(_ReadingRelay):
+    """Client and provider speak the same protocol: frames go through as they are, but for the model's name."""
+
+    __slots__ = ("_codec", "_model")
+
+    def __init__(self, codec: Codec, model: str) -> None:
+        super().__init__(codec.stream_reader())
+        self._codec = codec
+        self._model = model
+
+    def _frame(self, frame: bytes) -> bytes:
+        self._note(self._reader.feed(frame))
+        self.done = self._reader.done
+        return self._codec.renamed(frame, self._model)
+
+
+class TranslatingRelay(_ReadingRelay):
+    """The provider's frames are read, and the client's written."""
+
+    __slots__ = ("_writer",)
+
+    def __init__(self, reader: StreamReader, writer: StreamWriter) -> None:
+        super().__init__(reader)
+        self._writer = writer
+
+    def _frame(self, frame: bytes) -> bytes:
+        reader = self._reader
+        deltas = self._told(reader.feed(frame))
+        written = b""
+        if deltas:
+            self._note(deltas)
+            written = self._write(deltas)
+        if reader.done and not self.done:
+            written += self._ended()
+        return written
+
+    def _told(self, deltas: list[Delta]) -> list[Delta]:
+        """What the client is to be told of them."""
+        return deltas
+
+    def _write(self, deltas: list[Delta]) -> bytes:
+        return self._writer.write(deltas)
+
+    def _ended(self) -> bytes:
+        self.done = True
+        return self._writer.end()
+
+
+class ReadAnswer:
+    """A unary answer of any protocol for a client of any protocol."""
+
+    __slots__ = ("_deltas", "_head", "body", "finish_reason", "says_only_text", "says_something", "text", "usage")
+
+    def __init__(self, body: bytes, call: Call, spoken: Dialect, head: Callable[[], AnswerHead]) -> None:
+        deltas = self._deltas = codec_of(spoken).read_answer(body)
+        if spoken == call.dialect:
+            self.body = codec_of(spoken).renamed(body, call.model)
+        else:
+            self.body = codec_of(call.dialect).write_answer(head(), deltas, call)
+        self._head = head
+        self.usage = next((delta.usage for delta in reversed(deltas) if type(delta) is Used), None)
+        self.text: str | None = None
+        if call.dialect in NO_CONVERSATION:
+            self.finish_reason: str | None = "stop"
+            self.says_something = True
+            self.says_only_text = False
+            return
+        said = [delta for delta in deltas if says_something(delta)]
+        self.finish_reason = next((delta.reason for delta in deltas if type(delta) is Finished and delta.choice == 0), None)
+        if not said and self.finish_reason is None:
+            raise EmptyReply("The model provider's answer holds nothing.")
+        self.says_something = bool(said)
+        texts = [delta.text for delta in said if type(delta) is TextDelta and delta.choice == 0]
+        self.says_only_text = len(texts) == len(said)
+        self.text = "".join(texts) if texts else None
+
+    @property
+    def told(self) -> list[bytes | Delta]:
+        return [*self._deltas]
+
+    def as_stream(self, call: Call) -> bytes:
+        writer = codec_of(call.dialect).stream_writer(self._head(), call)
+        return writer.write(self._deltas) + writer.end()
+
+
+def says_something(delta: Delta) -> bool:
+    """It is content of the answer, and not empty."""
+    match delta:
+        case TextDelta() | RefusalDelta():
+            return bool(delta.text)
+        case ReasoningDelta():
+            return bool(delta.text or delta.redacted)
+        case ToolCallStarted() | ArgumentsDelta():
+            return True
+        case _:
+            return False

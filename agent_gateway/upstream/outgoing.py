@@ -1,0 +1,40 @@
+"""A client's call as the body that goes out to a provider, in the protocol that the provider speaks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from agent_gateway.core.call import Call, Dialect
+from agent_gateway.core.route import Deployment
+from agent_gateway.protocols.base import codec_of
+from agent_gateway.protocols.estimate import estimate_input_tokens
+from agent_gateway.protocols.openai_chat.relay import provider_body
+
+if TYPE_CHECKING:  # loaded by the first call that asks for it
+    from agent_gateway.protocols.anthropic_count.codec import AnthropicCount
+
+
+def outgoing(call: Call, spoken: Dialect, deployment: Deployment) -> bytes:
+    """Raises `NotExpressible`, and `BadRequest` for what shows to be wrong only when all of the request is read."""
+    if spoken != call.dialect:
+        return codec_of(spoken).write_request(codec_of(call.dialect).read_conversation(call), deployment)
+    if spoken == "openai_chat":
+        return provider_body(call, deployment)
+    return codec_of(spoken).pass_request(call, deployment)
+
+
+class EstimatedCount:
+    """The answer to "how many tokens is this?" where no provider that can count is configured: our own estimate."""
+
+    def __init__(self, call: Call) -> None:
+        self._body = cast("AnthropicCount", codec_of("anthropic_count")).counted(estimate_input_tokens(call))
+
+    async def read(self, until: float) -> bytes:
+        return self._body
+
+    async def next(self, until: float) -> bytes:
+        """Counts are not streamed."""
+        return b""
+
+    def close(self) -> None:
+        """There is nothing to stop."""
