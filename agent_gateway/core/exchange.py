@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -15,6 +16,8 @@ from agent_gateway.core.usage import Usage
 
 Status = Literal["success", "fallback", "degraded", "cached", "error", "cancelled"]
 Edge = Literal["http", "websocket", "batch"]
+#: Writes frames to the client at once; False: it is slow to take them, so that what follows has to wait for it the usual way.
+Tap = Callable[[bytes], bool]
 
 
 class Attempt(Struct):
@@ -49,6 +52,10 @@ class Exchange(Struct):
     #: The client's own bound on the whole request, from `x-gateway-timeout-s`.
     timeout_s: float | None = None
     edge: Edge = "http"
+
+    #: Of an edge that can write at any time: text of a stream that nothing looks at may go out by it, past the stages
+    #: (docs/decisions/0006). A stage that has to see every event sets it to None.
+    tap: Tap | None = None
 
     # Grown by the stages.
     route: Route | None = None

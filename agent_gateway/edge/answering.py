@@ -121,9 +121,15 @@ class Answering:
             if self._begun:
                 await self._close_stream()
         finally:
+            exchange.tap = None
             self._stop_beating()
             if self._stall_timer is not None:
                 self._stall_timer.cancel()
+
+    def pass_on(self, frames: bytes) -> bool:
+        """`Exchange.tap`, where the outlet's `write` has written when it returns. Only called between two events of a begun stream."""
+        self._last_write = self._loop.time()
+        return self._outlet.write(frames) is None
 
     async def refuse(self, error: GatewayError) -> None:
         """The answer to a request that never reached the first stage."""

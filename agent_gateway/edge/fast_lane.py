@@ -280,6 +280,7 @@ class FastLane(asyncio.Protocol):
             except GatewayError as error:
                 await answering.refuse(error)
             else:
+                exchange.tap = answering.pass_on
                 await answering.run()
             complete = True
         except Exception:

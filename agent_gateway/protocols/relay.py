@@ -59,6 +59,9 @@ class Relay(Protocol):
         came before it.
         """
 
+    def feed_text(self, data: bytes) -> bytes | None:
+        """The client's frame where a glance shows that `data` is one frame of nothing but text; else None, and nothing was fed."""
+
     def finish(self) -> bytes:
         """Called at the clean end of the body: what the client still gets. Raises where the answer was not complete by then."""
 
@@ -157,6 +160,10 @@ class _ReadingRelay(ABC):
                 self.failure = error
                 break
         return b"".join(edited)
+
+    def feed_text(self, data: bytes) -> bytes | None:
+        """A frame has to be read to be known."""
+        return None
 
     def finish(self) -> bytes:
         rest = self._splitter.end()

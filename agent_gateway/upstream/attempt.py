@@ -35,6 +35,7 @@ from agent_gateway.core.usage import Usage
 from agent_gateway.health.registry import DeploymentHealth
 from agent_gateway.protocols.base import AnswerHead
 from agent_gateway.protocols.relay import Relay, Whole, stream_relay, whole_answer
+from agent_gateway.protocols.transcript import COMPACT_BYTES
 from agent_gateway.upstream.base import Answer, Provider
 from agent_gateway.upstream.outgoing import EstimatedCount, outgoing
 from agent_gateway.upstream.quality import NATURAL_ENDS, Facts, objection, objection_to_start, score
@@ -194,7 +195,7 @@ class Running:
 class BegunStream:
     """A stream whose first content has come: `first` is what the client gets at once, `next` what follows."""
 
-    __slots__ = ("_answer", "_deadline", "_idle_s", "_monotonic", "_relay", "_running", "first")
+    __slots__ = ("_answer", "_deadline", "_exchange", "_idle_s", "_monotonic", "_passes", "_relay", "_running", "first")
 
     def __init__(self, running: Running, answer: Answer, relay: Relay, first: bytes) -> None:
         self._monotonic = running.clock.monotonic
@@ -203,6 +204,9 @@ class BegunStream:
         self._running = running
         self._answer = answer
         self._relay = relay
+        #: What comes is offered to `_pass_on` while `next` waits.
+        self._passes = False
+        self._exchange: Exchange | None = None
         self.first = first
 
     @property
@@ -221,6 +225,10 @@ class BegunStream:
         """What the client gets is kept there, all of it once the stream has ended."""
         answer += self._relay.sent
         self._relay.sent = answer
+
+    def pass_by(self, exchange: Exchange) -> None:
+        """From here on, text that needs no look may leave by `exchange.tap`, unseen by who asks for `next`."""
+        self._exchange = exchange if exchange.tap is not None else None
 
     @property
     def sample(self) -> bytes:
@@ -246,6 +254,9 @@ class BegunStream:
                     raise relay.failure
                 if relay.done:
                     return await self._end()
+                if not self._passes and self._exchange is not None:
+                    self._passes = True
+                    self._answer.pass_to(self._pass_on)
                 until = self._monotonic() + idle_s
                 data = await self._answer.next(until if until < deadline else deadline)
                 if not data:
@@ -261,6 +272,23 @@ class BegunStream:
         except BaseException as error:
             self.close(error)
             raise
+
+    def _pass_on(self, data: bytes) -> float | None:
+        """A `Taker`: a frame with nothing but text goes to the client as it comes, and the request's task sleeps on."""
+        exchange = self._exchange
+        assert exchange is not None
+        tap = exchange.tap
+        if tap is None or exchange.answer_bytes - exchange.compacted_bytes > COMPACT_BYTES:
+            return None
+        frame = self._relay.feed_text(data)
+        if frame is None:
+            return None
+        exchange.answer_bytes += len(frame)
+        if not tap(frame):
+            self._passes = False
+            self._answer.pass_to(None)
+        until = self._monotonic() + self._idle_s
+        return until if until < self._deadline else self._deadline
 
     async def _end(self) -> bytes:
         """The answer is complete. What may still come of the body is its end, which lets the connection be used again."""

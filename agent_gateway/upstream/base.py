@@ -12,6 +12,7 @@ from agent_gateway.core.exchange import Attempt
 from agent_gateway.core.plugins import Seat
 from agent_gateway.core.route import Deployment
 from agent_gateway.upstream.known_providers import known_providers
+from agent_gateway.upstream.reply import Taker
 from agent_gateway.upstream.transport import Transport
 
 PROVIDERS = Seat(
@@ -34,6 +35,9 @@ class Answer(Protocol):
 
     async def next(self, until: float) -> bytes:
         """What has arrived of a stream since the last call; `b""` at its clean end."""
+
+    def pass_to(self, taker: Taker | None) -> None:
+        """What comes of a stream while `next` waits is offered to `taker`; what it takes, `next` does not return. May be ignored."""
 
     def close(self) -> None:
         """Stops the provider's work at once if it has not ended. Idempotent."""

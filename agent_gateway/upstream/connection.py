@@ -15,7 +15,7 @@ import httptools
 
 from agent_gateway.core.errors import ConnectionCut, GatewayError, MalformedReply
 from agent_gateway.core.writes import Writes
-from agent_gateway.upstream.reply import ReadTimeout, Reply
+from agent_gateway.upstream.reply import ReadTimeout, Reply, Taker
 
 #: Bytes of a body held for a consumer who does not take them; above it the socket is not read.
 HELD_MAX_BYTES = 256 * 1024
@@ -77,6 +77,7 @@ class Connection(asyncio.Protocol):
         "heard",
         "keeper",
         "paused",
+        "taker",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, header_max_bytes: int) -> None:
@@ -102,6 +103,7 @@ class Connection(asyncio.Protocol):
         # One reply; set anew by `_begin`.
         self.heard = False  # at least one byte of it has come
         self.eager = False  # wake the waiter for every piece of the body, not only at its end
+        self.taker: Taker | None = None  # is offered such a piece before
         self._reply: Reply | None = None
         self._buffer = bytearray()
         self._headers: dict[bytes, bytes] = {}
@@ -151,6 +153,7 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return
         self.closed = True
+        self.taker = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -251,7 +254,7 @@ class Connection(asyncio.Protocol):
         held = len(self._buffer)
         if held > self._held_max_bytes:
             self._hold_back()
-        elif held and self.eager:
+        elif held and self.eager and (self.taker is None or not self._is_taken(self.taker)):
             self._wake()
 
     def eof_received(self) -> None:
@@ -348,7 +351,7 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, reply: Reply) -> None:
         """All of the reply is here."""
-        self._reply = None
+        self._reply = self.taker = None
         reply.end()
         self._wake()
         if self._tunnelling:
@@ -369,6 +372,18 @@ class Connection(asyncio.Protocol):
             self._reply = None
             reply.end()
         self.abort(ConnectionCut(_CUT, detail=str(error) if error else "end of file"))
+
+    def _is_taken(self, taker: Taker) -> bool:
+        """Only while someone waits: what comes else has to wait behind what is being dealt with."""
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return False
+        until = taker(bytes(self._buffer))
+        if until is None:
+            return False
+        self._buffer.clear()
+        self._until = until  # the timer that runs looks at it when its time has come
+        return True
 
     def _hold_back(self) -> None:
         if not self.paused:

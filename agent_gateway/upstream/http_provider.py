@@ -170,11 +170,12 @@ class _Key:
 class _HttpAnswer:
     """`Reply` with the bound on its body."""
 
-    __slots__ = ("_reply", "close", "next")
+    __slots__ = ("_reply", "close", "next", "pass_to")
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
         self.next = reply.next
+        self.pass_to = reply.pass_to
         self.close = reply.close
 
     async def read(self, until: float) -> bytes:

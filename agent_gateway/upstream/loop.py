@@ -87,6 +87,7 @@ class AttemptLoop:
             self._report(exchange, plan, fell_back=begun.candidate.fallback)
             yield _finished(exchange, begun)
             return
+        begun.pass_by(exchange)
         stream: BegunStream | Continuation | None = begun
         while stream is not None:
             stream.keep_in(exchange.answer)

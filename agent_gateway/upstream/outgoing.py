@@ -9,6 +9,7 @@ from agent_gateway.core.route import Deployment
 from agent_gateway.protocols.base import codec_of
 from agent_gateway.protocols.estimate import estimate_input_tokens
 from agent_gateway.protocols.openai_chat.relay import provider_body
+from agent_gateway.upstream.reply import Taker
 
 if TYPE_CHECKING:  # loaded by the first call that asks for it
     from agent_gateway.protocols.anthropic_count.codec import AnthropicCount
@@ -35,6 +36,9 @@ class EstimatedCount:
     async def next(self, until: float) -> bytes:
         """Counts are not streamed."""
         return b""
+
+    def pass_to(self, taker: Taker | None) -> None:
+        """Nor is there anything to pass."""
 
     def close(self) -> None:
         """There is nothing to stop."""

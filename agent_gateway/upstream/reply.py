@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from agent_gateway.core.errors import ConnectionCut, GatewayError, MalformedReply
+
+#: Is offered what has come of a body, and says until when more may be waited for; None: it has not taken it.
+Taker = Callable[[bytes], float | None]
 
 
 class ReadTimeout(Exception):
@@ -17,6 +21,7 @@ class Source(Protocol):
 
     paused: bool
     eager: bool
+    taker: Taker | None
 
     def wait(self, until: float) -> asyncio.Future[None]:
         """Done when more has come (`eager`) or all of it; fails with `ReadTimeout` at `until`."""
@@ -89,6 +94,11 @@ class Reply:
             except asyncio.CancelledError:
                 self.close()
                 raise
+
+    def pass_to(self, taker: Taker | None) -> None:
+        """What comes while `next` waits is offered to `taker` first; what it takes, `next` does not return."""
+        if self._source is not None:
+            self._source.taker = taker
 
     def close(self) -> None:
         """Idempotent. If the reply is not completely received, the provider's connection is aborted at once."""

@@ -13,6 +13,7 @@ from agent_gateway.core.exchange import Attempt
 from agent_gateway.core.route import Deployment
 from agent_gateway.upstream.http_provider import ERROR_WAIT_S, KEY_REST_S
 from agent_gateway.upstream.providers.openai import OpenAIProvider
+from agent_gateway.upstream.reply import Taker
 from agent_gateway.upstream.transport import ReadTimeout, Transport
 from tests.upstream.stage import body, call
 
@@ -28,6 +29,8 @@ class Reply:
 
     async def next(self, until: float) -> bytes:
         return b""
+
+    def pass_to(self, taker: Taker | None) -> None: ...
 
     def close(self) -> None: ...
 

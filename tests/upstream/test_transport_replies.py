@@ -522,3 +522,49 @@ async def test_a_connection_whose_request_is_not_sent_yet_is_not_used_again() ->
     _feed(connection, [RECORDED["error status"].raw])
     assert await _body(await asked) == b"{}"
     assert keeper.events == ["ended"]
+
+
+async def test_a_taker_is_offered_what_comes_while_someone_waits() -> None:
+    connection, _, _ = _connect()
+    asked = await _ask(connection)
+    _feed(connection, [CHUNKED, b"1\r\na\r\n"])
+    reply = await asked
+    offered: list[bytes] = []
+
+    def take(data: bytes) -> float | None:
+        offered.append(data)
+        return None if data == b"no" else monotonic() + PLENTY_S
+
+    reply.pass_to(take)
+    _feed(connection, [b"1\r\nb\r\n"])
+    assert await reply.next(monotonic() + PLENTY_S) == b"ab"  # nobody waited
+    waiting = asyncio.ensure_future(reply.next(monotonic() + 0.05))
+    await asyncio.sleep(0)
+    _feed(connection, [b"2\r\ncd\r\n"])
+    await asyncio.sleep(0.1)  # what is taken gives the wait more time
+    assert not waiting.done()
+    _feed(connection, [b"2\r\nno\r\n", b"1\r\ne\r\n"])
+    assert await waiting == b"noe"  # in order: what follows is not offered before that was dealt with
+    assert offered == [b"cd", b"no"]
+    waiting = asyncio.ensure_future(reply.next(monotonic() + PLENTY_S))
+    await asyncio.sleep(0)
+    _feed(connection, [b"1\r\nf\r\n0\r\n\r\n"])
+    assert await waiting == b"f"  # with its end
+    assert connection.taker is None
+
+
+async def test_who_was_cancelled_is_offered_nothing() -> None:
+    connection, _, _ = _connect()
+    asked = await _ask(connection)
+    _feed(connection, [CHUNKED, b"1\r\na\r\n"])
+    reply = await asked
+    await reply.next(monotonic() + PLENTY_S)
+    offered: list[bytes] = []
+    reply.pass_to(lambda data: offered.append(data))
+    waiting = asyncio.ensure_future(reply.next(monotonic() + PLENTY_S))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    _feed(connection, [b"1\r\nb\r\n"])
+    await asyncio.wait([waiting])
+    assert offered == []
+    assert connection.closed

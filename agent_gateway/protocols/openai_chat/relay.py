@@ -292,21 +292,29 @@ class StreamRelay:
         """
         if self.failure is not None:
             return b""
-        shape = self._shape
-        if shape is not None and not self._splitter.holds_any:
-            # The usual read, one frame of the usual shape: `text_of` and `frame`, written out.
-            before, after = shape.before, shape.after
-            if data.startswith(before) and data.endswith(after) and data.count(b'"') == shape.quotes:
-                text = data[len(before) : -len(after)]
-                self._run += text
-                if len(self._run) > RUN_MAX_BYTES:
-                    self.keep()
-                return b"%b%b%b" % (shape.new_before, text, shape.new_after)
+        frame = self.feed_text(data)
+        if frame is not None:
+            return frame
         try:
             data = self._splitter.feed(data)
         except FrameTooLarge as error:
             raise MalformedReply("The model provider sent an event over the size limit.", detail=str(error)) from None
         return self._frames(self._splitter.split(data)) if data else b""
+
+    def feed_text(self, data: bytes) -> bytes | None:
+        """The usual read, one frame of the usual shape, as `feed` would return it; None, and nothing done, where it is any other."""
+        shape = self._shape
+        if shape is None or self._splitter.holds_any or self.failure is not None:
+            return None
+        # `text_of` and `frame`, written out.
+        before, after = shape.before, shape.after
+        if data.startswith(before) and data.endswith(after) and data.count(b'"') == shape.quotes:
+            text = data[len(before) : -len(after)]
+            self._run += text
+            if len(self._run) > RUN_MAX_BYTES:
+                self.keep()
+            return b"%b%b%b" % (shape.new_before, text, shape.new_after)
+        return None
 
     def _frames(self, frames: list[bytes]) -> bytes:
         """What is good of them goes out even if a bad one follows: that one fails the next call."""

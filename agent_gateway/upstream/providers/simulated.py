@@ -19,6 +19,7 @@ from agent_gateway.simulator.settings import SimulatorSettings
 from agent_gateway.simulator.simulator import Simulator
 from agent_gateway.upstream.base import Answer
 from agent_gateway.upstream.refusal import refusal
+from agent_gateway.upstream.reply import Taker
 from agent_gateway.upstream.transport import ReadTimeout, Transport
 
 _CUT = "The model provider's connection was lost before its answer was complete."
@@ -89,3 +90,6 @@ class _SimulatedAnswer:
             raise ReadTimeout from None
         except ConnectionDropped:
             raise ConnectionCut(_CUT, detail="simulated") from None
+
+    def pass_to(self, taker: Taker | None) -> None:
+        """There is no connection that could pass anything: it is `next` that makes what comes."""
