@@ -272,7 +272,7 @@ class AttemptLoop:
         wrong, or not for this model.
         """
         if plan.detour not in ("controller", "capability") and (error is None or _is_outage(error)):
-            can_trip = any(candidate.fallback for candidate in plan.candidates)
+            can_trip = fell_back and any(candidate.fallback for candidate in plan.candidates)
             tried = plan.detour is None
             controller = self._health.controller(plan.route.name)
             before = controller.state

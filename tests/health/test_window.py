@@ -53,7 +53,7 @@ def test_its_size_is_bounded() -> None:
     window = Window(1)
     for step in range(10_000):
         window.add(step / 100)
-    assert len(window._older) <= SLICES
+    assert len(window._began) <= SLICES
 
 
 def test_it_says_how_long_it_is() -> None:

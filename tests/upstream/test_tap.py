@@ -15,7 +15,7 @@ from agent_gateway.core.plan import Candidate
 from agent_gateway.core.route import Deployment, Route
 from agent_gateway.core.settings import Timeouts
 from agent_gateway.health.registry import Health
-from agent_gateway.protocols.openai_relay import StreamRelay
+from agent_gateway.protocols.openai_chat.relay import StreamRelay
 from agent_gateway.protocols.transcript import COMPACT_BYTES, read_answer
 from agent_gateway.upstream.attempt import BegunStream, Running
 from agent_gateway.upstream.base import Answer
