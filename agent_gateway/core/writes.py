@@ -7,7 +7,11 @@ the same writes take a quarter off a request's CPU (docs/decisions/0005).
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from weakref import WeakKeyDictionary
+
+#: A write over this does not wait for the others of the loop's turn: whether the client takes that much shows at once (bytes).
+DIRECT_BYTES = 32 * 1024
 
 
 class Writes:
@@ -27,9 +31,12 @@ class Writes:
         return writes
 
     def write(self, transport: asyncio.WriteTransport, data: bytes) -> None:
-        if not self._waiting:
+        waiting = self._waiting
+        if not waiting:
             self._loop.call_soon(self.flush)
-        self._waiting.append((transport, data))
+        elif waiting[-1][0] is transport and len(waiting[-1][1]) <= DIRECT_BYTES:  # a head and its body, a last chunk and the end
+            data = waiting.pop()[1] + data
+        waiting.append((transport, data))
 
     def flush(self) -> None:
         """Everything written so far is the transports' now; what was meant for a closed one is dropped, as it would have been."""
@@ -37,6 +44,31 @@ class Writes:
         for transport, data in waiting:
             if not transport.is_closing():
                 transport.write(data)
+
+
+class GatheringTransport:
+    """A transport whose small writes are made with the others of the loop's turn, for a protocol that knows nothing of `Writes`."""
+
+    def __init__(self, transport: asyncio.Transport, writes: Writes) -> None:
+        self._transport = transport
+        self._writes = writes
+        # What has nothing to do with the order of writes; `abort` means to lose them.
+        self.is_closing = transport.is_closing
+        self.abort = transport.abort
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+
+    def write(self, data: bytes) -> None:
+        if len(data) > DIRECT_BYTES:
+            self._writes.flush()
+            self._transport.write(data)
+        elif data:
+            self._writes.write(self._transport, data)
+
+    def __getattr__(self, name: str) -> Any:
+        """Anything else that is done to the transport is done after what was written before it."""
+        self._writes.flush()
+        return getattr(self._transport, name)
 
 
 _of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Writes] = WeakKeyDictionary()

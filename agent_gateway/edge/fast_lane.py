@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout, TooLarge
 from agent_gateway.core.exchange import Exchange
-from agent_gateway.core.writes import Writes
+from agent_gateway.core.writes import DIRECT_BYTES, Writes
 from agent_gateway.edge.answering import Answering
 from agent_gateway.edge.hosts import check_host
 from agent_gateway.edge.limits import Limits
@@ -36,8 +36,6 @@ _ODD = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"content-encodin
 _LENGTH_LINE = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 _DIGITS_MAX = 15
 _UNKNOWN = (b"", b"")
-#: A write over this does not wait for the others of the loop's turn (bytes).
-DIRECT_BYTES = 32 * 1024
 _LAST_CHUNK = b"0\r\n\r\n"
 _CLOSE = b"connection: close\r\n"
 
@@ -348,7 +346,7 @@ class FastLane(asyncio.Protocol):
         return self._send(_LAST_CHUNK)
 
     def _send(self, data: bytes) -> Awaitable[None] | None:
-        if len(data) > DIRECT_BYTES:  # whether the client takes that much shows at once
+        if len(data) > DIRECT_BYTES:
             self._writes.flush()
             self._transport.write(data)
         else:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from agent_gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout
+from agent_gateway.core.writes import GatheringTransport, Writes
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.response import STATUS_LINES, error_response
 
@@ -31,7 +32,8 @@ class SlowLane(HttpToolsProtocol):
         self._refusal: GatewayError | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]  # as uvicorn itself narrows it
+        writes = Writes.of(asyncio.get_running_loop())
+        super().connection_made(cast(asyncio.Transport, GatheringTransport(cast(asyncio.Transport, transport), writes)))
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

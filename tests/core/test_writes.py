@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from agent_gateway.core.writes import Writes
+from agent_gateway.core.writes import DIRECT_BYTES, GatheringTransport, Writes
 
 
 class Socket(asyncio.Transport):
@@ -19,6 +19,9 @@ class Socket(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.closed
+
+    def close(self) -> None:
+        self.log.append((self, b"closed"))
 
 
 async def test_they_are_made_in_order_at_the_end_of_the_turn() -> None:
@@ -60,3 +63,30 @@ async def test_what_is_meant_for_a_closed_transport_is_dropped() -> None:
 async def test_a_loop_has_one() -> None:
     loop = asyncio.get_running_loop()
     assert Writes.of(loop) is Writes.of(loop)
+
+
+async def test_what_is_written_to_one_transport_in_a_row_is_one_write() -> None:
+    writes = Writes(asyncio.get_running_loop())
+    log: list[tuple[Socket, bytes]] = []
+    one, other = Socket(log), Socket(log)
+    large = b"x" * (DIRECT_BYTES + 1)
+    for transport, data in ((one, b"1"), (one, b"2"), (other, b"3"), (one, large), (one, b"4")):
+        writes.write(transport, data)
+    writes.flush()
+    assert log == [(one, b"12"), (other, b"3"), (one, large), (one, b"4")]
+
+
+async def test_a_gathering_transport_keeps_the_order_of_all_that_is_done_to_it() -> None:
+    writes = Writes(asyncio.get_running_loop())
+    log: list[tuple[Socket, bytes]] = []
+    socket = Socket(log)
+    gathering = GatheringTransport(socket, writes)
+    large = b"x" * (DIRECT_BYTES + 1)
+    gathering.write(b"head ")
+    gathering.write(b"")
+    gathering.write(b"body")
+    assert log == []
+    gathering.write(large)
+    gathering.write(b"end")
+    gathering.close()
+    assert log == [(socket, b"head body"), (socket, large), (socket, b"end"), (socket, b"closed")]
