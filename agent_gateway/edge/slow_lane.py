@@ -35,6 +35,7 @@ class SlowLane(HttpToolsProtocol):
         writes = Writes.of(asyncio.get_running_loop())
         super().connection_made(cast(asyncio.Transport, GatheringTransport(cast(asyncio.Transport, transport), writes)))
         self._expect_head()
+        self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_here()
@@ -48,6 +49,8 @@ class SlowLane(HttpToolsProtocol):
         super().data_received(data)
         if self._in_head and self._head_bytes > self._limits.head_max_bytes:
             self._refuse(HeadersTooLarge(f"The request's headers are over {self._limits.head_max_bytes} bytes."))
+        else:
+            self._watch_head()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -67,8 +70,8 @@ class SlowLane(HttpToolsProtocol):
             return
         if self._refusal is not None:
             self._refuse(self._refusal)
-        elif self._in_head and self._head_timer is None:
-            self._start_head_timer()
+        else:
+            self._watch_head()
 
     def handle_websocket_upgrade(self) -> None:
         if self._answering():
@@ -90,18 +93,17 @@ class SlowLane(HttpToolsProtocol):
         self._refuse(BadRequest("The request is not valid HTTP/1.1."))
 
     def _expect_head(self) -> None:
-        """Its time runs only while no answer does: that may take as long as it takes."""
         self._in_head = True
         self._begun = False
         self._head_bytes = 0
-        if not self._answering():
-            self._start_head_timer()
 
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
 
-    def _start_head_timer(self) -> None:
-        self._head_timer = self.loop.call_later(self._limits.head_timeout_s, self._too_slow)
+    def _watch_head(self) -> None:
+        """Its time runs only while no answer does: that may take as long as it takes. A head that came in one piece needs no timer."""
+        if self._in_head and self._head_timer is None and not self._answering():
+            self._head_timer = self.loop.call_later(self._limits.head_timeout_s, self._too_slow)
 
     def _head_is_here(self) -> None:
         self._in_head = False
