@@ -58,6 +58,11 @@ class GatheringTransport:
         self.pause_reading = transport.pause_reading
         self.resume_reading = transport.resume_reading
 
+    def ungathered(self) -> asyncio.Transport:
+        """The transport itself, for a protocol that has to see at once whether its client takes what it writes."""
+        self._writes.flush()
+        return self._transport
+
     def write(self, data: bytes) -> None:
         if len(data) > DIRECT_BYTES:
             self._writes.flush()

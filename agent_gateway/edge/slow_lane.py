@@ -77,6 +77,7 @@ class SlowLane(HttpToolsProtocol):
         if self._answering():
             self._refuse(BadRequest("A WebSocket cannot be opened on a connection where an answer is still due."))
         else:
+            self.transport = cast(GatheringTransport, self.transport).ungathered()
             super().handle_websocket_upgrade()
 
     def _should_upgrade(self) -> bool:

@@ -254,10 +254,10 @@ class AttemptLoop:
         for candidate in _continuers(exchange, plan):
             if len(exchange.attempts) >= plan.route.retries.max_attempts or self._clock.monotonic() >= exchange.deadline:
                 return None
-            call = codec_of(exchange.call.dialect).continued(exchange.call, sent.text, candidate.deployment)
-            running = self._running(exchange, call, candidate)
-            provider = self._providers[candidate.deployment.provider]
             try:
+                call = codec_of(exchange.call.dialect).continued(exchange.call, sent.text, candidate.deployment)
+                running = self._running(exchange, call, candidate)
+                provider = self._providers[candidate.deployment.provider]
                 stream = await continued_stream(running, provider, exchange.deadline, sent, before)
             except GatewayError:
                 continue

@@ -5,7 +5,6 @@ Promise: what the protocol cannot say is refused by the client's name of it (`RE
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import assert_never
 
@@ -57,9 +56,6 @@ REFUSED = {
     "ToolResult.content": "OpenAI chat takes only text as a tool's result.",
 }
 
-#: OpenAI's own models, by name: they want `max_completion_tokens` (the newer ones refuse `max_tokens`, which all other providers of this
-#: protocol understand), and no `reasoning_content`.
-_OPENAIS_OWN = re.compile(r"(?:.*/)?(?:ft:)?(?:gpt-\d|chatgpt-|o\d)")
 #: Stands between texts of one message, where they are sent as one string, which more providers take than lists of parts.
 BETWEEN_TEXTS = "\n\n"
 STOP_MAX = 4
@@ -76,7 +72,8 @@ def write_request(conversation: Conversation, deployment: Deployment) -> bytes:
         raise _not_expressible(conversation, "top_k")
     if len(conversation.stop) > STOP_MAX:
         raise _not_expressible(conversation, "stop")
-    openais = _OPENAIS_OWN.match(deployment.model) is not None
+    # OpenAI's own models refuse the one word and take no `reasoning_content`; other providers of this protocol understand only that word.
+    openais = deployment.output_limit_field == "max_completion_tokens"
     limit = conversation.max_output_tokens
     tools = _offered(conversation)
     request = wire.Request(

@@ -54,7 +54,7 @@ ALL = Expressible(
 
 
 def written(conversation: Conversation) -> bytes:
-    return codec.write_request(conversation, Deployment("local/the-model", "local", "the-model"))
+    return codec.write_request(conversation, Deployment("local/the-model", "local", "the-model", output_limit_field="max_tokens"))
 
 
 def read(body: bytes) -> Conversation:
