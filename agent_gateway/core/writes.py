@@ -34,9 +34,11 @@ class Writes:
         waiting = self._waiting
         if not waiting:
             self._loop.call_soon(self.flush)
-        elif waiting[-1][0] is transport and len(waiting[-1][1]) <= DIRECT_BYTES:  # a head and its body, a last chunk and the end
+        elif waiting[-1][0] is transport:  # a head and its body, a last chunk and the end
             data = waiting.pop()[1] + data
         waiting.append((transport, data))
+        if len(data) > DIRECT_BYTES:
+            self.flush()
 
     def flush(self) -> None:
         """Everything written so far is the transports' now; what was meant for a closed one is dropped, as it would have been."""

@@ -70,10 +70,21 @@ async def test_what_is_written_to_one_transport_in_a_row_is_one_write() -> None:
     log: list[tuple[Socket, bytes]] = []
     one, other = Socket(log), Socket(log)
     large = b"x" * (DIRECT_BYTES + 1)
-    for transport, data in ((one, b"1"), (one, b"2"), (other, b"3"), (one, large), (one, b"4")):
+    for transport, data in ((one, b"1"), (one, b"2"), (other, b"3"), (one, large)):
         writes.write(transport, data)
+    assert log == [(one, b"12"), (other, b"3"), (one, large)]  # what a client may not take does not wait
+    writes.write(one, b"4")
     writes.flush()
-    assert log == [(one, b"12"), (other, b"3"), (one, large), (one, b"4")]
+    assert log[-1] == (one, b"4")
+
+
+async def test_many_small_writes_of_one_turn_do_not_pile_up() -> None:
+    writes = Writes(asyncio.get_running_loop())
+    log: list[tuple[Socket, bytes]] = []
+    socket = Socket(log)
+    for _ in range(100):
+        writes.write(socket, b"x" * 1024)
+    assert sum(len(data) for _, data in log) > 100 * 1024 - DIRECT_BYTES - 1024
 
 
 async def test_a_gathering_transport_keeps_the_order_of_all_that_is_done_to_it() -> None:
