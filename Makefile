@@ -25,8 +25,8 @@ bench: $(STAMP)
 # The lock files hold names, versions and hashes, never the host they were read from.
 lock: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
-	$(BIN)/uv pip compile pyproject.toml $(LOCK_FLAGS) --output-file requirements/run.txt
-	$(BIN)/uv pip compile pyproject.toml --extra dev $(LOCK_FLAGS) --constraints requirements/run.txt --output-file requirements/dev.txt
+	$(BIN)/uv pip compile pyproject.toml --extra dev $(LOCK_FLAGS) --output-file requirements/dev.txt
+	$(BIN)/uv pip compile pyproject.toml $(LOCK_FLAGS) --constraints requirements/dev.txt --output-file requirements/run.txt
 
 LOCK_FLAGS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 

@@ -6,26 +6,36 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
 from agent_gateway.admission.gate import Gate
 from agent_gateway.admission.keys import KeyRing
+from agent_gateway.admission.limits import Allowance, Limiter
 from agent_gateway.control.errors import ConfigurationError
 from agent_gateway.control.reload import reload
 from agent_gateway.control.routes_view import routes_view
 from agent_gateway.control.snapshot import Configuration
-from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
+from agent_gateway.core.call import Call
+from agent_gateway.core.clock import SYSTEM_CLOCK, Clock, new_request_id
+from agent_gateway.core.event import Whole
+from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.route import Route
 from agent_gateway.edge.app import App
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.server import Server
 from agent_gateway.health.registry import Health
-from agent_gateway.pipeline import Live, Runtime
+from agent_gateway.pipeline import Live, Runtime, run
+from agent_gateway.protocols.base import load_codecs
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.routing.base import STRATEGIES, Strategy
 from agent_gateway.routing.planner import Planner
+from agent_gateway.session.live_streams import LiveStreams, MemoryStreams
+from agent_gateway.session.memory import Memory
+from agent_gateway.session.responses import Responses
+from agent_gateway.stores.base import open_store
 from agent_gateway.upstream.base import PROVIDERS, Provider
 from agent_gateway.upstream.loop import AttemptLoop
 from agent_gateway.upstream.transport import Transport
@@ -59,7 +69,15 @@ class Gateway:
         self._transport = Transport(environ=environ)
         self._recorder = Recorder.for_settings(settings, clock)
         self._recorder.metrics.watch_health(self._health, clock)
-        self._keys = KeyRing.for_settings(settings, clock)
+        self._store = open_store(settings.state.database)
+        self._limiter = Limiter(clock)
+        self._keys = KeyRing(self._store, clock, admin_key=settings.auth.admin_key)
+        self._streams = _streams(settings.state.redis)
+        self._recorder.metrics.watch_streams(self._streams)
+        self._memory = Memory(self._store, clock, self._asked)
+        self._recorder.metrics.watch_sessions(self._memory)
+        self._responses = Responses(self._store, clock)
+        self._recorder.metrics.watch_responses(self._responses)
         self._server: Server | None = None
         self._reloading: asyncio.Task[None] | None = None
         # Of the configuration.
@@ -142,12 +160,17 @@ class Gateway:
                 find,
                 configuration.listed,
                 self._keys,
+                self._limiter,
+                allowance=Allowance(*msgspec.structs.astuple(settings.limits)),
                 key_required=settings.auth.key_required,
                 admin_open=settings.auth.admin_key is None,
             ),
             planner=Planner(find, _strategy_of, self._health, self._clock, routes=configuration.routes),
             upstream=AttemptLoop(providers, self._health, self._clock),
             recorder=self._recorder,
+            memory=self._memory,
+            responses=self._responses,
+            streams=self._streams,
             clock=self._clock,
         )
 
@@ -162,14 +185,41 @@ class Gateway:
         return "the gateway is draining" if self._server is not None and self._server.draining else None
 
     async def _start(self) -> None:
+        load_codecs()
         await self._recorder.start()
+        self._memory.start()
 
     async def _stop(self) -> None:
+        if tasks := self.live.tasks:  # the server has waited for them; one that is not ours may not have
+            for task in tasks:
+                if not task.cancelling():
+                    task.cancel()
+            await asyncio.wait(tasks, timeout=FLUSH_TIMEOUT_S)
+        await self._memory.close(FLUSH_TIMEOUT_S)
+        await self._responses.close(FLUSH_TIMEOUT_S)
+        await self._streams.close(FLUSH_TIMEOUT_S)
         for _, provider in self._providers.values():
             await provider.close()
         await self._transport.close()
         await self._recorder.close(timeout_s=FLUSH_TIMEOUT_S)
-        await self._keys.close()
+        await self._keys.close()  # and the store with them
+
+    async def _asked(self, call: Call) -> bytes:
+        """A call of the gateway's own, answered and recorded like any other. A fixed text is no answer to it."""
+        wall = self._clock.wall()
+        call = msgspec.structs.replace(call, conversational=False)
+        exchange = Exchange(id=new_request_id(wall), call=call, started=self._clock.monotonic(), started_wall=wall)
+        async with aclosing(run(exchange, self.live.runtime)) as events:
+            whole = [event.body async for event in events if isinstance(event, Whole)]
+        return whole[0]
+
+
+def _streams(redis: str | None) -> LiveStreams:
+    if redis is None:
+        return MemoryStreams()
+    from agent_gateway.session.redis_streams import RedisStreams
+
+    return RedisStreams(redis)
 
 
 def _strategy_of(route: Route) -> Strategy:

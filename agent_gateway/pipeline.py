@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
+from asyncio import CancelledError, Task
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent_gateway.admission.gate import Gate
 from agent_gateway.core.clock import Clock
@@ -15,6 +15,10 @@ from agent_gateway.core.settings import Settings
 from agent_gateway.protocols.transcript import COMPACT_BYTES, compact
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.routing.planner import Planner
+from agent_gateway.session.live_streams import LiveStreams
+from agent_gateway.session.memory import Memory
+from agent_gateway.session.responses import Responses
+from agent_gateway.session.stage import Kept, attach
 from agent_gateway.upstream.loop import AttemptLoop
 
 
@@ -27,6 +31,9 @@ class Runtime:
     planner: Planner
     upstream: AttemptLoop
     recorder: Recorder
+    memory: Memory
+    responses: Responses
+    streams: LiveStreams
     clock: Clock
 
 
@@ -35,17 +42,24 @@ class Live:
     """Where the edges look up the runtime of a request that begins now."""
 
     runtime: Runtime
+    #: Answers that outlive their clients' connections; a server that drains waits for them as for those.
+    tasks: set[Task[None]] = field(default_factory=set)
 
 
 async def run(exchange: Exchange, runtime: Runtime) -> AsyncGenerator[Event, None]:
     """A request from admission to its record. Raises `GatewayError` before the first event, yields `Failure` after it."""
     error: GatewayError | None = None
     answer: AsyncGenerator[Event, None] | None = None
+    kept: Kept | None = None
     runtime.recorder.begin(exchange)
     try:
         route = runtime.gate.admit(exchange)
+        if exchange.session is not None or exchange.call.keeping is not None:
+            kept = await attach(exchange, runtime.memory, runtime.responses, runtime.settings)
         plan = runtime.planner.plan(exchange, route)
         answer = runtime.upstream.answer(exchange, plan)
+        if kept is not None:
+            answer = kept.keep(answer)
         async for event in answer:
             if type(event) is Failure:
                 error = event.error
@@ -59,6 +73,8 @@ async def run(exchange: Exchange, runtime: Runtime) -> AsyncGenerator[Event, Non
         raise
     finally:
         exchange.end(error, runtime.clock.monotonic())
+        if kept is not None:
+            kept.end()
         runtime.recorder.submit(exchange)
 
 
@@ -77,10 +93,8 @@ def cancelled(exchange: Exchange) -> GatewayError:
 
 
 def _as_gateway_error(error: BaseException, exchange: Exchange) -> GatewayError:
-    match error:
-        case GatewayError():
-            return error
-        case CancelledError() | GeneratorExit():
-            return cancelled(exchange)
-        case _:
-            return InternalError("The gateway failed.", detail=repr(error))
+    if isinstance(error, GatewayError):
+        return error
+    if isinstance(error, CancelledError | GeneratorExit):
+        return cancelled(exchange)
+    return InternalError("The gateway failed.", detail=repr(error))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 
-from agent_gateway.admission.keys import KEY_PREFIX, Key, KeyRing
+from agent_gateway.admission.keys import ADMIN, KEY_PREFIX, Key, KeyRing
+from agent_gateway.admission.limits import Allowance, Limiter
 from agent_gateway.core.errors import Forbidden, GatewayError, Unauthenticated, UnknownModel
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.route import Route
@@ -16,14 +17,26 @@ _NO_KEY = "This gateway needs a key. Send it as `Authorization: Bearer …` or `
 
 
 class Gate:
-    """`find` gives the route of a model's name; `names` are those that can be listed; `admin_open`: there is no admin key."""
+    """`find` gives the route of a model's name; `names` are those that can be listed; `allowance` is every key's that has no limits of
+    its own; `admin_open`: there is no admin key.
+    """
 
     def __init__(
-        self, find: Callable[[str], Route | None], names: Iterable[str], keys: KeyRing, *, key_required: bool, admin_open: bool
+        self,
+        find: Callable[[str], Route | None],
+        names: Iterable[str],
+        keys: KeyRing,
+        limiter: Limiter,
+        *,
+        allowance: Allowance,
+        key_required: bool,
+        admin_open: bool,
     ) -> None:
         self._find = find
         self._names = sorted(names)
         self._keys = keys
+        self._limiter = limiter
+        self._allowance = allowance
         self._key_required = key_required
         self._admin_open = admin_open
 
@@ -49,13 +62,15 @@ class Gate:
         return None
 
     def admit(self, exchange: Exchange) -> Route:
-        """The route of the model asked for. Raises `UnknownModel` or `Forbidden`."""
-        name = exchange.call.model
-        if not _may_use(exchange.key, name):
+        """The route of the model asked for; the key's limits are drawn on. Raises `UnknownModel`, `Forbidden` or `RateLimited`."""
+        name, key = exchange.call.model, exchange.key
+        if not _may_use(key, name):
             raise Forbidden(f"This key may not use the model {name[:200]!r}.", param="model")
         route = self._find(name)
         if route is None:
             raise UnknownModel(f"The model {name[:200]!r} does not exist here. GET /v1/models lists those that do.", param="model")
+        if key is not ADMIN:
+            exchange.reservation = self._limiter.reserve(key, self._allowance, exchange.call)
         exchange.route = route
         timeout_s = route.timeouts.total_s if exchange.timeout_s is None else min(route.timeouts.total_s, exchange.timeout_s)
         exchange.deadline = exchange.started + timeout_s - min(LAST_WORD_S, timeout_s / 10)

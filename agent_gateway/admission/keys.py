@@ -16,8 +16,7 @@ from hmac import compare_digest
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.errors import Overloaded, StoreDown, Unauthenticated
-from agent_gateway.core.settings import Settings
-from agent_gateway.stores.base import Key, KeyStore, open_store
+from agent_gateway.stores.base import Key, KeyStore
 
 __all__ = ["ADMIN", "KEY_PREFIX", "Key", "KeyRing", "create_key"]
 
@@ -58,12 +57,13 @@ async def create_key(
     *,
     models: Iterable[str] | None = None,
     expires_at: float | None = None,
+    limits: tuple[int | None, int | None, int | None] = (None, None, None),
     clock: Clock = SYSTEM_CLOCK,
 ) -> tuple[Key, str]:
-    """The key, and the text that clients send: it cannot be had again."""
+    """The key, and the text that clients send: it cannot be had again. `limits`: requests and tokens a minute, requests at once."""
     key_id = "".join(secrets.choice(_ID_CHARS) for _ in range(_ID_LENGTH))
     secret = f"agw_{key_id}_{''.join(secrets.choice(_SECRET_CHARS) for _ in range(_SECRET_LENGTH))}"
-    key = Key(key_id, name, None if models is None else frozenset(models), clock.wall(), expires_at)
+    key = Key(key_id, name, None if models is None else frozenset(models), clock.wall(), expires_at, None, *limits)
     await store.create_key(key, sha256(secret.encode()).digest())
     return key, secret
 
@@ -87,10 +87,6 @@ class KeyRing:
         self._asking: asyncio.Task[None] | None = None
         self._polling: asyncio.Task[None] | None = None
         self.configure(admin_key)
-
-    @classmethod
-    def for_settings(cls, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> KeyRing:
-        return cls(open_store(settings.state.database), clock, admin_key=settings.auth.admin_key)
 
     def configure(self, admin_key: str | None) -> None:
         """At every reload. The admin key passes as a key that may do anything."""

@@ -19,9 +19,9 @@ EXAMPLE = "agent-gateway keys create my-agent --models gpt-4o-mini --expires 30d
 _IN_MEMORY = "state.database is in memory: a key made here would end with this command. Use a file: sqlite:///agent-gateway.db"
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 #: Of the list; times in UTC.
-_COLUMNS = ("id", "name", "state", "models", "created", "expires")
+_COLUMNS = ("id", "name", "state", "models", "limits", "created", "expires")
 #: Options that parse, so that the answer is better than "unrecognized arguments".
-_LATER = ("rpm", "tpm", "max_parallel", "budget", "per")
+_LATER = ("budget", "per")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create.add_argument("name", type=_name, metavar="NAME", help="who or what it is for")
     create.add_argument("--models", type=_models, metavar="A,B", help="the models it may use (default: all)")
     create.add_argument("--expires", type=_duration_s, metavar="30d", help="it ends after 45m, 12h, 30d, 4w (default: never)")
-    for option, metavar in (("--rpm", "N"), ("--tpm", "N"), ("--max-parallel", "N"), ("--budget", "USD"), ("--per", "day")):
+    create.add_argument("--rpm", type=_count, metavar="N", help="requests a minute (default: as limits in the configuration)")
+    create.add_argument("--tpm", type=_count, metavar="N", help="tokens a minute, in and out")
+    create.add_argument("--max-parallel", type=_count, metavar="N", help="requests at once")
+    for option, metavar in (("--budget", "USD"), ("--per", "day")):
         create.add_argument(option, metavar=metavar, help=argparse.SUPPRESS)
     _action(actions, "list", "shows all keys, without their secrets", "agent-gateway keys list")
     revoke = _action(actions, "revoke", "ends a key for good", "agent-gateway keys revoke 4f7kq2mz81xc")
@@ -41,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from agent_gateway.control.errors import ConfigurationError
     from agent_gateway.control.load import load
     from agent_gateway.core.errors import GatewayError
-    from agent_gateway.stores.base import UnknownStore, database_path
+    from agent_gateway.stores.base import UnknownStore, database_path, is_in_memory
 
     for name in _LATER:
         if getattr(arguments, name, None) is not None:
@@ -50,14 +53,14 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         configuration = load(arguments.config)
         url = configuration.settings.state.database
-        path = database_path(url)
-        if path is None:
+        if is_in_memory(url):
             return _refuse(_IN_MEMORY)
-        if not path.parent.is_dir():
+        path = database_path(url)
+        if path is not None and not path.parent.is_dir():
             return _refuse(f"state.database: there is no folder {path.parent}; make it, or name another file")
         if arguments.action == "create":
             _warn_of_models(arguments.models or (), configuration)
-        elif not path.exists():
+        elif path is not None and not path.exists():
             url = "sqlite:///:memory:"  # a file that is not there holds no keys, and a look at it must not make it
         return _with_store(url, {"create": _create, "list": _list, "revoke": _revoke}[arguments.action], arguments)
     except ConfigurationError as error:
@@ -114,7 +117,8 @@ async def _create(store: KeyStore, arguments: argparse.Namespace) -> int:
     from agent_gateway.admission.keys import create_key
 
     expires_at = None if arguments.expires is None else time.time() + arguments.expires
-    key, secret = await create_key(store, arguments.name, models=arguments.models, expires_at=expires_at)
+    limits = (arguments.rpm, arguments.tpm, arguments.max_parallel)
+    key, secret = await create_key(store, arguments.name, models=arguments.models, expires_at=expires_at, limits=limits)
     if arguments.json:
         _print_json({"id": key.id, "key": secret, **_described(key)})
     else:
@@ -151,6 +155,9 @@ def _described(key: Key) -> dict[str, Any]:
     return {
         "name": key.name,
         "models": None if key.models is None else sorted(key.models),
+        "requests_per_minute": key.requests_per_minute,
+        "tokens_per_minute": key.tokens_per_minute,
+        "max_parallel": key.max_parallel,
         "state": _state(key),
         "created_at": _shown(key.created_at),
         "expires_at": _shown(key.expires_at),
@@ -186,8 +193,10 @@ def _print_table(keys: Any) -> None:
 
 def _cells(key: Key) -> tuple[str, ...]:
     models = "all" if key.models is None else ", ".join(sorted(key.models))
+    told = ((key.requests_per_minute, "rpm"), (key.tokens_per_minute, "tpm"), (key.max_parallel, "at once"))
+    limits = ", ".join([f"{limit} {what}" for limit, what in told if limit is not None]) or "default"
     created, expires = _minute(key.created_at), "never" if key.expires_at is None else _minute(key.expires_at)
-    return key.id, " ".join(key.name.split()), _state(key), models, created, expires
+    return key.id, " ".join(key.name.split()), _state(key), models, limits, created, expires
 
 
 def _minute(at: float) -> str:
@@ -220,6 +229,12 @@ def _models(text: str) -> list[str]:
     if not all(names):
         raise argparse.ArgumentTypeError(f"{text!r} is no list of models: names with commas between, such as gpt-4o-mini,backup")
     return names
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+    return int(text)
 
 
 def _duration_s(text: str) -> int:

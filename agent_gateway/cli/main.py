@@ -23,6 +23,7 @@ COMMANDS = {
     "check": "agent_gateway.cli.check",
     "simulate": "agent_gateway.cli.simulate",
     "keys": "agent_gateway.cli.keys",
+    "db": "agent_gateway.cli.db",
 }
 
 #: The status of a command that Ctrl-C or a closed pipe ended, as shells have it: 128 + the signal's number.

@@ -29,13 +29,8 @@ LATER: dict[str, Later] = {
     "server.workers": Later(),
     "server.files_max_mb": Later(),
     "server.cors_origins": Later(),
-    "state.database": Later(lambda url: not url.startswith("postgresql:"), "use sqlite:///FILE"),
-    "state.redis": Later(),
-    "streaming.resume_ttl_s": Later(lambda seconds: seconds == 0, "leave it out, or say 0"),
     "batching": Later(),
     "monitoring.otlp_endpoint": Later(),
-    "sessions": Later(),
-    "limits": Later(),
     "cache": Later(),
     "alerts": Later(),
 }

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agent_gateway.control.errors import Findings
-from agent_gateway.core.settings import Model, Settings, Timeouts
+from agent_gateway.core.settings import Model, Sessions, Settings, Timeouts
 from agent_gateway.upstream.known_providers import known_provider
 from agent_gateway.upstream.origin import Origin
 from agent_gateway.upstream.proxy import ProxyRules
@@ -32,9 +32,12 @@ def check_parts(settings: Settings, provider_names: Collection[str], environ: Ma
     for name, provider in settings.providers.items():
         _check_provider(f"providers.{name}", name, provider, findings)
     _check_timeouts("timeouts", settings.timeouts, Timeouts(), findings)
+    _check_sessions("sessions", settings.sessions, findings)
     for name, model in settings.models.items():
         _check_model(f"models.{name}", name, model, provider_names, findings)
         _check_timeouts(f"models.{name}.timeouts", model.timeouts, settings.timeouts, findings)
+        if model.sessions != settings.sessions:
+            _check_sessions(f"models.{name}.sessions", model.sessions, findings)
     if settings.fallback.trigger_rate < settings.fallback.alert_rate:
         findings.warn("fallback.trigger_rate", "is below alert_rate: the gateway goes to the fallback before anybody is told")
 
@@ -168,6 +171,11 @@ def _check_timeouts(path: str, timeouts: Timeouts, inherited: Timeouts, findings
     """What was not written here is no mistake made here: a smaller total_s simply rules."""
     if inherited.first_token_s != timeouts.first_token_s > timeouts.total_s:
         findings.warn(f"{path}.first_token_s", "is more than total_s, which ends the request first")
+
+
+def _check_sessions(path: str, sessions: Sessions, findings: Findings) -> None:
+    if sessions.compaction == "summary" and sessions.summary_model is None:
+        findings.error(f"{path}.summary_model", "is not set; with compaction: summary, name the model that writes the summaries")
 
 
 def _host(url: str) -> bool:

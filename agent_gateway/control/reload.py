@@ -12,7 +12,7 @@ from agent_gateway.control.prices import Catalogue
 from agent_gateway.control.snapshot import Configuration
 
 #: What a running process cannot change under its own feet.
-RESTART = ("server.host", "server.port", "server.workers", "server.body_max_mb", "server.drain_timeout_s", "state.database")
+RESTART = ("server.host", "server.port", "server.workers", "server.body_max_mb", "server.drain_timeout_s", "state.database", "state.redis")
 
 
 def reload(
@@ -33,7 +33,7 @@ def reload(
 
 
 def _refusal(path: str, running: Configuration, new: Configuration) -> str:
-    change = "" if path == "state.database" else f" ({_at(running, path)} → {_at(new, path)})"  # its URL may hold a password
+    change = "" if path.startswith("state.") else f" ({_at(running, path)} → {_at(new, path)})"  # its URL may hold a password
     return f"{path}: a change{change} needs a restart; put it back, or restart the gateway"
 
 

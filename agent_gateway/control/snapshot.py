@@ -163,6 +163,7 @@ def compile_route(name: str, model: Model, prices: Prices) -> Route:
         breaker=model.breaker,
         streaming=model.streaming,
         fallback=model.fallback,
+        sessions=model.sessions,
     )
 
 
@@ -232,8 +233,12 @@ def _check_names(settings: Settings, names: Names, known_names: frozenset[str], 
             check(f"models.{model_name}.fallbacks[{index}]", fallback)
         if model.fallback.model is not None and model.fallback.model != settings.fallback.model:
             check(f"models.{model_name}.fallback.model", model.fallback.model)
+        if model.sessions.summary_model is not None and model.sessions.summary_model != settings.sessions.summary_model:
+            check(f"models.{model_name}.sessions.summary_model", model.sessions.summary_model)
     if settings.fallback.model is not None:
         check("fallback.model", settings.fallback.model)
+    if settings.sessions.summary_model is not None:
+        check("sessions.summary_model", settings.sessions.summary_model)
 
 
 def _compiles(model: Model, settings: Settings) -> bool:

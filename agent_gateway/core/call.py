@@ -8,9 +8,24 @@ from msgspec import Struct
 
 #: The protocols that are spoken, each with a codec in `protocols/`.
 Dialect = Literal["openai_chat", "openai_completions", "openai_embeddings", "openai_responses", "anthropic", "anthropic_count", "gemini"]
-#: What a request asks of a model beyond text: it is planned only onto deployments that have it.
+#: What a request asks of a model beyond text: it is planned only onto deployments that have it, but for `reasoning`, a wish.
 Need = Literal["vision", "documents", "audio", "tools", "json_schema", "reasoning"]
 NO_NEEDS: frozenset[Need] = frozenset()
+
+
+class Keeping(Struct, frozen=True):
+    """What an OpenAI Responses request asks to be kept, and what it goes on from."""
+
+    store: bool = True
+    #: A response.
+    previous: str | None = None
+    conversation: str | None = None
+    #: The answer is made without its client, who comes back for it.
+    background: bool = False
+
+    @property
+    def goes_on(self) -> bool:
+        return self.previous is not None or self.conversation is not None
 
 
 class Call(Struct, frozen=True):
@@ -33,6 +48,12 @@ class Call(Struct, frozen=True):
     needs: frozenset[Need] = NO_NEEDS
     #: How a stream is cut on the wire: server-sent events, or (Gemini without `alt=sse`) one JSON array that grows.
     framing: Literal["sse", "json_array"] = "sse"
+    #: None: nothing is kept of it under an id of its own.
+    keeping: Keeping | None = None
+
+    @property
+    def in_background(self) -> bool:
+        return self.keeping is not None and self.keeping.background
 
     @property
     def estimated_input_tokens(self) -> int:

@@ -66,6 +66,14 @@ class RefusalDelta(Struct, frozen=True, tag=True):
     choice: int = 0
 
 
+class Beyond(Struct, frozen=True, tag=True):
+    """Content that there is no word for here (an image, a call of a provider's own tool): only a client of the provider's own protocol is
+    told of it, by the bytes that pass through.
+    """
+
+    choice: int = 0
+
+
 class Finished(Struct, frozen=True, tag=True):
     reason: FinishReason
     choice: int = 0
@@ -79,4 +87,4 @@ class Used(Struct, frozen=True, tag=True):
     usage: Usage
 
 
-Delta = Started | TextDelta | ReasoningDelta | ToolCallStarted | ArgumentsDelta | RefusalDelta | Finished | Used
+Delta = Started | TextDelta | ReasoningDelta | ToolCallStarted | ArgumentsDelta | RefusalDelta | Beyond | Finished | Used

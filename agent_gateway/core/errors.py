@@ -63,6 +63,13 @@ class StoreDown(GatewayError):
     code = "store_down"
 
 
+class StreamLost(GatewayError):
+    """The process that made an answer is gone, and the rest of the answer with it."""
+
+    status = 503
+    code = "stream_lost"
+
+
 # --- the client's -----------------------------------------------------------------------------------------------------
 
 
@@ -75,6 +82,18 @@ class ClientError(GatewayError):
 
 class BadRequest(ClientError):
     """The request cannot be understood or is not allowed by its protocol; `param` names the field."""
+
+
+class PreviousResponseNotFound(BadRequest):
+    """Of the responses that a request goes on from, one is not there: unknown, expired, deleted or another owner's."""
+
+    code = "previous_response_not_found"
+
+
+class ConversationLocked(BadRequest):
+    """Another answer is being made in the conversation."""
+
+    code = "conversation_locked"
 
 
 class NotCapable(BadRequest):
@@ -98,6 +117,12 @@ class Forbidden(ClientError):
 class NotFound(ClientError):
     status = 404
     code = "not_found"
+
+
+class EventsGone(NotFound):
+    """Of a stream that is taken up again, those that come next are not kept any more."""
+
+    code = "events_gone"
 
 
 class UnknownModel(NotFound):
@@ -138,9 +163,12 @@ class Unprocessable(ClientError):
 
 
 class RateLimited(ClientError):
+    """`param` names the limit; `limit_lines` are the headers that tell how all of them stand."""
+
     status = 429
     code = "rate_limit_exceeded"
     type = "rate_limit_error"
+    limit_lines = ""
 
 
 class HeadersTooLarge(ClientError):
@@ -153,6 +181,12 @@ class ClientLeft(ClientError):
 
     status = 499
     code = "client_left"
+
+
+class ResponseCancelled(ClientLeft):
+    """The client has had its background response cancelled."""
+
+    code = "response_cancelled"
 
 
 # --- the provider's ---------------------------------------------------------------------------------------------------

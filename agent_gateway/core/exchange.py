@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from agent_gateway.core.call import Call
+from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.delta import Delta
 from agent_gateway.core.errors import ClientLeft, GatewayError
 from agent_gateway.core.pricing import Price
-from agent_gateway.core.route import Route
+from agent_gateway.core.route import Deployment, Route
 from agent_gateway.core.usage import Usage
 
 Status = Literal["success", "fallback", "degraded", "cached", "error", "cancelled"]
 Edge = Literal["http", "websocket", "batch"]
 #: Writes frames to the client at once; False: it is slow to take them, so that what follows has to wait for it the usual way.
 Tap = Callable[[bytes], bool]
+
+
+class Reservation(Protocol):
+    """What admission has set aside for a request, until it is known what it used. Both may be called again and do nothing then."""
+
+    def release(self) -> None:
+        """It runs no more."""
+
+    def settle(self, tokens: int) -> None: ...
+
+    def lines(self, dialect: Dialect) -> str:
+        """How much is left now, as response headers of the client's protocol."""
 
 
 class Attempt(Struct):
@@ -49,6 +61,8 @@ class Exchange(Struct):
     client_request_id: str | None = None
     key: Any = None
     session: str | None = None
+    #: Set by a session: the call with as much of its memory as a deployment's context holds. What was sent stays in `call`.
+    fit: Callable[[Deployment], Call] | None = None
     #: The client's own bound on the whole request, from `x-gateway-timeout-s`.
     timeout_s: float | None = None
     edge: Edge = "http"
@@ -58,6 +72,7 @@ class Exchange(Struct):
     tap: Tap | None = None
 
     # Grown by the stages.
+    reservation: Reservation | None = None
     route: Route | None = None
     deadline: float = 0.0  # monotonic; every network await is under it
     attempts: list[Attempt] = []
@@ -90,6 +105,8 @@ class Exchange(Struct):
     def end(self, error: GatewayError | None, now: float) -> None:
         """What became of it: called once, when nothing more will happen."""
         self.ended = now
+        if self.reservation is not None:
+            self.reservation.release()
         if self.answered and isinstance(error, ClientLeft):
             error = None
         self.error = error or self.error

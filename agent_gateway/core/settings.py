@@ -140,6 +140,12 @@ class Sessions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ttl_s: Seconds = 86400
     max_messages: Count = 200
     compaction: Literal["window", "summary", "off"] = "window"
+    #: The model, a name that clients could ask for, that writes the summaries.
+    summary_model: Name | None = None
+    #: An answer that broke off stays in its session as far as it came, marked; False: the session stays as it was.
+    keep_partial: bool = False
+    #: Where the store cannot be reached: the request fails (503), or goes on without memory.
+    on_store_down: Literal["fail", "forget"] = "fail"
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

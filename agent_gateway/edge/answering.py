@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from typing import Protocol
 
 from agent_gateway.core.errors import GatewayError, InternalError, ShuttingDown
@@ -18,12 +18,12 @@ from agent_gateway.edge.response import (
     closing_comment,
     compressed,
     error_response,
+    stream_error,
     stream_head,
     whole_head,
 )
 from agent_gateway.pipeline import Runtime, refuse, run
 from agent_gateway.protocols.base import codec_of
-from agent_gateway.wire.sse import frame_data
 
 _log = logging.getLogger("agent_gateway.edge")
 
@@ -99,7 +99,7 @@ class Answering:
         if exchange.call.stream and exchange.edge != "websocket":  # a socket has pings
             # Not yet: by the time the loop turns, admission has found the route that says how often.
             self._timer = self._loop.call_soon(self._first_beat)
-        events = run(exchange, self._runtime)
+        events = self._events()
         try:
             async for event in events:
                 if type(event) is Chunk and self._begun:
@@ -140,6 +140,12 @@ class Answering:
             if self._stall_timer is not None:
                 self._stall_timer.cancel()
 
+    def _events(self) -> AsyncGenerator[Event, None]:
+        return run(self._exchange, self._runtime)
+
+    def _stream_head(self) -> HeadLines:
+        return stream_head(self._exchange)
+
     def _event(self, event: Event) -> Awaitable[None] | None:
         match event:
             case Chunk():
@@ -147,7 +153,7 @@ class Answering:
             case Whole():
                 return self._whole(event.body)
             case Failure():
-                return self._chunk(self._stream_error(event.error))
+                return self._chunk(stream_error(event.error, self._exchange))
 
     def _chunk(self, data: bytes) -> Awaitable[None] | None:
         self._last_write = self._loop.time()
@@ -155,7 +161,7 @@ class Answering:
             return self._outlet.write(data)
         self._begun = True
         self._exchange.http_status = 200
-        waiting = self._outlet.begin(stream_head(self._exchange))
+        waiting = self._outlet.begin(self._stream_head())
         if waiting is None:
             return self._outlet.write(data)
         return self._after(waiting, data)
@@ -179,7 +185,7 @@ class Answering:
             _log.error("request %s failed by a fault of the gateway", self._exchange.id, exc_info=error)
             error = InternalError("The gateway failed to handle the request.")
         if self._begun:
-            await self._settled(self._outlet.write(self._stream_error(error)))
+            await self._settled(self._outlet.write(stream_error(error, self._exchange)))
             await self._close_stream()
         else:
             self._stop_beating()
@@ -188,8 +194,9 @@ class Answering:
     async def _close_stream(self) -> None:
         """The clean end, whatever came before it."""
         self._stop_beating()
-        if self._heard_nothing_in_headers and self._exchange.call.dialect not in NO_COMMENTS:
-            await self._settled(self._outlet.write(closing_comment(self._exchange)))
+        exchange = self._exchange
+        if self._heard_nothing_in_headers and exchange.status is not None and exchange.call.dialect not in NO_COMMENTS:
+            await self._settled(self._outlet.write(closing_comment(exchange)))
         await self._settled(self._outlet.end())
 
     async def _settled(self, waiting: Awaitable[None] | None) -> None:
@@ -225,15 +232,6 @@ class Answering:
         if since is not None:
             # What was taken meanwhile starts the wait anew; the deadline stays.
             self._watch_client(self._loop.time() if self._outlet.unsent() < self._unsent else since)
-
-    def _stream_error(self, error: GatewayError) -> bytes:
-        """The stream's last event; it names which model a client may ask instead."""
-        exchange = self._exchange
-        other_model = next(iter(exchange.route.fallbacks), None) if exchange.route else None
-        frame = codec_of(exchange.call.dialect).write_stream_error(error, exchange.id, other_model)
-        if exchange.call.framing == "sse":
-            return frame
-        return b",\r\n%b]" % (frame_data(frame) or b"")  # the array's last element: before its first, an error is told by its status
 
     def _heartbeat_s(self) -> float:
         route = self._exchange.route

@@ -27,14 +27,20 @@ from agent_gateway.core.errors import (
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge import websocket
 from agent_gateway.edge.answering import Answering
+from agent_gateway.edge.background import outliving
 from agent_gateway.edge.hosts import check_host
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.models import model_list, model_object
 from agent_gateway.edge.request import Head, Headers, body_length, check_media, new_exchange, read_head, read_into
 from agent_gateway.edge.response import JSON, HeadLines, error_response, pairs
+from agent_gateway.edge.responses import STATE_PATHS, StateAsk, state_answer, stream_of_response
+from agent_gateway.edge.resumable import events_seen, resumed
 from agent_gateway.edge.routes import MODEL_PATHS, dialect_of
+from agent_gateway.edge.sessions import delete_session, session_list, session_object
 from agent_gateway.edge.slow_lane import ABORT
 from agent_gateway.pipeline import Live, Runtime, refuse
+from agent_gateway.session.identity import checked_user
+from agent_gateway.stores.base import Owner
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -44,6 +50,10 @@ Handler = Callable[["_Ask"], Awaitable[None]]
 
 #: Where one model is shown.
 _MODELS = ("/v1/models/", "/v1beta/models/")
+#: Where one session is shown.
+_SESSIONS = "/v1/sessions/"
+#: Where streams are taken up again.
+_STREAMS = "/v1/streams/"
 #: What fits into the buffers of any server without waiting.
 _AT_ONCE_BYTES = 64 * 1024
 
@@ -81,6 +91,8 @@ class App:
             "/health/live": {"GET": self._health_live},
             "/health/ready": {"GET": self._health_ready},
             "/metrics": {"GET": self._metrics},
+            "/v1/sessions": {"GET": self._sessions},
+            "/admin/v1/sessions": {"GET": self._all_sessions},
             **{path: {"GET": self._admin_view} for path in admin_views},
         }
 
@@ -132,11 +144,20 @@ class App:
         by_method = self._routes.get(path) or self._routes.get(path.rstrip("/"))
         if is_model_path:
             by_method = {"POST": self._ask_model}
-        elif by_method is None and path.startswith(_MODELS):
+        elif by_method is None and path.startswith(_MODELS) and not (method == "POST" and ":" in path):
             by_method = {"GET": self._model}
+        elif by_method is None and path.startswith(_SESSIONS):
+            by_method = {"GET": self._session, "DELETE": self._delete_session}
+        elif by_method is None and path.startswith(_STREAMS):
+            by_method = {"GET": self._stream}
+        elif by_method is None and path.startswith(STATE_PATHS):
+            by_method = dict.fromkeys(("GET", "POST", "DELETE"), self._state)
         if by_method is None:
             places = ", ".join([known.decode() for known in MODEL_PATHS])
-            raise NotFound(f"There is nothing at {path[:200]!r}. Models are asked at {places} and Gemini's paths.")
+            raise NotFound(
+                f"There is nothing at {path[:200]!r}. Models are asked at {places}, and in Gemini's protocol at "
+                "/v1beta/models/MODEL:generateContent and :streamGenerateContent."
+            )
         handler = by_method.get("GET" if method == "HEAD" else method)
         if handler is None:
             allowed = ", ".join(by_method)
@@ -151,8 +172,38 @@ class App:
         await _authenticated(ask)
         read_into(exchange, ask.head, await self._body(ask.receive, ask.headers), _url(ask.scope).decode("latin-1"))
         outlet = _Outlet(ask)
+        answering = None
+        if ask.head.resumable or exchange.call.in_background:
+            answering = outliving(exchange, ask.head, self._live, runtime, outlet, self._limits)
+        if answering is None:
+            answering = Answering(exchange, runtime, outlet, ask.head.accept_encoding, asyncio.get_running_loop(), self._limits)
+        await self._answer(ask, outlet, answering)
+
+    async def _stream(self, ask: _Ask) -> None:
+        """The rest of a stream whose client has lost it."""
+        await _authenticated(ask)
+        await self._resume(ask, ask.path.removeprefix(_STREAMS), events_seen(ask.headers, ask.query))
+
+    async def _resume(self, ask: _Ask, request_id: str, after: int) -> None:
+        outlet = _Outlet(ask)
+        await self._answer(ask, outlet, await resumed(ask.exchange, request_id, ask.head, after, ask.runtime, outlet, self._limits))
+
+    async def _state(self, ask: _Ask) -> None:
+        """Responses and conversations that are kept."""
+        owner = await _owner(ask)
+        if ask.method == "GET" and (stream := stream_of_response(ask.path, ask.query)) is not None:
+            await self._resume(ask, *stream)
+            return
+        body = await self._body(ask.receive, ask.headers) if ask.method == "POST" else b""
+        runtime = ask.runtime
+        asked = StateAsk(runtime.responses, owner, ask.query, body, runtime.settings.sessions.ttl_s, ask.method, ask.path)
+        await ask.whole(200, JSON + ask.id_line.encode(), await state_answer(asked))
+
+    async def _answer(self, ask: _Ask, outlet: _Outlet, answering: Answering) -> None:
+        """To its end, or the client's."""
+        exchange = ask.exchange
         loop = asyncio.get_running_loop()
-        work = loop.create_task(Answering(exchange, runtime, outlet, ask.head.accept_encoding, loop, self._limits).run())
+        work = loop.create_task(answering.run())
         outlet.work = work
         leaving = loop.create_task(_watch_for_leaving(ask.receive, exchange, work))
         try:
@@ -191,6 +242,27 @@ class App:
         if name not in await _visible_models(ask):
             raise NotFound(f"The model {name[:200]!r} does not exist, or your key may not use it.")
         await ask.json(model_object(name, ask.exchange.call.dialect))
+
+    # --- sessions ---
+
+    async def _sessions(self, ask: _Ask) -> None:
+        owner = await _owner(ask)
+        await ask.json(await session_list(ask.runtime.memory.store, owner, ask.query, ask.runtime.clock.wall()))
+
+    async def _session(self, ask: _Ask) -> None:
+        owner = await _owner(ask)
+        session_id = ask.path.removeprefix(_SESSIONS)
+        await ask.json(await session_object(ask.runtime.memory.store, owner, session_id, ask.runtime.clock.wall()))
+
+    async def _delete_session(self, ask: _Ask) -> None:
+        owner = await _owner(ask)
+        session_id = ask.path.removeprefix(_SESSIONS)
+        await ask.json(await delete_session(ask.runtime.memory.store, owner, session_id, ask.runtime.clock.wall()))
+
+    async def _all_sessions(self, ask: _Ask) -> None:
+        await _authenticated(ask)
+        ask.runtime.gate.admit_admin(ask.exchange)
+        await ask.json(await session_list(ask.runtime.memory.store, None, ask.query, ask.runtime.clock.wall()))
 
     # --- health and metrics ---
 
@@ -258,6 +330,11 @@ class _Ask:
         #: Below where the app is mounted.
         self.path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         self._limits = limits
+
+    @property
+    def query(self) -> bytes:
+        query: bytes = self.scope.get("query_string", b"")
+        return query
 
     @property
     def id_line(self) -> str:
@@ -373,6 +450,12 @@ async def _authenticated(ask: _Ask) -> None:
     waiting = ask.runtime.gate.authenticate(ask.exchange, ask.head.secret)
     if waiting is not None:
         await waiting
+
+
+async def _owner(ask: _Ask) -> Owner:
+    """Whose sessions are asked for: the key's, and the user's where one is named."""
+    await _authenticated(ask)
+    return Owner("" if ask.exchange.key is None else ask.exchange.key.id, checked_user(ask.head.user or ""))
 
 
 async def _visible_models(ask: _Ask) -> list[str]:

@@ -21,6 +21,7 @@ from agent_gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge,
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.writes import DIRECT_BYTES, Writes
 from agent_gateway.edge.answering import Answering
+from agent_gateway.edge.background import outliving
 from agent_gateway.edge.hosts import check_host
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.request import Head, check_media, new_exchange, read_head, read_into
@@ -275,6 +276,8 @@ class FastLane(asyncio.Protocol):
                 if waiting is not None:
                     await self._looked_up(waiting, exchange, runtime)
                 read_into(exchange, head, body, self._url.decode("latin-1"))
+                if head.resumable or exchange.call.in_background:
+                    answering = outliving(exchange, head, self._live, runtime, self, self._limits) or answering
             except GatewayError as error:
                 await answering.refuse(error)
             else:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import get_args
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import Clock, new_request_id
 from agent_gateway.core.errors import BadRequest, UnsupportedMedia
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.protocols.base import codec_of
+from agent_gateway.session.identity import checked_session, checked_user, session_in
 
 #: Of the client's headers, only these go on to the provider.
 FORWARDED = (b"traceparent", b"tracestate", b"openai-beta", b"anthropic-version", b"anthropic-beta")
@@ -35,6 +36,9 @@ class Head(Struct, frozen=True):
     timeout: bytes | None = None
     client_request_id: str | None = None
     session: str | None = None
+    user: str | None = None
+    #: The stream that is asked for may be taken up again.
+    resumable: bool = False
     #: What goes on to the provider.
     forward: dict[str, str] = {}
 
@@ -42,12 +46,15 @@ class Head(Struct, frozen=True):
 def read_head(headers: Headers) -> Head:
     client_id = headers.get(b"x-request-id")
     session = headers.get(b"x-session-id")
+    user = headers.get(b"x-user-id")
     return Head(
         secret=_secret(headers),
         accept_encoding=headers.get(b"accept-encoding"),
         timeout=headers.get(b"x-gateway-timeout-s"),
         client_request_id=client_id.decode("latin-1")[:CLIENT_ID_MAX_LENGTH] if client_id else None,
         session=session.decode("latin-1") if session else None,
+        user=user.decode("latin-1") if user else None,
+        resumable=headers.get(b"x-gateway-resumable", b"").lower() == b"true",
         forward={name.decode(): headers[name].decode("latin-1") for name in FORWARDED if name in headers},
     )
 
@@ -69,7 +76,9 @@ def read_into(exchange: Exchange, head: Head, body: bytes, url: str = "") -> Non
     """Parses the body. `url` as it stands in the request's first line: some protocols say things there. Raises `BadRequest`."""
     if head.timeout is not None:
         exchange.timeout_s = _timeout_s(head.timeout)
-    exchange.call = codec_of(exchange.call.dialect).read_call(body, head.forward, url)
+    call = codec_of(exchange.call.dialect).read_call(body, head.forward, url)
+    exchange.call = call if head.user is None else structs.replace(call, user=checked_user(head.user))
+    exchange.session = session_in(body) if head.session is None else checked_session(head.session, "x-session-id")
 
 
 def _secret(headers: Headers) -> bytes | None:

@@ -11,9 +11,10 @@ import msgspec
 
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.clock import SYSTEM_CLOCK, new_request_id
-from agent_gateway.core.errors import GatewayError, MethodNotAllowed, ProviderRefusedRequest
+from agent_gateway.core.errors import GatewayError, MethodNotAllowed, ProviderRefusedRequest, RateLimited
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.protocols.base import codec_of
+from agent_gateway.wire.sse import frame_data
 
 #: A body below this is not worth compressing (bytes), one above it would hold the event loop too long.
 COMPRESS_FROM_BYTES = 1024
@@ -70,13 +71,16 @@ def whole_head(exchange: Exchange, now: float) -> HeadLines:
 
 
 def _story(exchange: Exchange) -> HeadLines:
+    more = f"x-session-id: {exchange.session}\r\n" if exchange.session is not None else ""
+    if exchange.reservation is not None:
+        more += exchange.reservation.lines(exchange.call.dialect)
     if exchange.status is None:
-        return f"x-request-id: {exchange.id}\r\n".encode()
+        return f"x-request-id: {exchange.id}\r\n{more}".encode()
     model = f"x-gateway-model: {exchange.deployment}\r\n" if exchange.deployment else ""
     reason = f"x-gateway-reason: {exchange.reason}\r\n" if exchange.reason else ""
     return (
         f"x-request-id: {exchange.id}\r\nx-gateway-status: {exchange.status}\r\n{model}"
-        f"x-gateway-attempts: {len(exchange.attempts)}\r\n{reason}"
+        f"x-gateway-attempts: {len(exchange.attempts)}\r\n{reason}{more}"
     ).encode("latin-1", "replace")
 
 
@@ -86,6 +90,15 @@ def closing_comment(exchange: Exchange) -> bytes:
     if exchange.reason:
         known["reason"] = exchange.reason
     return b": gateway %b\n\n" % _ENCODER.encode(known)
+
+
+def stream_error(error: GatewayError, exchange: Exchange) -> bytes:
+    """The last event of a stream that failed; it names which model a client may ask instead."""
+    other_model = next(iter(exchange.route.fallbacks), None) if exchange.route else None
+    frame = codec_of(exchange.call.dialect).write_stream_error(error, exchange.id, other_model)
+    if exchange.call.framing == "sse":
+        return frame
+    return b",\r\n%b]" % (frame_data(frame) or b"")  # the array's last element: before its first, an error is told by its status
 
 
 def error_response(error: GatewayError, exchange: Exchange | None = None) -> tuple[int, HeadLines, bytes]:
@@ -99,6 +112,8 @@ def error_response(error: GatewayError, exchange: Exchange | None = None) -> tup
     lines.append(f"x-gateway-reason: {error.code}")
     if error.retry_after_s is not None or error.status == 429:
         lines.append(f"retry-after: {max(ceil(error.retry_after_s or 0), 1)}")
+    if isinstance(error, RateLimited) and error.limit_lines:
+        lines.append(error.limit_lines[:-2])
     if isinstance(error, MethodNotAllowed) and error.param:
         lines.append(f"allow: {error.param}")
     head = "\r\n".join([*lines, ""]).encode("latin-1", "replace")

@@ -57,6 +57,7 @@ class Server(UvicornServer):
             timeout_graceful_shutdown=max(ceil(drain_timeout_s), 1),
         )
         super().__init__(config)
+        self.server_state.tasks = live.tasks
         self._listening = listening
         self._reload = reload
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, get_args
 
 from msgspec import Struct
 
@@ -60,6 +60,11 @@ class StreamWriter(Protocol):
 
     def write(self, deltas: Iterable[Delta]) -> bytes:
         """Whole frames; perhaps none. Ids and models of a provider's `Started` are not taken over: the head's are written."""
+
+    def follow(self, text: str, frames: bytes) -> None:
+        """Called first, where another wrote the answer's beginning: the client has `text`, and got `frames` last. What is written next
+        goes on there.
+        """
 
     def end(self) -> bytes:
         """All that is still owed, the protocol's end mark included. Called once, when the answer is complete."""
@@ -128,3 +133,7 @@ def codec_of(dialect: Dialect) -> Codec:
     return codec
 
 
+def load_codecs() -> None:
+    """All of them now, so that no request waits for the first of its protocol (70 ms together)."""
+    for dialect in get_args(Dialect):
+        codec_of(dialect)

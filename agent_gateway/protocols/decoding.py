@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 from agent_gateway.core.errors import BadRequest
 
 _MISSING = re.compile(r"Object missing required field `(.+)`")
+_UNKNOWN_VALUE = re.compile(r"Invalid enum value (.+)")
+#: Of a field's path: names, and places in square brackets.
+_STEPS = re.compile(r"[^.\[\]]+|\[[^\]]*\]")
 _TYPES = re.compile(r"`([^`]+)`")
 #: msgspec's names of types, for people who do not write Python.
 _PLAIN_WORDS = {
@@ -30,7 +34,7 @@ def decode(decoder: msgspec.json.Decoder[_Read], body: bytes) -> _Read:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _bad_field(str(error)) from None
+        raise _bad_field(str(error), decoder.type) from None
     except msgspec.DecodeError as error:
         if not body.strip():
             raise BadRequest("The request body is empty. Send a JSON object.") from None
@@ -41,7 +45,7 @@ def decode(decoder: msgspec.json.Decoder[_Read], body: bytes) -> _Read:
         raise BadRequest("The request body is nested too deeply.") from None
 
 
-def _bad_field(said: str) -> BadRequest:
+def _bad_field(said: str, wanted: Any) -> BadRequest:
     """From msgspec's "Expected `str`, got `int` - at `$.model`" to plain words that name the field."""
     what, _, where = said.partition(" - at `$")
     field = where.rstrip("`").lstrip(".")
@@ -50,9 +54,27 @@ def _bad_field(said: str) -> BadRequest:
         return BadRequest(f"{name}: this field is required.", param=name)
     if not field:
         return BadRequest("The request body has to be a JSON object.")
+    if unknown := _UNKNOWN_VALUE.match(what):
+        values = _values_at(inspect.type_info(wanted), _STEPS.findall(field))
+        return BadRequest(f"{field}: {unknown[1]} is not one of {', '.join(values)}.", param=field)
     expected, _, given = what.partition(", got ")
     text = _in_plain_words(expected, _PLAIN_WORDS) + (f", got {_in_plain_words(given, _GIVEN_WORDS)}" if given else "")
     return BadRequest(f"{field}: {text[0].lower()}{text[1:]}.", param=field)
+
+
+def _values_at(wanted: inspect.Type, steps: list[str]) -> list[str]:
+    """What is taken at the end of a path of names and places."""
+    match wanted:
+        case inspect.LiteralType(values=values) if not steps:
+            return [str(value) for value in values]
+        case inspect.UnionType(types=types):
+            return [value for each in types for value in _values_at(each, steps)]
+        case inspect.CollectionType(item_type=item) | inspect.DictType(value_type=item) if steps:
+            return _values_at(item, steps[1:])
+        case inspect.StructType(fields=fields) if steps:
+            return [value for each in fields if each.encode_name == steps[0] for value in _values_at(each.type, steps[1:])]
+        case _:
+            return []
 
 
 def _in_plain_words(said: str, words: dict[str, str]) -> str:

@@ -16,7 +16,7 @@ def budget_of(thinking: Thinking) -> int | None:
 
 
 def effort_of(thinking: Thinking) -> Effort | None:
-    """The word whose budget is the nearest at or above the client's tokens; None: the model's own default."""
+    """The word whose budget is the nearest at or above the client's tokens, or the highest that every model takes; None: its default."""
     if thinking.effort is not None:
         return thinking.effort
     budget = thinking.budget_tokens
@@ -24,5 +24,5 @@ def effort_of(thinking: Thinking) -> Effort | None:
         return None
     if budget == 0:
         return "none"
-    words: tuple[Effort, ...] = ("low", "medium", "high")
-    return next((word for word in words if budget <= BUDGET_TOKENS[word]), "xhigh")
+    words: tuple[Effort, ...] = ("low", "medium")
+    return next((word for word in words if budget <= BUDGET_TOKENS[word]), "high")

@@ -15,6 +15,7 @@ from agent_gateway.core.call import Dialect
 from agent_gateway.core.conversation import Reasoning, Refusal, Text, ToolUse
 from agent_gateway.core.delta import (
     ArgumentsDelta,
+    Beyond,
     Delta,
     Finished,
     FinishReason,
@@ -60,7 +61,7 @@ class Answer(Struct, frozen=True):
 
 
 def fold(deltas: Iterable[Delta]) -> Answer:
-    """A choice exists when anything, its end included, was said of it."""
+    """A choice exists when anything that there is a word for, its end included, was said of it."""
     growing: dict[int, _Growing] = {}
     started: Started | None = None
     usage: Usage | None = None
@@ -69,6 +70,8 @@ def fold(deltas: Iterable[Delta]) -> Answer:
             started = started or delta
         elif isinstance(delta, Used):
             usage = delta.usage
+        elif isinstance(delta, Beyond):
+            continue
         else:
             choice = growing.get(delta.choice)
             if choice is None:

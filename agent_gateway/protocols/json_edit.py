@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+from msgspec import Raw
+
 _TOKEN = re.compile(rb'"((?:[^"\\]++|\\.)*+)"|[{}\[\]]', re.DOTALL)
 _MEMBER_VALUE = re.compile(rb'\s*:\s*("(?:[^"\\]++|\\.)*+"|[^\s,{}\[\]]+)', re.DOTALL)
+#: What stands between two members' values, and before the first.
+_KEY = re.compile(rb'\s*+[{,]\s*+"((?:[^"\\]++|\\.)*+)"\s*+:\s*+', re.DOTALL)
 _OBJECT_VALUE = re.compile(rb"\s*:\s*\{")
+_members = msgspec.json.Decoder(dict[str, Raw])
 
 
 def replace_member(text: bytes, name: bytes, value: bytes) -> bytes:
@@ -51,7 +57,27 @@ def _find_key(text: bytes, name: bytes) -> tuple[int, int, int] | None:
         if value:
             return start, value.start(1), value.end()
         start = text.find(quoted, start + 1)
-    return None if start < 0 else _find_path(text, (name,))
+    return None if start < 0 else _find_behind(text, name) or _find_path(text, (name,))
+
+
+def _find_behind(text: bytes, name: bytes) -> tuple[int, int, int] | None:
+    """The same where much stands before the key: whole members are stepped over. None also for what is not plain JSON."""
+    try:
+        members = _members.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    position = 0
+    for raw in members.values():
+        key = _KEY.match(text, position)
+        if key is None:
+            return None
+        value = bytes(raw)
+        position = key.end() + len(value)
+        if text[key.end() : position] != value:
+            return None  # a key that stands there twice
+        if key[1] == name:
+            return (key.start(1) - 1, key.end(), position) if value[:1] not in (b"{", b"[") else None
+    return None
 
 
 def _find_path(text: bytes, path: tuple[bytes, ...]) -> tuple[int, int, int] | None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.delta import (
     ArgumentsDelta,
+    Beyond,
     Delta,
     Finished,
     ReasoningDelta,
@@ -25,12 +26,13 @@ from agent_gateway.core.errors import EmptyReply, MalformedReply, ProviderError
 from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.base import AnswerHead, Codec, StreamReader, StreamWriter, codec_of
 from agent_gateway.protocols.openai_chat.relay import StreamRelay, WholeAnswer
-from agent_gateway.wire.sse import FrameSplitter, FrameTooLarge
+from agent_gateway.wire.sse import FrameSplitter, FrameTooLarge, frame_data
 
 #: Answers that are no conversation: nothing is streamed, nothing finishes, and they are complete if they can be read.
 NO_CONVERSATION: frozenset[Dialect] = frozenset({"openai_embeddings", "anthropic_count"})
 #: Text in a row is told to the record in pieces of this size (characters).
 RUN_MAX_CHARS = 16 * 1024
+LATEST_MAX_BYTES = 16 * 1024
 
 
 class Relay(Protocol):
@@ -51,8 +53,12 @@ class Relay(Protocol):
     usage: Usage | None
 
     @property
+    def latest(self) -> bytes:
+        """The last frame that told something, and what came after it (to `LATEST_MAX_BYTES`), as the client got them."""
+
+    @property
     def started(self) -> Started | None:
-        """How the provider began, where that was read."""
+        """How the answer began, where the client was told so in the provider's own words."""
 
     def feed(self, data: bytes) -> bytes:
         """Whole frames for the client. Raises `ProviderError`; after content has come it sets `failure` instead, and returns what
@@ -91,11 +97,11 @@ class Whole(Protocol):
 
 def stream_relay(call: Call, spoken: Dialect, head: Callable[[], AnswerHead]) -> Relay:
     """`spoken` is the provider's protocol; `head` what marks the answer where it is written anew."""
-    if spoken != call.dialect or call.framing != "sse":
+    if spoken != call.dialect:
         return TranslatingRelay(codec_of(spoken).stream_reader(), codec_of(call.dialect).stream_writer(head(), call))
     if spoken == "openai_chat":
         return StreamRelay(call.model, strip_usage=not call.wants_usage)
-    return PassingRelay(codec_of(spoken), call.model)
+    return (PassingRelay if call.framing == "sse" else ArrayRelay)(codec_of(spoken), call.model)
 
 
 def whole_answer(body: bytes, call: Call, spoken: Dialect, head: Callable[[], AnswerHead]) -> Whole:
@@ -108,6 +114,9 @@ def whole_answer(body: bytes, call: Call, spoken: Dialect, head: Callable[[], An
 class _ReadingRelay(ABC):
     """What both of the following do: frames read one by one into deltas, and their facts noted."""
 
+    #: What there is no word for reaches the client too.
+    passes: ClassVar[bool]
+
     __slots__ = (
         "_reader",
         "_run",
@@ -118,6 +127,7 @@ class _ReadingRelay(ABC):
         "finish_reason",
         "first_text",
         "has_content",
+        "latest",
         "sample",
         "sent",
         "started",
@@ -131,11 +141,12 @@ class _ReadingRelay(ABC):
         self._run: list[str] = []
         self._run_chars = 0
         self.sent: list[bytes | Delta] = []
-        #: How the provider began.
+        #: How the provider began, where that passes.
         self.started: Started | None = None
         self.has_content = False
         self.first_text: str | None = None
         self.sample = b""
+        self.latest = b""
         self.done = False
         self.failure: ProviderError | None = None
         self.finish_reason: str | None = None
@@ -208,7 +219,10 @@ class _ReadingRelay(ABC):
             elif type(delta) is Used:
                 self.usage = delta.usage
             elif type(delta) is Started:
-                self.started = delta
+                if self.passes:
+                    self.started = delta
+                continue
+            elif type(delta) is Beyond and not self.passes:
                 continue
             elif says_something(delta):
                 self.has_content = True
@@ -219,6 +233,7 @@ class _ReadingRelay(ABC):
 class PassingRelay(_ReadingRelay):
     """Client and provider speak the same protocol: frames go through as they are, but for the model's name."""
 
+    passes: ClassVar[bool] = True
     __slots__ = ("_codec", "_model")
 
     def __init__(self, codec: Codec, model: str) -> None:
@@ -227,14 +242,42 @@ class PassingRelay(_ReadingRelay):
         self._model = model
 
     def _frame(self, frame: bytes) -> bytes:
-        self._note(self._reader.feed(frame))
+        deltas = self._reader.feed(frame)
+        self._note(deltas)
         self.done = self._reader.done
-        return self._codec.renamed(frame, self._model)
+        passed = self._codec.renamed(frame, self._model)
+        if deltas:
+            self.latest = passed
+        elif len(self.latest) < LATEST_MAX_BYTES:
+            self.latest += passed
+        return passed
+
+
+class ArrayRelay(PassingRelay):
+    """The same for a client that wants one JSON array of what the frames carry."""
+
+    __slots__ = ("_begun",)
+
+    def __init__(self, codec: Codec, model: str) -> None:
+        super().__init__(codec, model)
+        self._begun = False
+
+    def _frame(self, frame: bytes) -> bytes:
+        element = frame_data(super()._frame(frame))
+        if element is None:
+            return b""
+        before = b"\n,\r\n" if self._begun else b"["
+        self._begun = True
+        return before + element
+
+    def _ended(self) -> bytes:
+        return super()._ended() + b"]"
 
 
 class TranslatingRelay(_ReadingRelay):
     """The provider's frames are read, and the client's written."""
 
+    passes: ClassVar[bool] = False
     __slots__ = ("_writer",)
 
     def __init__(self, reader: StreamReader, writer: StreamWriter) -> None:
@@ -248,6 +291,7 @@ class TranslatingRelay(_ReadingRelay):
         if deltas:
             self._note(deltas)
             written = self._write(deltas)
+            self.latest = written or self.latest
         if reader.done and not self.done:
             written += self._ended()
         return written
@@ -274,6 +318,7 @@ class ReadAnswer:
         if spoken == call.dialect:
             self.body = codec_of(spoken).renamed(body, call.model)
         else:
+            deltas = self._deltas = [delta for delta in deltas if type(delta) is not Beyond]
             self.body = codec_of(call.dialect).write_answer(head(), deltas, call)
         self._head = head
         self.usage = next((delta.usage for delta in reversed(deltas) if type(delta) is Used), None)
@@ -308,7 +353,7 @@ def says_something(delta: Delta) -> bool:
             return bool(delta.text)
         case ReasoningDelta():
             return bool(delta.text or delta.redacted)
-        case ToolCallStarted() | ArgumentsDelta():
+        case ToolCallStarted() | ArgumentsDelta() | Beyond():
             return True
         case _:
             return False

@@ -10,13 +10,14 @@ from typing import cast, get_args
 
 from agent_gateway.core.call import Dialect
 
-#: Stands before a signature that another protocol's provider made.
-_MARK = re.compile(r"agw:(?P<origin>[a-z_]+):(?P<signature>.*)", re.DOTALL)
+#: Begins what stands before a signature that another protocol's provider made.
+MARK = "agw:"
+_MARK = re.compile(rf"{MARK}(?P<origin>[a-z_]+):(?P<signature>.*)", re.DOTALL)
 
 
 def shown_signature(signature: str, origin: Dialect | None, client: Dialect) -> str:
     """As it stands in the client's protocol: marked with its origin where that is another."""
-    return signature if origin is None or origin == client else f"agw:{origin}:{signature}"
+    return signature if origin is None or origin == client else f"{MARK}{origin}:{signature}"
 
 
 def read_signature(shown: str, client: Dialect) -> tuple[str, Dialect]:

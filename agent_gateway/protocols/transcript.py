@@ -15,6 +15,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from agent_gateway.core.delta import (
     ArgumentsDelta,
+    Beyond,
     Delta,
     Finished,
     ReasoningDelta,
@@ -149,11 +150,13 @@ class _Part:
 class Transcript:
     """What has been read of one answer. `chars` counts all that was said, kept or not."""
 
-    __slots__ = ("_body", "_error", "_kept_max", "_parts", "_told_usage", "_usage", "chars", "truncated", "unread_bytes")
+    __slots__ = ("_body", "_error", "_kept_max", "_parts", "_told_usage", "_usage", "beyond", "chars", "truncated", "unread_bytes")
 
     def __init__(self, kept_max_chars: int = CONTENT_MAX_CHARS) -> None:
         self.chars = 0
         self.truncated = False
+        #: It holds content that is not kept here, for want of a word.
+        self.beyond = False
         self.unread_bytes = 0
         self._kept_max = kept_max_chars
         self._parts: dict[int, _Part] = {}
@@ -195,6 +198,8 @@ class Transcript:
         for delta in deltas:
             if isinstance(delta, Used):
                 self._told_usage = delta.usage
+            elif isinstance(delta, Beyond):
+                self.beyond = True
             elif not isinstance(delta, Started):
                 part = self._parts.get(delta.choice) or self._new_part(delta.choice)
                 if part is not None:

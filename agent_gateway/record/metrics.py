@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
-from agent_gateway.core.errors import ProviderTimeout, TimeoutKind
+from agent_gateway.core.errors import ProviderTimeout, RateLimited, TimeoutKind
 from agent_gateway.core.exchange import Attempt, Exchange
 from agent_gateway.health.registry import Health
 from agent_gateway.record.row import overhead_s, pattern_of
@@ -48,6 +48,42 @@ class Counted(Protocol):
 
     @property
     def dropped(self) -> int: ...
+
+
+class LiveStreams(Protocol):
+    """What the streams that can be taken up again tell of themselves."""
+
+    @property
+    def running(self) -> int: ...
+
+    @property
+    def finished(self) -> int: ...
+
+    @property
+    def kept_bytes(self) -> int: ...
+
+    @property
+    def failures(self) -> int: ...
+
+
+class Sessions(Protocol):
+    """What the memory of conversations tells of itself."""
+
+    @property
+    def active(self) -> int: ...
+
+    @property
+    def expired(self) -> int: ...
+
+    @property
+    def forgotten(self) -> int: ...
+
+
+class Responses(Protocol):
+    """What the state of the Responses API tells of itself."""
+
+    @property
+    def unsaved(self) -> int: ...
 
 
 class Histogram:
@@ -116,6 +152,9 @@ class Metrics:
         self._codes: set[str] = set()
         self._sinks: list[Counted] = []
         self._health: Health | None = None
+        self._live_streams: LiveStreams | None = None
+        self._sessions: Sessions | None = None
+        self._responses: Responses | None = None
         self._clock: Clock = SYSTEM_CLOCK
         self._dropped_before_sinks = 0
         self._edge_requests = 0
@@ -133,6 +172,7 @@ class Metrics:
         self._streams: dict[tuple[str, str], int] = {}
         self._fallbacks: dict[tuple[str, str], int] = {}
         self._timeouts: dict[str, int] = {}
+        self._rate_limited: dict[str, int] = {}
 
     def configure(self, models: Collection[str], deployments: Collection[str]) -> None:
         """The names that become labels. Series of names that are gone stay, as Prometheus expects."""
@@ -142,6 +182,15 @@ class Metrics:
 
     def watch_health(self, health: Health, clock: Clock) -> None:
         self._health, self._clock = health, clock
+
+    def watch_streams(self, streams: LiveStreams) -> None:
+        self._live_streams = streams
+
+    def watch_sessions(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    def watch_responses(self, responses: Responses) -> None:
+        self._responses = responses
 
     def watch(self, sink: Counted) -> None:
         self._sinks.append(sink)
@@ -195,6 +244,9 @@ class Metrics:
         elif status == "degraded":
             figures.degraded += 1
         if exchange.error is not None or len(exchange.attempts) > 1:
+            if isinstance(exchange.error, RateLimited):
+                reason = exchange.error.param or OTHER
+                self._rate_limited[reason] = self._rate_limited.get(reason, 0) + 1
             for kind in _timeouts(exchange):
                 self._timeouts[kind] = self._timeouts.get(kind, 0) + 1
 
@@ -271,11 +323,19 @@ class Metrics:
         yield _counter("attempts", "Model calls.", ("deployment", "outcome"), attempts)
         yield _counter("streams", "Streams that have ended.", ("model", "outcome"), self._streams)
         yield _counter("fallbacks", "Answers of a fallback model.", ("model", "reason"), self._fallbacks)
+        yield _counter("rate_limited", "Requests refused because a limit was reached.", ("reason",), _keyed(self._rate_limited))
         yield _counter("timeouts", "Model calls and requests that ran out of time.", ("kind",), _keyed(self._timeouts))
         yield from self._collect_by_model()
         yield _gauge("in_flight", "Requests under way.", ("model",), self._in_flight_by_label())
         if self._health is not None:
             yield from self._collect_health(self._health)
+        if self._live_streams is not None:
+            yield from _collect_streams(self._live_streams)
+        if self._sessions is not None:
+            yield from _collect_sessions(self._sessions)
+        if self._responses is not None:
+            unsaved = {(): self._responses.unsaved}
+            yield _counter("responses_unsaved", "Responses that were answered, but not kept: the store was down.", (), unsaved)
         yield _counter("records", "Records of requests.", ("sink", "outcome"), self._records())
 
     def _collect_health(self, health: Health) -> Iterable[Metric]:
@@ -320,6 +380,19 @@ class Metrics:
             records[sink.name, "written"] = sink.written
             records[sink.name, "dropped"] = sink.dropped + self._dropped_before_sinks
         return records
+
+
+def _collect_streams(streams: LiveStreams) -> Iterable[Metric]:
+    kept = {("running",): float(streams.running), ("finished",): float(streams.finished)}
+    yield _gauge("resumable_streams", "Streams kept so that they can be taken up again.", ("state",), kept)
+    yield _gauge("resumable_bytes", "What is kept of them.", (), {(): float(streams.kept_bytes)})
+    yield _counter("resumable_failures", "Failures to copy streams to Redis.", (), {(): streams.failures})
+
+
+def _collect_sessions(sessions: Sessions) -> Iterable[Metric]:
+    yield _gauge("sessions_active", "Sessions that have not expired, as last counted.", (), {(): float(sessions.active)})
+    yield _counter("sessions_expired", "Sessions that were forgotten in time.", (), {(): sessions.expired})
+    yield _counter("sessions_forgotten", "Turns without memory, because the store was down.", (), {(): sessions.forgotten})
 
 
 def _timeouts(exchange: Exchange) -> list[TimeoutKind]:

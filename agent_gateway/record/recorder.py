@@ -169,6 +169,8 @@ class Recorder:
     def _count(self, exchange: Exchange) -> None:
         try:
             settle(exchange)
+            if exchange.reservation is not None:
+                exchange.reservation.settle(exchange.usage.total if exchange.usage else 0)
             self.metrics.observe(exchange)
         except Exception:  # as above
             self._tell_once()

@@ -31,8 +31,9 @@ _WORDS: dict[Need, str] = {
     "audio": "audio",
     "tools": "tools",
     "json_schema": "a JSON schema",
-    "reasoning": "reasoning",
 }
+#: Asked for, but not worth a refusal: whoever has it goes first, and a model without it answers without.
+_WISHES: frozenset[Need] = frozenset({"reasoning"})
 
 
 class Demand:
@@ -55,7 +56,11 @@ class Demand:
         return not self.missing(deployment) and not self.is_too_long(deployment.context_window)
 
     def missing(self, deployment: Deployment) -> frozenset[Need]:
-        return self._call.needs & deployment.lacks
+        return (self._call.needs & deployment.lacks) - _WISHES
+
+    def disappointed_by(self, deployment: Deployment) -> bool:
+        """It can take the request, and another could do better."""
+        return not _WISHES.isdisjoint(self._call.needs & deployment.lacks)
 
     def is_too_long(self, window: int | None) -> bool:
         """By the cheap estimate first; all of the request is read only where that says so."""

@@ -48,7 +48,8 @@ class Planner:
         """The model's own deployments in their strategy's order, then each fallback's in theirs.
 
         The controller may put the fallbacks first. What is ejected or cooling down comes last, never not at all: it may be all there is.
-        Who cannot take the request is left out. Raises `NotCapable` or `ContextTooLong` where nobody can.
+        Who cannot take the request is left out, and who would take it without its wishes comes behind the others of its model.
+        Raises `NotCapable` or `ContextTooLong` where nobody can.
         """
         demand = Demand.of(exchange.call)
         if len(route.deployments) == 1 and not route.fallbacks:
@@ -100,7 +101,8 @@ class Planner:
         if len(deployments) > 1:
             stream = call.stream and route.streaming.enabled
             views = [self._view(deployment, call, now, stream=stream) for deployment in deployments]
-            deployments = [deployments[index] for index in self._strategy(route).order(views, self._random)]
+            ordered = [deployments[index] for index in self._strategy(route).order(views, self._random)]
+            deployments = ordered if demand is None else sorted(ordered, key=demand.disappointed_by)
         return [Candidate(deployment, route, fallback) for deployment in deployments]
 
     def _chain(self, route: Route) -> list[Deployment]:

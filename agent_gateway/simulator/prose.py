@@ -80,11 +80,12 @@ def prose(question: str, tokens: int, chance: random.Random) -> list[str]:
     topics = _topics(question)
     deck: list[str] = []
     said: list[str] = []
+    sentence = ""
     sentences = 0
     while len(said) < tokens:
         left = tokens - len(said)
         deck = deck or chance.sample(_SENTENCES, len(_SENTENCES))
-        sentence = _next_sentence([chance.choice(_OPENINGS)] if sentences == 0 else deck, left, chance.choice(topics))
+        sentence = _next_sentence([chance.choice(_OPENINGS)] if sentences == 0 else deck, left, chance.choice(topics), sentence)
         space = "" if not said else "\n\n" if sentences % _PARAGRAPH_SENTENCES == 0 else " "
         pieces = _pieces_of_sentence(space + sentence)
         said += pieces
@@ -92,13 +93,13 @@ def prose(question: str, tokens: int, chance: random.Random) -> list[str]:
     return said
 
 
-def _next_sentence(deck: list[str], left: int, topic: str) -> str:
-    """The deck's next sentence, or near the end an ending of the length that is left. Never leaves one token."""
+def _next_sentence(deck: list[str], left: int, topic: str, last: str) -> str:
+    """The deck's next sentence but not the `last` again, or near the end an ending of the length that is left. Never leaves one token."""
     if left in _ENDING_BY_LENGTH:
         return _ENDING_BY_LENGTH[left]
     for position in range(len(deck) - 1, -1, -1):
         sentence = deck[position].format(topic=topic)
-        if (after := left - len(_pieces_of_sentence(sentence))) == 0 or after > 1:
+        if sentence != last and ((after := left - len(_pieces_of_sentence(sentence))) == 0 or after > 1):
             del deck[position]
             return sentence
     return _ENDING_BY_LENGTH[_LONGEST_ENDING if left - _LONGEST_ENDING != 1 else _LONGEST_ENDING - 1]

@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 
-from agent_gateway.core.call import Dialect
+from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.conversation import Conversation, Reasoning, Text, ToolResult, ToolUse, Turn
-from agent_gateway.core.errors import BadRequest
+from agent_gateway.core.errors import BadRequest, PreviousResponseNotFound
 from agent_gateway.protocols.effort import budget_of
 from agent_gateway.simulator.manners import manners_of
 from agent_gateway.simulator.thoughts import is_signed
@@ -23,6 +23,14 @@ _NO_SIGNATURE = frozenset(_UNSIGNED) | {base64.b64encode(word.encode()).decode()
 def thinks(conversation: Conversation) -> bool:
     thinking = conversation.thinking
     return thinking is not None and budget_of(thinking) != 0
+
+
+def check_stateless(call: Call) -> None:
+    """The simulated provider keeps nothing: what goes on from an answer of its own does so in vain."""
+    keeping = call.keeping
+    if keeping is not None and (keeping.goes_on or keeping.background):
+        lost = keeping.previous or keeping.conversation
+        raise PreviousResponseNotFound(f"Previous response with id '{lost}' not found.", param="previous_response_id")
 
 
 def check(conversation: Conversation, dialect: Dialect) -> None:

@@ -30,7 +30,7 @@ from agent_gateway.simulator.faults import (
 from agent_gateway.simulator.manners import Headers, Manners, manners_of
 from agent_gateway.simulator.model import write_script
 from agent_gateway.simulator.prompt import read_prompt
-from agent_gateway.simulator.rules import check
+from agent_gateway.simulator.rules import check, check_stateless
 from agent_gateway.simulator.script import Prompt
 from agent_gateway.simulator.settings import SimulatorSettings
 from agent_gateway.simulator.telling import Frame, Telling
@@ -79,6 +79,7 @@ class _Asked:
 
     def prompt(self) -> Prompt:
         """Raises `BadRequest`."""
+        check_stateless(self.call)
         conversation = self.codec.read_conversation(self.call)
         check(conversation, self.call.dialect)
         return replace(read_prompt(conversation, self.call.dialect), model=steered_model(self.call.model)[0])

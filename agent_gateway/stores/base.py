@@ -1,17 +1,20 @@
-"""What a store promises, and which one a database URL means.
+"""What a store promises, and which one a URL means.
 
-Every method raises `StoreDown` when the store cannot be reached, within seconds; it works again when the store is back.
+Every method raises `StoreDown` when the store cannot be reached, within seconds; it works again when the store is back. Text that
+a store cannot hold (a lone surrogate; NUL in PostgreSQL) is the client's fault: `BadRequest`. Times: Unix seconds, the caller's.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
+from agent_gateway.core.errors import BadRequest, Conflict
 from agent_gateway.core.plugins import Seat
 
 BACKENDS = Seat(
@@ -19,8 +22,27 @@ BACKENDS = Seat(
     {
         "sqlite": "agent_gateway.stores.backends.sqlite:SqliteStore",
         "memory": "agent_gateway.stores.backends.memory:MemoryStore",
+        "postgres": "agent_gateway.stores.backends.postgres:PostgresStore",
+        "redis": "agent_gateway.stores.backends.redis:RedisStore",
     },
 )
+
+#: What a URL may begin with, and the backend that it means.
+_SCHEMES = {
+    "sqlite": "sqlite",
+    "postgresql": "postgres",
+    "postgres": "postgres",
+    "redis": "redis",
+    "rediss": "redis",
+    "valkey": "redis",
+    "valkeys": "redis",
+}
+_EXAMPLES = "sqlite:///path, sqlite:///:memory:, postgresql://user:password@host/database or redis://host:6379/0"
+#: Where the records go that have no database file to lie beside.
+_RECORDS_FILE = Path("agent-gateway.records.db")
+
+#: Responses that may hang together by `previous_response_id`; what is older is not found.
+CHAIN_MAX = 1_000
 
 Role = Literal["user", "admin"]
 
@@ -36,6 +58,10 @@ class Key:
     created_at: float = 0.0
     expires_at: float | None = None
     revoked_at: float | None = None
+    #: None: what the configuration allows every key.
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_parallel: int | None = None
     role: Role = "user"
 
 
@@ -58,28 +84,225 @@ class KeyStore(Protocol):
     async def close(self) -> None: ...
 
 
+# --- sessions ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whom a session or a response belongs to; to anybody else it does not exist."""
+
+    #: The key's id; "" where no key is required.
+    key: str = ""
+    #: "" where none was named.
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTurn:
+    """One message, content or item, verbatim."""
+
+    #: In whose JSON `body` is.
+    dialect: str
+    body: bytes
+    #: Estimated.
+    tokens: int = 0
+    #: Of an answer that was cut.
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    id: str
+    owner: Owner
+    #: Another number after every change; 0 is a session that is not there yet.
+    version: int
+    #: All that were ever appended, and their tokens.
+    turns: int
+    tokens: int
+    created_at: float
+    used_at: float
+    expires_at: float
+    #: So many of its oldest turns are represented by a summary.
+    summarized: int = 0
+    #: JSON of the caller's own.
+    metadata: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    info: SessionInfo
+    #: Those that no summary represents, in order.
+    turns: Sequence[StoredTurn]
+    summary: StoredTurn | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPage:
+    sessions: Sequence[SessionInfo]
+    #: Give it as `cursor` to go on; None: there are no more.
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    sessions: int
+    responses: int
+
+
+class SessionStore(Protocol):
+    """Conversations, append-only. A session that has expired, or is another owner's, is not there."""
+
+    async def fetch(self, owner: Owner, session_id: str, now: float) -> Session | None: ...
+
+    async def append(
+        self,
+        owner: Owner,
+        session_id: str,
+        turns: Sequence[StoredTurn],
+        *,
+        expected_version: int,
+        now: float,
+        ttl_s: float,
+        metadata: bytes | None = None,
+    ) -> int:
+        """The new version. All turns are kept or none; the session is made where 0 is expected, its life renewed, its metadata
+        replaced where any are given. Raises `Conflict` when the version is another one.
+        """
+
+    async def replace_by_summary(
+        self, owner: Owner, session_id: str, summary: StoredTurn, *, before: int, expected_version: int, now: float
+    ) -> int:
+        """The new version. From now on `summary` stands for the first `before` of all turns, which stay in the store.
+        Raises `Conflict` when the version is another one or there are not so many turns.
+        """
+
+    async def touch(self, owner: Owner, session_id: str, *, now: float, ttl_s: float) -> bool:
+        """Renews its life; False: it is not there."""
+
+    async def acquire(self, owner: Owner, session_id: str, holder: str, *, now: float, lease_s: float) -> bool:
+        """Whether it is the holder's turn, for `lease_s` at most; to ask again renews. The session need not be there yet."""
+
+    async def release(self, owner: Owner, session_id: str, holder: str) -> None:
+        """What another holds stays held."""
+
+    async def list_sessions(self, owner: Owner | None, *, now: float, limit: int, cursor: str | None = None) -> SessionPage:
+        """Youngest first; of everybody when `owner` is None. A page may be short. A cursor that was never given: `BadRequest`."""
+
+    async def delete_session(self, owner: Owner, session_id: str, *, now: float) -> bool:
+        """With its turns, for good; False: there was none."""
+
+    async def delete_user(self, user: str) -> int:
+        """All sessions and responses of the user, whatever key they were made with, for good; how many."""
+
+    async def sweep(self, now: float, limit: int) -> Swept:
+        """Deletes what has expired, at most `limit` of each kind, in one small transaction that holds nobody up."""
+
+    async def count_sessions(self, now: float) -> int: ...
+
+
+def session_changed(session_id: str) -> Conflict:
+    """What every backend says of a version that moved on."""
+    return Conflict(f"The session {session_id[:100]} has changed in the meantime, or is gone. Try again.")
+
+
+def number_of(cursor: str) -> int:
+    """Sessions are numbered as they are made; a cursor is the last one shown."""
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise BadRequest("This cursor is none that was given here.", param="cursor")
+    return int(cursor)
+
+
+# --- responses --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """One answer of the Responses API, and what was asked. A conversation is a session of the same id."""
+
+    id: str
+    #: As the API names it: queued, in_progress, completed, …
+    status: str
+    #: JSON array of the input items that are new with this response, verbatim.
+    input: bytes
+    #: The response object, verbatim JSON.
+    body: bytes
+    created_at: float
+    #: `previous_response_id`.
+    parent: str | None = None
+    conversation: str | None = None
+
+
+class ResponseStore(Protocol):
+    """A response that has expired, or is another owner's, is not there."""
+
+    async def put_response(self, owner: Owner, response: StoredResponse, *, now: float, ttl_s: float) -> None:
+        """Replaces the owner's response of that id; renews those that it goes back to, so that a chain lives as a whole."""
+
+    async def fetch_chain(
+        self, owner: Owner, response_id: str, *, now: float, limit: int = CHAIN_MAX
+    ) -> Sequence[StoredResponse]:
+        """The response and those it goes back to, oldest first, at most `limit`: all of it when the first has no parent."""
+
+    async def delete_response(self, owner: Owner, response_id: str, *, now: float) -> bool: ...
+
+
+class Store(KeyStore, SessionStore, ResponseStore, Protocol):
+    """What every backend is."""
+
+
+# --- which one --------------------------------------------------------------------------------------------------------
+
+
 class UnknownStore(ValueError):
     """A URL that no store is known for; the text says which ones are."""
 
 
-def open_store(url: str) -> KeyStore:
+def open_store(url: str) -> Store:
     """Opens nothing yet: a store that is down says so when it is asked. Raises `UnknownStore`."""
+    backend = _backend(url)
+    if backend != "sqlite":
+        return cast(Store, BACKENDS.load(backend)(url))
     path = database_path(url)
-    if path is None:
-        return cast(KeyStore, BACKENDS.load("memory")())
-    return cast(KeyStore, BACKENDS.load("sqlite")(path))
+    return cast(Store, BACKENDS.load("memory")() if path is None else BACKENDS.load("sqlite")(path))
 
 
 def database_path(url: str) -> Path | None:
-    """The file of `sqlite:///relative` or `sqlite:////absolute`; None for `sqlite:///:memory:`. Raises `UnknownStore`."""
-    scheme, separator, rest = url.partition("://")
-    if separator and scheme.split("+")[0] in ("postgresql", "postgres"):
-        raise UnknownStore("postgresql:// is not available yet; use sqlite:///path or sqlite:///:memory:")
-    if scheme != "sqlite" or not separator:
-        raise UnknownStore(f"{scheme[:40]!r} is no kind of database known here; use sqlite:///path or sqlite:///:memory:")
-    if not rest.startswith("/") or rest == "/":
+    """The file of `sqlite:///relative` or `sqlite:////absolute`; None: in memory, or on a server. Raises `UnknownStore`."""
+    if _backend(url) != "sqlite":
+        return None
+    path = url.partition("://")[2]
+    if not path.startswith("/") or path == "/":
         raise UnknownStore("a path must follow sqlite:/// (sqlite:///here.db, sqlite:////var/lib/there.db or sqlite:///:memory:)")
-    return None if rest == "/:memory:" else Path(rest[1:])
+    return None if path == "/:memory:" else Path(path[1:])
+
+
+def is_in_memory(url: str) -> bool:
+    """Whether what is kept there ends with the process. Raises `UnknownStore`."""
+    return _backend(url) == "sqlite" and database_path(url) is None
+
+
+def records_path(url: str) -> Path | None:
+    """The file of the request records, beside the database: `agent-gateway.db` → `agent-gateway.records.db`; None: in memory.
+
+    Beside a database on a server there is no file: then they go to the working folder.
+    """
+    if _backend(url) != "sqlite":
+        return _RECORDS_FILE
+    path = database_path(url)
+    return path and path.with_name(f"{path.stem}.records{path.suffix or '.db'}")
+
+
+def without_password(url: str) -> str:
+    """For people to read."""
+    return re.sub(r"(?<=://)[^/?#]*(?=@)", lambda user: user[0].partition(":")[0] + (":…" if ":" in user[0] else ""), url)
+
+
+def _backend(url: str) -> str:
+    scheme, separator, _ = url.partition("://")
+    backend = _SCHEMES.get(scheme.partition("+")[0])
+    if backend is None or not separator:
+        raise UnknownStore(f"{scheme[:40]!r} is no kind of database known here; use {_EXAMPLES}")
+    return backend
 
 
 def create_privately(path: Path) -> None:
@@ -90,9 +313,3 @@ def create_privately(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-
-
-def records_path(url: str) -> Path | None:
-    """The file of the request records, beside the database: `agent-gateway.db` → `agent-gateway.records.db`."""
-    path = database_path(url)
-    return path and path.with_name(f"{path.stem}.records{path.suffix or '.db'}")

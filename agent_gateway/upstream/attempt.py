@@ -192,6 +192,10 @@ class Running:
         return now
 
 
+#: A server that speaks Anthropic's protocol need not count tokens.
+_NOT_THERE = (404, 405)
+
+
 class BegunStream:
     """A stream whose first content has come: `first` is what the client gets at once, `next` what follows."""
 
@@ -234,6 +238,11 @@ class BegunStream:
     def sample(self) -> bytes:
         """A frame of the answer, as the client got it."""
         return self._relay.sample or next((frame for frame in FrameSplitter.split(self.first) if frame_data(frame)), b"")
+
+    @property
+    def latest(self) -> bytes:
+        """The frames that the client got last."""
+        return self._relay.latest
 
     @property
     def done(self) -> bool:
@@ -409,15 +418,20 @@ async def _send(running: Running, provider: Provider, until: float) -> tuple[Ans
         if call.dialect == "anthropic_count":
             return EstimatedCount(call), call.dialect
         raise
-    answer = await provider.send(
-        call,
-        deployment,
-        running.attempt,
-        dialect=spoken,
-        body=outgoing(call, spoken, deployment),
-        connect_until=min(running.attempt.started + running.candidate.route.timeouts.connect_s, until),
-        until=until,
-    )
+    try:
+        answer = await provider.send(
+            call,
+            deployment,
+            running.attempt,
+            dialect=spoken,
+            body=outgoing(call, spoken, deployment),
+            connect_until=min(running.attempt.started + running.candidate.route.timeouts.connect_s, until),
+            until=until,
+        )
+    except (ProviderRefusedRequest, ProviderModelMissing) as error:
+        if call.dialect == "anthropic_count" and error.provider_status in _NOT_THERE:
+            return EstimatedCount(call), call.dialect
+        raise
     return answer, spoken
 
 

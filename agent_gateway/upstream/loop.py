@@ -206,6 +206,8 @@ class AttemptLoop:
     async def _start(
         self, exchange: Exchange, call: Call, candidate: Candidate, patience_until: float, *, choosy: bool = True
     ) -> Begun:
+        if exchange.fit is not None:
+            call = exchange.call = exchange.fit(candidate.deployment)
         if call.stream and not candidate.route.streaming.enabled:
             call = codec_of(call.dialect).as_unary(call)
         running = self._running(exchange, call, candidate, choosy=choosy)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from msgspec import structs
+
 from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.route import Deployment
 from agent_gateway.protocols.base import codec_of
@@ -18,7 +20,10 @@ if TYPE_CHECKING:  # loaded by the first call that asks for it
 def outgoing(call: Call, spoken: Dialect, deployment: Deployment) -> bytes:
     """Raises `NotExpressible`, and `BadRequest` for what shows to be wrong only when all of the request is read."""
     if spoken != call.dialect:
-        return codec_of(spoken).write_request(codec_of(call.dialect).read_conversation(call), deployment)
+        conversation = codec_of(call.dialect).read_conversation(call)
+        if "reasoning" in deployment.lacks:  # it would refuse to be told how much to think
+            conversation = structs.replace(conversation, thinking=None)
+        return codec_of(spoken).write_request(conversation, deployment)
     if spoken == "openai_chat":
         return provider_body(call, deployment)
     return codec_of(spoken).pass_request(call, deployment)

@@ -33,28 +33,37 @@ OVERLAP_MIN = 10
 OVERLAP_MAX = 400
 
 _json = msgspec.json.Encoder()
+#: The type of the event that ends a text, in the protocols that have one: nothing can be added to the text behind it, though the answer
+#: goes on.
+_TEXT_ENDS: dict[Dialect, bytes] = {"anthropic": b'"content_block_stop"', "openai_responses": b'"response.output_text.done"'}
 #: What a protocol puts before an answer's id.
 _ID_PREFIX = re.compile(r"^(chatcmpl|cmpl|msg|resp)[-_]")
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What the client has of an answer. `sample` is a frame of it where frames are what is carried on (OpenAI chat)."""
+    """What the client has of an answer. `sample` is a frame of it where frames are what is carried on (OpenAI chat); `latest` are the
+    frames that it got last.
+    """
 
     text: str
     sample: bytes
+    latest: bytes
     started: Started | None
 
 
 def sent_text(exchange: Exchange, broken: BegunStream | Continuation) -> Sent | None:
-    """None where it cannot be continued: it holds more than text, it has ended, or too much of it was let go."""
+    """None where it cannot be continued: it holds more than text, the text or all of it has ended, or too much of it was let go."""
     transcript = read_answer(exchange)
     answer = transcript.answer()
-    if answer is None or not answer.content or transcript.truncated or answer.finish_reason:
+    if answer is None or not answer.content or transcript.truncated or transcript.beyond or answer.finish_reason:
         return None
     if answer.tool_calls or answer.refusal or answer.reasoning or answer.choices:
         return None
-    return Sent(answer.content, broken.sample, broken.started)
+    end = _TEXT_ENDS.get(exchange.call.dialect)
+    if end is not None and end in broken.latest:
+        return None
+    return Sent(answer.content, broken.sample, broken.latest, broken.started)
 
 
 async def continued_stream(running: Running, provider: Provider, deadline: float, sent: Sent, before: Usage) -> Continuation:
@@ -65,7 +74,7 @@ async def continued_stream(running: Running, provider: Provider, deadline: float
     codec = codec_of(call.dialect)
     head = _head_again(running.head(), sent.started)
     writer = codec.stream_writer(head, call)
-    writer.write([Started(), TextDelta(sent.text)])  # the client has that: what follows is written to follow it
+    writer.follow(sent.text, sent.latest)
     overlap = Overlap(sent.text)
 
     def relay_of(spoken: Dialect) -> Relay:
@@ -167,8 +176,13 @@ class Continuation:
         self._begun = begun
         self._before = before
         self.sample = sent.sample
+        self._latest_before = sent.latest
         self.started = sent.started
         self.first = begun.first
+
+    @property
+    def latest(self) -> bytes:
+        return self._begun.latest or self._latest_before
 
     @property
     def done(self) -> bool:

@@ -22,6 +22,7 @@ from agent_gateway.core.errors import (
     ProviderRateLimited,
     ProviderRefusedRequest,
 )
+from agent_gateway.protocols.failure import DETAIL_MAX, INSIDE, MESSAGES, REFUSED
 from agent_gateway.upstream.retry_after import retry_after_s
 
 #: Codes that say more than the status they come with. Sources:
@@ -53,15 +54,8 @@ _BY_STATUS: dict[int, type[ProviderError]] = {
     409: ProviderFault,
     429: ProviderRateLimited,
 }
-_MESSAGES: dict[type[ProviderError], str] = {
-    ProviderKeyRefused: "The model provider refused the gateway's credentials; its operator has to act.",
-    ProviderRateLimited: "The model provider's rate limit is reached.",
-    ProviderModelMissing: "The model provider does not have the configured model; the gateway's operator has to act.",
-}
-#: As much of the provider's words is kept (characters).
+#: As much of the provider's words is told to the client (characters).
 _SAID_MAX = 2000
-REFUSED = "The model provider refused the request"
-_DETAIL_MAX = 500
 
 
 def refusal(
@@ -69,12 +63,12 @@ def refusal(
 ) -> ProviderError:
     """Of a reply that is not a 2xx; `headers` in lower case, `wall` in Unix seconds. The error knows the provider's status."""
     told = _read(body)
-    detail = f"HTTP {status}: {told.said}"[:_DETAIL_MAX]
+    detail = f"HTTP {status}: {told.said}"[:DETAIL_MAX]
     kind = _class_of(status, told.codes)
     if issubclass(kind, ProviderRefusedRequest):
         content_type = headers.get(b"content-type", b"application/json").decode("latin-1")
         return _refused(kind, told, detail, status, body, content_type, dialect)
-    message = _MESSAGES.get(kind) or f"The model provider failed with status {status}."
+    message = MESSAGES.get(kind) or f"The model provider failed with status {status}."
     if kind is MalformedReply:
         message = f"The model provider answered with status {status}, which is not of its protocol."
     error = kind(message, detail=detail)
@@ -89,11 +83,11 @@ def refusal_under_200(body: bytes, dialect: Dialect) -> ProviderError | None:
     told = _read(body)
     if not told.is_error:
         return None
-    detail = told.said[:_DETAIL_MAX]
+    detail = told.said[:DETAIL_MAX]
     kind = _by_code(told.codes) or ProviderFault
     if issubclass(kind, ProviderRefusedRequest):
         return _refused(kind, told, detail, 400, body, "application/json", dialect)
-    return kind(_MESSAGES.get(kind) or "The model provider reported an error inside its answer.", detail=detail)
+    return kind(MESSAGES.get(kind, INSIDE), detail=detail)
 
 
 class _Told(NamedTuple):

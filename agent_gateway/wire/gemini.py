@@ -52,7 +52,7 @@ class FunctionResponse(Struct, rename="camel", omit_defaults=True):
 
 
 class Part(Struct, rename="camel", omit_defaults=True):
-    """One kind of content, or one that is not known here (`executableCode`, …); a signature may hang on any."""
+    """One kind of content, or one that is not known here; a signature may hang on any."""
 
     text: str | None = None
     thought: bool | None = None
@@ -62,6 +62,14 @@ class Part(Struct, rename="camel", omit_defaults=True):
     function_response: FunctionResponse | None = None
     video_metadata: Any = None
     thought_signature: str | None = None
+    executable_code: Any = None
+    code_execution_result: Any = None
+
+    @property
+    def holds_more(self) -> bool:
+        """Media, or code that was run."""
+        told = (self.inline_data, self.file_data, self.executable_code, self.code_execution_result)
+        return any(item is not None for item in told)
 
 
 class Content(Struct, rename="camel", omit_defaults=True):

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from agent_gateway.wire.openai_chat import StreamError
 
-Status = Literal["in_progress", "completed", "incomplete"]
+Status = Literal["queued", "in_progress", "completed", "incomplete"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Summary = Literal["auto", "concise", "detailed"]
 Include = Literal["reasoning.encrypted_content", "message.output_text.logprobs"]
@@ -32,6 +32,10 @@ class ThinkingHead(Struct):
     effort: str | None = None
 
 
+class ConversationRef(Struct):
+    id: Annotated[str, Meta(min_length=1)]
+
+
 class RequestHead(Struct):
     """Of a request only what the gateway itself acts on; the conversation stays as it came."""
 
@@ -45,10 +49,15 @@ class RequestHead(Struct):
     reasoning: ThinkingHead | None = None
     tools: list[Raw] | None = None
     tool_choice: Any = None
+    store: bool | None = None
     background: bool | None = None
-    previous_response_id: Any = None
-    conversation: Any = None
+    previous_response_id: Annotated[str, Meta(min_length=1)] | None = None
+    conversation: Annotated[str, Meta(min_length=1)] | ConversationRef | None = None
     prompt: Any = None
+
+
+class IncludeHead(Struct):
+    include: list[str] | None = None
 
 
 class Part(Struct):
@@ -273,6 +282,7 @@ class Settings(Struct, kw_only=True):
     prompt_cache_key: Any = None
     reasoning: dict[str, Any] | None = None
     safety_identifier: str | None = None
+    store: bool | None = True
     temperature: float | None = 1.0
     text: dict[str, Any] | None = None
     tool_choice: Any = "auto"
@@ -510,3 +520,42 @@ class ToldError(Struct):
     message: Any = None
     code: Any = None
     error: Any = None
+
+
+# --- conversations ----------------------------------------------------------------------------------------------------
+
+Metadata = Annotated[dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)]
+
+
+class NewConversation(Struct):
+    items: list[Raw] | None = None
+    metadata: Metadata | None = None
+
+
+class ConversationChange(Struct):
+    metadata: Metadata
+
+
+class NewItems(Struct):
+    items: Annotated[list[Raw], Meta(min_length=1)]
+
+
+class ConversationObject(Struct):
+    id: str
+    created_at: int
+    metadata: dict[str, str]
+    object: Literal["conversation"] = "conversation"
+
+
+class ItemList(Struct):
+    data: list[dict[str, Any]]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+    object: Literal["list"] = "list"
+
+
+class Deleted(Struct):
+    id: str
+    object: str
+    deleted: bool = True

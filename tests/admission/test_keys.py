@@ -17,7 +17,6 @@ from agent_gateway.admission import keys as module
 from agent_gateway.admission.keys import ADMIN, KEY_PREFIX, KeyRing, create_key
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import GatewayError, Overloaded, StoreDown, Unauthenticated
-from agent_gateway.core.settings import Auth, Settings, State
 from agent_gateway.stores.backends.memory import MemoryStore
 from agent_gateway.stores.backends.sqlite import SqliteStore
 from agent_gateway.stores.base import Key
@@ -171,8 +170,7 @@ async def test_changes_are_learnt_by_a_refresh(ring: KeyRing, store: Store) -> N
 
 
 async def test_a_change_by_another_process_is_known_within_a_second(tmp_path: Path) -> None:
-    settings = Settings(state=State(database=f"sqlite:///{tmp_path}/gateway.db"))
-    ring, other = KeyRing.for_settings(settings), SqliteStore(tmp_path / "gateway.db")
+    ring, other = KeyRing(SqliteStore(tmp_path / "gateway.db")), SqliteStore(tmp_path / "gateway.db")
     try:
         key, secret = await create_key(other, "agent")
         assert await ring.find(secret.encode()) == key
@@ -259,7 +257,7 @@ async def test_an_answer_older_than_what_a_refresh_learnt_is_not_kept(ring: KeyR
 
 
 async def test_the_admin_key_passes_and_changes_with_a_reload(store: Store) -> None:
-    ring = KeyRing.for_settings(Settings(auth=Auth(admin_key="sk-admin"), state=State(database="sqlite:///:memory:")))
+    ring = KeyRing(store, admin_key="sk-admin")
     assert ring.cached(b"sk-admin") is ADMIN
     assert await ring.find(b"sk-admin") is ADMIN
     assert ADMIN.models is None

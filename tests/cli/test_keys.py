@@ -95,14 +95,14 @@ def test_the_secret_is_shown_once_and_alone_on_standard_output(keys: Run) -> Non
 
 def test_the_list_tells_every_key_and_its_state(keys: Run) -> None:
     assert "no keys yet" in keys("list")[1]
-    first, second = created(keys, "first"), created(keys, "second [bold]", "--models", "small")
+    first, second = created(keys, "first"), created(keys, "second [bold]", "--models", "small", "--rpm", "10", "--max-parallel", "2")
     keys("revoke", first["id"])
     status, out, _ = keys("list")
     assert status == 0
     heading, *rows = [line.split("\t") for line in out.splitlines()]  # plain, since this is no terminal
-    assert heading == ["id", "name", "state", "models", "created", "expires"]
+    assert heading == ["id", "name", "state", "models", "limits", "created", "expires"]
     assert [row[:4] for row in rows] == [[first["id"], "first", "revoked", "all"], [second["id"], "second [bold]", "active", "small"]]
-    assert {row[5] for row in rows} == {"never"}
+    assert [(row[4], row[6]) for row in rows] == [("default", "never"), ("10 rpm, 2 at once", "never")]
     told = msgspec.json.decode(keys("list", "--json")[1])
     assert [(key["id"], key["state"]) for key in told["data"]] == [(first["id"], "revoked"), (second["id"], "active")]
     assert told["next"] is None
@@ -118,8 +118,21 @@ def test_revoking_a_key_that_is_not_there_is_a_no(keys: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [("--rpm", "10"), ("--tpm", "10"), ("--max-parallel", "2"), ("--budget", "5", "--per", "day")], ids=" ".join
+    ("option", "value"), [("--rpm", "0"), ("--tpm", "many"), ("--max-parallel", "-1"), ("--rpm", "1.5")]
 )
+def test_a_limit_is_a_number(keys: Run, option: str, value: str) -> None:
+    status, _, err = keys("create", "agent", f"{option}={value}")
+    assert status == 2
+    assert f"{value!r} is no number of at least 1" in err
+
+
+def test_a_keys_limits_are_kept(keys: Run) -> None:
+    created(keys, "agent", "--rpm", "60", "--tpm", "100000", "--max-parallel", "3")
+    [told] = msgspec.json.decode(keys("list", "--json")[1])["data"]
+    assert (told["requests_per_minute"], told["tokens_per_minute"], told["max_parallel"]) == (60, 100_000, 3)
+
+
+@pytest.mark.parametrize("option", [("--budget", "5", "--per", "day")], ids=" ".join)
 def test_what_is_not_available_yet_is_refused(keys: Run, option: tuple[str, ...]) -> None:
     status, out, err = keys("create", "agent", *option)
     assert (status, out) == (2, "")

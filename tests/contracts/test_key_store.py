@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -11,20 +11,25 @@ import pytest
 import pytest_asyncio
 
 from agent_gateway.core.errors import Conflict
-from agent_gateway.stores.base import BACKENDS, Key, KeyStore, open_store
+from agent_gateway.stores.base import Key, KeyStore
+from tests.stores.stores import KINDS, fresh_store
 
-URLS: dict[str, Callable[[Path], str]] = {
-    "memory": lambda _: "sqlite:///:memory:",
-    "sqlite": lambda folder: f"sqlite:///{folder}/gateway.db",
-}
-
-FULL = Key("full", "an agent", frozenset({"small", "large"}), created_at=100.5, expires_at=900.25)
+FULL = Key(
+    "full",
+    "an agent",
+    frozenset({"small", "large"}),
+    created_at=100.5,
+    expires_at=900.25,
+    requests_per_minute=60,
+    tokens_per_minute=10**10,
+    max_parallel=3,
+)
 PLAIN = Key("plain", "Ünïcode 🔑", created_at=200.0)
 
 
-@pytest_asyncio.fixture(params=sorted(BACKENDS.table))
+@pytest_asyncio.fixture(params=KINDS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[KeyStore]:
-    store = open_store(URLS[request.param](tmp_path))
+    store = await fresh_store(request.param, request.config, tmp_path)
     yield store
     await store.close()
 

@@ -32,8 +32,8 @@ from agent_gateway.core.errors import (
 )
 from agent_gateway.core.exchange import Attempt
 from agent_gateway.core.route import Deployment
+from agent_gateway.protocols.failure import REFUSED
 from agent_gateway.upstream.base import PROVIDERS, Answer, Provider
-from agent_gateway.upstream.refusal import REFUSED
 from agent_gateway.upstream.transport import Transport
 from tests.kit.provider import Heard, ScriptedProvider
 from tests.kit.recordings import Recording, recording, recordings

@@ -6,7 +6,7 @@ import pytest
 
 from agent_gateway.control.availability import LATER
 from agent_gateway.core.settings import Settings
-from tests.control.conftest import Load, Mistakes
+from tests.control.conftest import Mistakes
 
 FILE = "providers: {local: {kind: openai, base_url: 'http://127.0.0.1:9/v1', api_key: x}}\n"
 MODEL = "models: {gpt: {deployments: [{provider: local, model: m, price: {input: 1, output: 1}}], %s}}\n"
@@ -19,9 +19,6 @@ MODEL = "models: {gpt: {deployments: [{provider: local, model: m, price: {input:
         ("server: {workers: 2}", ["server.workers: not available yet; leave it out, or at 1"]),
         ("server: {files_max_mb: 10}", ["server.files_max_mb: not available yet; leave it out, or at 200"]),
         ("server: {cors_origins: ['*']}", ["server.cors_origins: not available yet; leave it out"]),
-        ("state: {database: 'postgresql://u:p@h/d'}", ["state.database: not available yet; use sqlite:///FILE"]),
-        ("state: {redis: 'redis://h'}", ["state.redis: not available yet; leave it out"]),
-        ("streaming: {resume_ttl_s: 60}", ["streaming.resume_ttl_s: not available yet; leave it out, or say 0"]),
         (
             "batching: {native: off, timeout_s: 1}",
             [
@@ -30,30 +27,16 @@ MODEL = "models: {gpt: {deployments: [{provider: local, model: m, price: {input:
             ],
         ),
         ("monitoring: {otlp_endpoint: 'http://u:p@h'}", ["monitoring.otlp_endpoint: not available yet; leave it out"]),
-        ("sessions: {compaction: summary}", ['sessions.compaction: not available yet; leave it out, or at "window"']),
-        ("limits: {max_parallel: 3}", ["limits.max_parallel: not available yet; leave it out"]),
         ("cache: {exact: {enabled: true}}", ["cache.exact.enabled: not available yet; leave it out, or at false"]),
         ("alerts: {webhooks: ['https://h/secret']}", ["alerts.webhooks: not available yet; leave it out"]),
         (
             MODEL % "cache: {exact: {enabled: true}}",
             ["models.gpt.cache.exact.enabled: not available yet; leave it out, or at false"],
         ),
-        (
-            MODEL % "streaming: {resume_ttl_s: 60}",
-            ["models.gpt.streaming.resume_ttl_s: not available yet; leave it out, or say 0"],
-        ),
-        (
-            MODEL % "retries: {max_attempts: 2}" + "sessions: {ttl_s: 60}",
-            ["sessions.ttl_s: not available yet; leave it out, or at 86400"],
-        ),
     ],
 )
 def test_what_comes_later_is_refused(mistakes: Mistakes, text: str, errors: list[str]) -> None:
     assert [error.replace(".0;", ";") for error in mistakes(FILE + text)] == errors
-
-
-def test_resuming_may_be_switched_off_already(load_text: Load) -> None:
-    assert load_text(FILE + "streaming: {resume_ttl_s: 0}").settings.streaming.resume_ttl_s == 0
 
 
 @pytest.mark.parametrize("path", LATER)

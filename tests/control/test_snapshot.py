@@ -170,6 +170,21 @@ def test_a_models_own_fallback_model_must_exist(mistakes: Mistakes) -> None:
     assert error.startswith("models.a.fallback.model: 'bb' is not under models")
 
 
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("sessions: {compaction: summary, summary_model: bb}", "sessions.summary_model: 'bb' is not under models"),
+        ("sessions: {compaction: summary}", "sessions.summary_model: is not set; with compaction: summary, name the model that"),
+    ],
+)
+def test_summaries_need_a_model_that_exists(mistakes: Mistakes, text: str, error: str) -> None:
+    model = PROVIDERS + "models: {a: {deployments: [{provider: local, model: m}]%s}}\n"
+    (told,) = mistakes(model % "" + text)
+    assert told.startswith(error)
+    (told,) = mistakes(model % f", {text}")
+    assert told.startswith(f"models.a.{error}")
+
+
 PRICED = "models: {a: {deployments: [{provider: local, model: m, price: {input: 1, output: 1}}]}}\n"
 LOCAL = 'providers: {local: {kind: openai, base_url: "http://127.0.0.1:9/v1"}}\n'
 

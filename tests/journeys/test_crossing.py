@@ -84,10 +84,10 @@ def test_what_a_provider_cannot_say_is_refused_by_the_clients_name_for_it(crossi
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "logprobs"
     assert answer.headers["x-gateway-reason"] == "not_supported_by_provider"
-    gemini = {**HI, "generationConfig": {"topK": 5}}
-    answer = post(crossing, "/v1beta/models/openai:generateContent", gemini)
+    gemini = {**HI, "generationConfig": {"presencePenalty": 1}}
+    answer = post(crossing, "/v1beta/models/anthropic:generateContent", gemini)
     assert answer.status_code == 400
-    assert "generationConfig.topK" in answer.json()["error"]["message"]
+    assert "generationConfig.presencePenalty" in answer.json()["error"]["message"]
 
 
 def test_the_providers_words_reach_a_client_of_another_protocol_in_its_own_shape(crossing: Gateway) -> None:
@@ -144,3 +144,9 @@ def test_models_are_listed_in_each_style(crossing: Gateway) -> None:
     assert httpx2.get(f"{crossing.url}/v1beta/models/gemini").json()["name"] == "models/gemini"
     missing = httpx2.get(f"{crossing.url}/v1beta/models/none")
     assert (missing.status_code, missing.json()["error"]["status"]) == (404, "NOT_FOUND")
+
+
+def test_a_method_of_gemini_that_is_not_there_is_told_with_those_that_are(crossing: Gateway) -> None:
+    answer = post(crossing, "/v1beta/models/gemini:countTokens", HI)
+    assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")
+    assert ":streamGenerateContent" in answer.json()["error"]["message"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, ClassVar
@@ -68,8 +68,9 @@ class Sdk(ABC):
     ends: ClassVar[str]
     calls_tools: ClassVar[str]
 
-    def __init__(self, url: str, model: str, key: str) -> None:
+    def __init__(self, url: str, model: str, key: str, headers: Mapping[str, str] | None = None) -> None:
         self.model = model
+        self.headers = dict(headers or {})
         self.history: list[Any] = []
         self.open(url, key)
 
@@ -103,7 +104,7 @@ class OpenAIChat(Sdk):
     ends, calls_tools = "stop", "tool_calls"
 
     def open(self, url: str, key: str) -> None:
-        self.client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=TIMEOUT_S)
+        self.client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=TIMEOUT_S, default_headers=self.headers)
 
     async def close(self) -> None:
         await self.client.close()
@@ -158,9 +159,11 @@ class OpenAIChat(Sdk):
 class OpenAIResponses(Sdk):
     name = "openai responses"
     ends, calls_tools = "completed", "completed"
+    #: Whether answers are to be kept.
+    store = False
 
     def open(self, url: str, key: str) -> None:
-        self.client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=TIMEOUT_S)
+        self.client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=TIMEOUT_S, default_headers=self.headers)
 
     async def close(self) -> None:
         await self.client.close()
@@ -176,7 +179,7 @@ class OpenAIResponses(Sdk):
             self.history.append({"type": "function_call_output", "call_id": call_id, "output": _json(result)})
 
     async def answer(self, ask: Ask) -> Told:
-        extra: dict[str, Any] = {"store": False}
+        extra: dict[str, Any] = {"store": self.store}
         if ask.tools:
             extra["tools"] = [{"type": "function", "strict": False, **tool} for tool in ask.tools]
         if ask.schema is not None:
@@ -222,7 +225,7 @@ class Anthropic(Sdk):
     ends, calls_tools = "end_turn", "tool_use"
 
     def open(self, url: str, key: str) -> None:
-        self.client = anthropic.AsyncAnthropic(base_url=url, api_key=key, max_retries=0, timeout=TIMEOUT_S)
+        self.client = anthropic.AsyncAnthropic(base_url=url, api_key=key, max_retries=0, timeout=TIMEOUT_S, default_headers=self.headers)
 
     async def close(self) -> None:
         await self.client.close()
@@ -287,7 +290,7 @@ class Gemini(Sdk):
     ends, calls_tools = "STOP", "STOP"
 
     def open(self, url: str, key: str) -> None:
-        options = genai_types.HttpOptions(base_url=url, timeout=TIMEOUT_S * 1000)
+        options = genai_types.HttpOptions(base_url=url, timeout=TIMEOUT_S * 1000, headers=self.headers)
         self.client = genai.Client(api_key=key, http_options=options)
 
     async def close(self) -> None:

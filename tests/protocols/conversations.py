@@ -330,7 +330,10 @@ def settled(conversation: Conversation, between: str = "") -> Conversation:
             turn = Turn(turn.role, (*turns.pop().parts, *turn.parts), turn.name)
         turns.append(turn)
     whole = tuple([structs.replace(turn, parts=_joined(turn.parts, between)) for turn in turns])
-    return structs.replace(conversation, turns=whole, paths={})
+    thinking = conversation.thinking
+    if thinking is not None and thinking.budget_tokens == 0:  # no thought is had, so none is shown
+        thinking = structs.replace(thinking, shown=True)
+    return structs.replace(conversation, turns=whole, thinking=thinking, paths={})
 
 
 def _joined(parts: Iterable[Part], between: str) -> tuple[Part, ...]:

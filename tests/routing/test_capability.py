@@ -64,6 +64,20 @@ def test_a_request_goes_only_to_those_that_have_what_it_needs() -> None:
     assert names(plan(stage, needing("audio"))) == "abc"
 
 
+def test_reasoning_is_a_wish() -> None:
+    """Who has it goes first; nobody is left out for it, and no fallback takes the model's place."""
+    stage = stage_of(
+        route(lacking("a", "reasoning"), lacking("b"), lacking("c", "reasoning", "vision"), lacking("d"), fallbacks=("other",)),
+        route(lacking("e"), lacking("f"), name="other"),
+    )
+    assert names(plan(stage, needing())) == "abcdef"
+    assert names(plan(stage, needing("reasoning"))) == "bdacef"
+    assert names(plan(stage, needing("reasoning", "vision"))) == "bdaef"
+    for deployments in ((lacking("a", "reasoning"),), (lacking("a", "reasoning"), lacking("b", "reasoning"))):
+        made = plan(stage_of(route(*deployments)), needing("reasoning"))
+        assert (names(made), made.detour) == ("ab"[: len(deployments)], None)
+
+
 def test_a_fallback_stands_in_for_a_model_that_cannot() -> None:
     stage = stage_of(route(lacking("a", "vision"), fallbacks=("other",)), route(lacking("b"), lacking("c", "vision"), name="other"))
     made = plan(stage, needing("vision"))

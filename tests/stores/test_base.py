@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from agent_gateway.stores.base import UnknownStore, create_privately, database_path, open_store, records_path
+from agent_gateway.stores.base import (
+    UnknownStore,
+    create_privately,
+    database_path,
+    is_in_memory,
+    open_store,
+    records_path,
+    without_password,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,14 +34,37 @@ def test_paths(url: str, path: str, records: str) -> None:
 def test_in_memory_there_is_no_path() -> None:
     assert database_path("sqlite:///:memory:") is None
     assert records_path("sqlite:///:memory:") is None
+    assert is_in_memory("sqlite:///:memory:")
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg", "redis", "rediss", "valkey"])
+def test_beside_a_server_records_go_to_the_working_folder(scheme: str) -> None:
+    url = f"{scheme}://user:secret@host/db"
+    assert database_path(url) is None
+    assert not is_in_memory(url)
+    assert records_path(url) == Path("agent-gateway.records.db")
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("sqlite:///:memory:", "MemoryStore"),
+        ("sqlite:///a.db", "SqliteStore"),
+        ("postgres://host/db", "PostgresStore"),
+        ("postgresql+psycopg://host/db", "PostgresStore"),
+        ("rediss://host", "RedisStore"),
+        ("valkey://host", "RedisStore"),
+    ],
+)
+async def test_a_url_means_a_backend_and_nothing_is_opened_yet(url: str, kind: str) -> None:
+    store = open_store(url)
+    assert type(store).__name__ == kind
+    await store.close()
 
 
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("postgresql://user:secret@host/db", "not available yet"),
-        ("postgres://user:secret@host/db", "not available yet"),
-        ("postgresql+psycopg://user:secret@host/db", "not available yet"),
         ("mysql://user:secret@host/db", "'mysql' is no kind"),
         ("agent-gateway.db", "is no kind"),
         ("sqlite://agent-gateway.db", "a path must follow"),
@@ -46,6 +77,19 @@ def test_other_urls_are_refused_without_their_secrets(url: str, said: str) -> No
         open_store(url)
     assert "secret" not in str(refused.value)
     assert "sqlite:///" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://ann:p@ss:word@host/db?a=b", "postgresql://ann:…@host/db?a=b"),
+        ("redis://:secret@host:1", "redis://:…@host:1"),
+        ("postgresql://ann@host/db", "postgresql://ann@host/db"),
+        ("sqlite:////var/a@b.db", "sqlite:////var/a@b.db"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
 
 
 def test_a_new_database_is_its_owners_alone_and_an_old_one_stays_as_it_is(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from agent_gateway.core.errors import (
     ProviderRateLimited,
     ProviderRefusedRequest,
 )
-from agent_gateway.upstream.refusal import REFUSED, refusal, refusal_under_200
+from agent_gateway.protocols.failure import REFUSED
+from agent_gateway.upstream.refusal import refusal, refusal_under_200
 
 
 def read(status: int, code: str | None = None, *, kind: str | None = None, body: bytes | None = None) -> ProviderError:

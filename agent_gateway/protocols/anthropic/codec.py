@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
+from msgspec import Struct
 
 from agent_gateway.core.call import Call, Dialect, Need
 from agent_gateway.core.conversation import Conversation
@@ -24,8 +25,9 @@ __all__ = ["DROPPED", "REFUSED", "Anthropic", "read_call"]
 _head = msgspec.json.Decoder(wire.RequestHead)
 
 _SOME = re.compile(rb"\[\s*[^\s\]]")
-#: A quotation mark inside a JSON string is escaped, so this is never found in what somebody wrote.
-_MEDIA = re.compile(rb'"type"\s*:\s*"(image|document)"')
+#: A quotation mark inside a JSON string is escaped, so this is found in no text; it may be in what a tool was called with.
+_MEDIA = re.compile(rb'"type"\s*:\s*"(?:image|document)"')
+_MEDIA_NEEDS: dict[str, Need] = {"image": "vision", "document": "documents"}
 
 
 def read_call(body: bytes, forward_headers: dict[str, str], dialect: Dialect) -> Call:
@@ -53,12 +55,9 @@ def read_call(body: bytes, forward_headers: dict[str, str], dialect: Dialect) ->
 def _needs(head: wire.RequestHead) -> frozenset[Need]:
     needs: set[Need] = set()
     messages = bytes(head.messages)
-    if b'"image"' in messages or b'"document"' in messages:
-        media = set(_MEDIA.findall(messages))
-        if b"image" in media:
-            needs.add("vision")
-        if b"document" in media:
-            needs.add("documents")
+    if (b'"image"' in messages or b'"document"' in messages) and _MEDIA.search(messages):
+        for message in decode(_messages, messages):
+            needs.update(_media_needs(message.content))
     if _SOME.match(head.tools):
         needs.add("tools")
     if head.output_config is not None and head.output_config.format is not None:
@@ -66,6 +65,28 @@ def _needs(head: wire.RequestHead) -> frozenset[Need]:
     if head.thinking is not None and head.thinking.type in ("enabled", "adaptive"):
         needs.add("reasoning")
     return frozenset(needs)
+
+
+class _Part(Struct):
+    type: str | None = None
+    content: str | list[_Part] | dict[str, Any] | None = None
+
+
+class _Message(Struct):
+    content: str | list[_Part] | None = None
+
+
+_messages = msgspec.json.Decoder(list[_Message])
+
+
+def _media_needs(content: str | list[_Part] | dict[str, Any] | None) -> set[Need]:
+    """Of what stands in the place of content, a tool's result's included: what a tool was called with is none."""
+    needs: set[Need] = set()
+    for part in content if isinstance(content, list) else ():
+        if part.type in _MEDIA_NEEDS:
+            needs.add(_MEDIA_NEEDS[part.type])
+        needs |= _media_needs(part.content)
+    return needs
 
 
 class Anthropic:

@@ -8,6 +8,7 @@ import msgspec
 
 from agent_gateway.core.delta import (
     ArgumentsDelta,
+    Beyond,
     Delta,
     Finished,
     FinishReason,
@@ -144,7 +145,7 @@ class StreamReader:
 
 
 class _Blocks:
-    """Blocks of content as they begin, grow and end; those of kinds that the gateway has no word for are passed over."""
+    """Blocks of content as they begin, grow and end; of those of other kinds it is told that there was one."""
 
     __slots__ = ("_tools",)
 
@@ -157,8 +158,8 @@ class _Blocks:
             case "text":
                 return [TextDelta(block.text)] if block.text else []
             case "thinking":
-                if block.thinking or block.signature:
-                    return [ReasoningDelta(block.thinking or "", block.signature or None, origin="anthropic")]
+                begun_thought = bool(block.thinking or block.signature)
+                return [ReasoningDelta(block.thinking or "", block.signature or None, origin="anthropic")] if begun_thought else []
             case "redacted_thinking":
                 return [ReasoningDelta(redacted=block.data, origin="anthropic")]
             case "tool_use":
@@ -168,7 +169,7 @@ class _Blocks:
                 self._tools[index] = call, told
                 begun = ToolCallStarted(call, block.id or "", block.name or "")
                 return [begun, ArgumentsDelta(call, arguments.decode())] if told else [begun]
-        return []
+        return [Beyond()]
 
     def grown(self, index: int, delta: wire.Delta, deltas: list[Delta]) -> None:
         match delta.type:

@@ -13,6 +13,7 @@ from agent_gateway.core.errors import (
     ProviderRateLimited,
     ProviderRefusedRequest,
 )
+from agent_gateway.protocols.failure import failure_inside
 from agent_gateway.wire import anthropic as wire
 from agent_gateway.wire.sse import data_frame
 
@@ -34,6 +35,15 @@ _TYPES: dict[int, wire.ErrorType] = {
 }
 #: Types that find fault with the request itself, and the status that Anthropic gives them.
 _REFUSALS = {"invalid_request_error": 400, "request_too_large": 413}
+#: What a type says; any other is the provider's fault.
+_KINDS: dict[str, type[ProviderError]] = {
+    "rate_limit_error": ProviderRateLimited,
+    "authentication_error": ProviderKeyRefused,
+    "permission_error": ProviderKeyRefused,
+    "billing_error": ProviderKeyRefused,
+    "not_found_error": ProviderModelMissing,
+    **dict.fromkeys(_REFUSALS, ProviderRefusedRequest),
+}
 
 
 def write_error(error: GatewayError, request_id: str) -> bytes:
@@ -48,21 +58,8 @@ def write_stream_error(error: GatewayError, request_id: str, fallback_model: str
 def error_inside(told: wire.ErrorDetail | None, body: bytes) -> ProviderError:
     """The failure that a 200 carried, as a body or as an event; `body` is its JSON."""
     told = told or wire.ErrorDetail()
-    detail = f"{told.type}: {told.message}"[:500]
-    match told.type:
-        case "rate_limit_error":
-            return ProviderRateLimited("The model provider's rate limit is reached.", detail=detail)
-        case "authentication_error" | "permission_error" | "billing_error":
-            said = "The model provider refused the gateway's credentials; its operator has to act."
-            return ProviderKeyRefused(said, detail=detail)
-        case "not_found_error":
-            said = "The model provider does not have the configured model; the gateway's operator has to act."
-            return ProviderModelMissing(said, detail=detail)
-        case "invalid_request_error" | "request_too_large":
-            said = "The model provider refused the request."
-            return ProviderRefusedRequest(said, status=_REFUSALS[told.type], body=body, content_type="application/json", detail=detail)
-        case _:
-            return ProviderFault("The model provider reported an error inside its answer.", detail=detail)
+    kind = _KINDS.get(told.type or "", ProviderFault)
+    return failure_inside(kind, f"{told.type}: {told.message}", body, status=_REFUSALS.get(told.type or "", 400))
 
 
 def _type_of(error: GatewayError) -> wire.ErrorType:

@@ -21,8 +21,10 @@ DROPPED: Final[dict[str, str]] = {
     "temperature": "Left out when the model thinks, and for models that take none (Claude 4.7 and later); more than 1 is sent as 1.",
     "top_p": "Left out when the model thinks, for models that take none (Claude 4.7 and later), and beside a temperature.",
     "top_k": "Left out when the model thinks, and for models that take none (Claude 4.7 and later).",
-    "thinking": "Left out where a tool must be called, and where the limit on the answer leaves no room for thoughts.",
-    "max_output_tokens": "It is never left out: Anthropic requires a limit, and gets 16,000 and the thinking budget where none was set.",
+    "thinking": "Left out where a tool must be called, where the limit on the answer leaves no room for thoughts, and, told as a budget, "
+    "where a turn goes on that began without a thought.",
+    "max_output_tokens": "It is never left out: Anthropic requires a limit, and gets 16,000 and the thinking budget, "
+    "or the most that an older Claude takes, where none was set.",
     "parallel_tools": "Left out where no tool may be called, and where true, which is Anthropic's default.",
 }
 

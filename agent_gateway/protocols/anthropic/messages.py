@@ -67,16 +67,30 @@ def write_turns(conversation: Conversation) -> tuple[list[wire.Block], list[wire
     return system, messages
 
 
+def thinks_first(messages: list[wire.Message]) -> bool:
+    """Whether the turn that the model goes on with began with a thought. One that began without, since the client kept no thoughts or
+    another provider had it, cannot be gone on with thinking by budget. Source: Anthropic, "Extended thinking", preserving thinking blocks.
+    """
+    begun = messages[-1] if messages[-1].role == "assistant" else messages[-2] if _answers_a_tool(messages) else None
+    if begun is None:
+        return True
+    return isinstance(begun.content, list) and bool(begun.content) and begun.content[0].type in ("thinking", "redacted_thinking")
+
+
 def tool_input(arguments: str) -> Raw:
     """The arguments as the JSON object that they are; other text inside one."""
     if not arguments.strip():
         return Raw(b"{}")
-    encoded = arguments.encode()
+    return Raw(arguments.encode()) if is_object(arguments) else Raw(_json.encode({INVALID_JSON: arguments}))
+
+
+def is_object(arguments: str) -> bool:
+    """They are whole, and what the protocol takes."""
     try:
-        _members.decode(encoded)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Raw(_json.encode({INVALID_JSON: arguments}))
-    return Raw(encoded)
+        _members.decode(arguments)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return False
+    return True
 
 
 def cache_control(cache_for: CacheFor | None) -> wire.CacheControl | None:
@@ -160,6 +174,11 @@ def _source(part: str, media: Media, path: str) -> wire.Source:
 
 def _refused(part: str, media: Media, path: str) -> NotExpressible:
     return NotExpressible(f"{path}: {REFUSED[part]} Got {media.media_type or 'no type'}.", param=path)
+
+
+def _answers_a_tool(messages: list[wire.Message]) -> bool:
+    content = messages[-1].content
+    return len(messages) > 1 and isinstance(content, list) and bool(content) and content[0].type == "tool_result"
 
 
 def _is_not_a_result(block: wire.Block) -> bool:

@@ -13,16 +13,18 @@ from agent_gateway.core.conversation import Conversation, Thinking, Tool, ToolCh
 from agent_gateway.core.errors import NotExpressible
 from agent_gateway.core.route import Deployment
 from agent_gateway.protocols.anthropic.expressible import REFUSED
-from agent_gateway.protocols.anthropic.messages import cache_control, write_turns
+from agent_gateway.protocols.anthropic.messages import cache_control, thinks_first, write_turns
 from agent_gateway.protocols.anthropic.models import Takes, takes
 from agent_gateway.protocols.anthropic.schema import fitted
 from agent_gateway.protocols.effort import BUDGET_TOKENS, budget_of, effort_of
+from agent_gateway.protocols.end_user import user_of_anthropic
 from agent_gateway.wire import anthropic as wire
 
 _json = msgspec.json.Encoder()
 
 #: The protocol requires a limit; where the client and the deployment set none. Source: Anthropic's claude-api skill ("Common pitfalls"),
-#: for requests that are not streamed; all models since Claude 4.5 can write four times as much.
+#: for requests that are not streamed; all models since Claude 4.5 can write four times as much, those before 3.7 less
+#: (`Takes.output_max`).
 MAX_TOKENS = 16_000
 #: Source: `budget_tokens` in Anthropic's API reference.
 BUDGET_TOKENS_MIN = 1_024
@@ -51,7 +53,7 @@ def write(conversation: Conversation, deployment: Deployment) -> bytes:
     if conversation.stop:
         request["stop_sequences"] = conversation.stop
     if conversation.user:
-        request["metadata"] = wire.Metadata(conversation.user)
+        request["metadata"] = wire.Metadata(user_of_anthropic(conversation.user))
     if conversation.format is not None and conversation.format.schema is not None:
         form = wire.JsonFormat("json_schema", fitted(conversation.format.schema))
         request["output_config"] = request.get("output_config", {}) | {"format": form}
@@ -158,10 +160,13 @@ def _sampling(conversation: Conversation) -> dict[str, Any]:
 
 
 def _reconciled(request: dict[str, Any], model: Takes) -> dict[str, Any]:
-    """What fields must agree on, whoever set them: room for an answer beside the thoughts, and no sampling of thoughts."""
+    """What fields must agree on, whoever set them: no thoughts in a turn that began without, room beside them, no sampling."""
     thinking = _thinking_in(request)
+    if thinking.get("type") == "enabled" and not thinks_first(request["messages"]):
+        thinking = {}
+        del request["thinking"]
     budget = thinking.get("budget_tokens", 0)
-    limit = request.setdefault("max_tokens", MAX_TOKENS + budget)
+    limit = request.setdefault("max_tokens", min(MAX_TOKENS + budget, model.output_max or MAX_TOKENS + budget))
     if budget >= limit:
         # The limit is what the client is ready to pay for; thoughts take half of it, or are not worth it.
         if limit // 2 < BUDGET_TOKENS_MIN:

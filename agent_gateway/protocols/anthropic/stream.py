@@ -13,6 +13,7 @@ from agent_gateway.core.call import Dialect
 from agent_gateway.core.conversation import Reasoning, Refusal, Text, ToolUse
 from agent_gateway.core.delta import (
     ArgumentsDelta,
+    Beyond,
     Delta,
     Finished,
     FinishReason,
@@ -24,12 +25,13 @@ from agent_gateway.core.delta import (
     Used,
 )
 from agent_gateway.core.usage import Usage
-from agent_gateway.protocols.anthropic.messages import tool_input
+from agent_gateway.protocols.anthropic.messages import is_object, tool_input
 from agent_gateway.protocols.anthropic.usage import told
 from agent_gateway.protocols.base import AnswerHead
 from agent_gateway.protocols.fold import AnswerPart, fold
 from agent_gateway.protocols.signature import shown_signature
 from agent_gateway.wire import anthropic as wire
+from agent_gateway.wire.sse import FrameSplitter, frame_data
 
 _json = msgspec.json.Encoder()
 _encode = _json.encode
@@ -41,7 +43,14 @@ _REASONS: dict[FinishReason, wire.StopReason] = {
     "content_filter": "refusal",
     "refusal": "refusal",
 }
-NotText = Started | ReasoningDelta | ToolCallStarted | ArgumentsDelta | RefusalDelta | Finished | Used
+
+
+class _Placed(msgspec.Struct):
+    index: int | None = None
+
+
+_placed = msgspec.json.Decoder(_Placed)
+NotText = Started | ReasoningDelta | ToolCallStarted | ArgumentsDelta | RefusalDelta | Beyond | Finished | Used
 _NO_INPUT = msgspec.Raw(b"{}")
 _MESSAGE_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
@@ -111,7 +120,7 @@ def _stop(finished: Finished | None, *, refused: bool) -> wire.StopDelta:
 class StreamWriter:
     """An answer's events, as frames. Of several choices it tells the first: the protocol knows one."""
 
-    __slots__ = ("_block", "_finished", "_head", "_index", "_origin", "_refused", "_started", "_tools", "_usage")
+    __slots__ = ("_block", "_finished", "_head", "_held", "_index", "_origin", "_pieces", "_refused", "_started", "_tools", "_usage")
 
     def __init__(self, head: AnswerHead) -> None:
         self._head = head
@@ -124,8 +133,12 @@ class StreamWriter:
         self._block: str | None = None
         #: Who thought what the open block tells, while nobody has signed it.
         self._origin: Dialect | None = None
-        #: Index of the block of each tool call.
+        #: Index of the block of each tool call that is told.
         self._tools: dict[int, int] = {}
+        #: Arguments of the latest of them, so far.
+        self._pieces: list[str] = []
+        #: Calls that have begun before the arguments of the one that is told were whole, with their own: some providers mix them.
+        self._held: dict[int, tuple[ToolCallStarted, list[str]]] = {}
 
     def write(self, deltas: Iterable[Delta]) -> bytes:
         frames: list[bytes] = []
@@ -138,10 +151,19 @@ class StreamWriter:
                 self._text(delta.text, frames)
         return b"".join(frames)
 
+    def follow(self, text: str, frames: bytes) -> None:
+        """Other blocks, of thoughts that were not shown, may stand before the text's."""
+        self.write([Started(), TextDelta(text)])
+        for frame in FrameSplitter.split(frames):
+            index = _placed.decode(frame_data(frame) or b"{}").index
+            self._index = self._index if index is None else index
+
     def end(self) -> bytes:
         frames: list[bytes] = []
         if not self._started:
             self._start(frames)
+        for call, pieces in self._held.values():
+            self._call(call, pieces, frames)
         self._close(frames)
         stop = _stop(self._finished, refused=self._refused)
         frames.append(_frame(b"message_delta", wire.MessageDelta(stop, told(self._usage))))
@@ -151,14 +173,16 @@ class StreamWriter:
     def _rarer(self, delta: NotText, frames: list[bytes]) -> None:
         if isinstance(delta, Used):
             self._usage = delta.usage
-        elif isinstance(delta, Started) or delta.choice != 0:
+        elif isinstance(delta, Started | Beyond) or delta.choice != 0:
             return
         elif isinstance(delta, ArgumentsDelta):
             if delta.arguments:
-                frames.append(_grown(self._tools[delta.index], b"input_json_delta", b"partial_json", delta.arguments))
+                self._argue(delta.index, delta.arguments, frames)
         elif isinstance(delta, ToolCallStarted):
-            self._open(wire.Block("tool_use", id=delta.id, name=delta.name, input=_NO_INPUT), frames)
-            self._tools[delta.index] = self._index
+            if self._block == "tool_use" and not self._is_whole():
+                self._held[delta.index] = (delta, [])
+            else:
+                self._call(delta, [], frames)
         elif isinstance(delta, ReasoningDelta):
             self._thought(delta, frames)
         elif isinstance(delta, RefusalDelta):
@@ -177,6 +201,27 @@ class StreamWriter:
         if self._block != "text":
             self._open(wire.Block("text", text=""), frames)
         frames.append(_grown(self._index, b"text_delta", b"text", text))
+
+    def _call(self, call: ToolCallStarted, pieces: list[str], frames: list[bytes]) -> None:
+        self._open(wire.Block("tool_use", id=call.id, name=call.name, input=_NO_INPUT), frames)
+        self._tools[call.index] = self._index
+        self._pieces = pieces
+        if pieces:
+            frames.append(_grown(self._index, b"input_json_delta", b"partial_json", "".join(pieces)))
+
+    def _argue(self, index: int, arguments: str, frames: list[bytes]) -> None:
+        """Clients take a block for whole when it stops, so no other may begin before."""
+        if index in self._held:
+            self._held[index][1].append(arguments)
+            return
+        frames.append(_grown(self._tools[index], b"input_json_delta", b"partial_json", arguments))
+        self._pieces.append(arguments)
+        while self._held and self._is_whole():
+            call, pieces = self._held.pop(next(iter(self._held)))
+            self._call(call, pieces, frames)
+
+    def _is_whole(self) -> bool:
+        return bool(self._pieces) and is_object("".join(self._pieces))
 
     def _thought(self, delta: ReasoningDelta, frames: list[bytes]) -> None:
         """A signature ends its thought; so does a thought of another origin."""

@@ -21,6 +21,7 @@ from agent_gateway.protocols.base import AnswerHead
 from agent_gateway.protocols.gemini import call as calls
 from agent_gateway.protocols.gemini import conversation as conversations
 from agent_gateway.protocols.gemini import errors, reader, request, writer
+from agent_gateway.protocols.gemini.foreign import with_signed_calls, without_foreign_thoughts
 from agent_gateway.protocols.gemini.parameters import with_parameters
 from agent_gateway.protocols.gemini.request import DROPPED, REFUSED
 from agent_gateway.protocols.json_edit import replace_member
@@ -76,9 +77,12 @@ class Gemini:
     # --- both sides the same
 
     def pass_request(self, call: Call, deployment: Deployment) -> bytes:
+        body = without_foreign_thoughts(call.body)
+        if request.is_modern(deployment.model):
+            body = with_signed_calls(body)
         if not (deployment.default or deployment.override):
-            return call.body
-        return _json.encode(with_parameters(_members.decode(call.body), deployment))
+            return body
+        return _json.encode(with_parameters(_members.decode(body), deployment))
 
     def as_unary(self, call: Call) -> Call:
         return structs.replace(call, stream=False)

@@ -284,7 +284,8 @@ def _thinking(config: wire.ThinkingConfig | None) -> Thinking | None:
     """A level that is none of those known is the model's default."""
     if config is None:
         return None
-    return Thinking(_EFFORTS.get(config.thinking_level or ""), config.thinking_budget, bool(config.include_thoughts))
+    shown = bool(config.include_thoughts) or config.thinking_budget == 0  # there is nothing to show
+    return Thinking(_EFFORTS.get(config.thinking_level or ""), config.thinking_budget, shown)
 
 
 def _services(request: wire.Request, config: wire.GenerationConfig) -> Iterator[str]:

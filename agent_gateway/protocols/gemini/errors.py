@@ -13,6 +13,7 @@ from agent_gateway.core.errors import (
     ProviderRateLimited,
     ProviderRefusedRequest,
 )
+from agent_gateway.protocols.failure import failure_inside
 from agent_gateway.wire import gemini as wire
 
 _json = msgspec.json.Encoder()
@@ -29,6 +30,16 @@ _STATUSES = {
     502: "UNAVAILABLE",
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
+}
+#: What a status says; any other is the provider's fault.
+_KINDS: dict[str, type[ProviderError]] = {
+    "UNAUTHENTICATED": ProviderKeyRefused,
+    "PERMISSION_DENIED": ProviderKeyRefused,
+    "RESOURCE_EXHAUSTED": ProviderRateLimited,
+    "NOT_FOUND": ProviderModelMissing,
+    "INVALID_ARGUMENT": ProviderRefusedRequest,
+    "FAILED_PRECONDITION": ProviderRefusedRequest,
+    "OUT_OF_RANGE": ProviderRefusedRequest,
 }
 _DETAIL = "type.googleapis.com/google.rpc."
 
@@ -53,24 +64,12 @@ def stream_error(error: GatewayError, fallback_model: str | None) -> bytes:
 
 def error_inside(told: wire.Error, body: bytes) -> ProviderError:
     """The failure that a 200 carried, as a body or as an event; `body` is its JSON."""
-    detail = f"{told.status or told.code}: {told.message}"[:500]
-    reasons = {item.reason for item in told.details or ()}
     name = told.status or _status_name(told.code or 500)
-    if name in ("UNAUTHENTICATED", "PERMISSION_DENIED") or "API_KEY_INVALID" in reasons:
-        said = "The model provider refused the gateway's credentials; its operator has to act."
-        return ProviderKeyRefused(said, detail=detail)
-    match name:
-        case "RESOURCE_EXHAUSTED":
-            wait_s = _retry_after_s(told)
-            return ProviderRateLimited("The model provider's rate limit is reached.", retry_after_s=wait_s, detail=detail)
-        case "NOT_FOUND":
-            said = "The model provider does not have the configured model; the gateway's operator has to act."
-            return ProviderModelMissing(said, detail=detail)
-        case "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "OUT_OF_RANGE":
-            said = "The model provider refused the request."
-            return ProviderRefusedRequest(said, status=400, body=body, content_type="application/json", detail=detail)
-        case _:
-            return ProviderFault("The model provider reported an error inside its answer.", detail=detail)
+    kind = _KINDS.get(name, ProviderFault)
+    if any(item.reason == "API_KEY_INVALID" for item in told.details or ()):
+        kind = ProviderKeyRefused
+    wait_s = _retry_after_s(told) if kind is ProviderRateLimited else None
+    return failure_inside(kind, f"{told.status or told.code}: {told.message}", body, retry_after_s=wait_s)
 
 
 def _status_name(status: int) -> str:

@@ -18,7 +18,9 @@ from agent_gateway.protocols.signature import read_signature, shown_signature
 from agent_gateway.wire import gemini as wire
 
 #: How base64 of `agw:`, the mark of `protocols.signature`, begins.
-_MARKED = "YWd3O"
+SEALED = "YWd3O"
+#: Stands in for the signature of a call that Gemini did not make. Source: Google, "Thought signatures" of the Gemini API.
+NOT_SIGNED = "skip_thought_signature_validator"
 _URL_SAFE = str.maketrans("-_", "+/")
 
 _object = msgspec.json.Decoder(dict[str, Raw])
@@ -49,7 +51,7 @@ def arguments_object(arguments: str) -> Raw | None:
 
 def read_thought(text: str, shown: str) -> Reasoning:
     """A thought, or the one before a part, with the signature that hangs on it."""
-    if shown.startswith(_MARKED):
+    if shown.startswith(SEALED):
         try:
             signature, origin = read_signature(_from_base64(shown), "gemini")
             seal = _seal.decode(signature)

@@ -9,6 +9,7 @@ import msgspec
 
 from agent_gateway.core.delta import (
     ArgumentsDelta,
+    Beyond,
     Delta,
     Finished,
     FinishReason,
@@ -194,7 +195,9 @@ class _Reading:
             elif part.function_call is not None:
                 self._said_something = True
                 self._read_call(part.function_call, choice, deltas)
-            # What no delta can say (an image, code that was run) is left out; it was not asked for.
+            elif part.holds_more:
+                self._said_something = True
+                deltas.append(Beyond(choice))
         reason = candidate.finish_reason
         if reason in _FAULTS:
             said = f"Of the model provider: {candidate.finish_message}"

@@ -25,7 +25,7 @@ from agent_gateway.core.errors import NotExpressible
 from agent_gateway.core.route import Deployment
 from agent_gateway.protocols.effort import budget_of
 from agent_gateway.protocols.gemini.parameters import with_parameters
-from agent_gateway.protocols.gemini.parts import PartWriter
+from agent_gateway.protocols.gemini.parts import NOT_SIGNED, PartWriter
 from agent_gateway.wire import gemini as wire
 
 DROPPED = {
@@ -59,9 +59,14 @@ _turns = msgspec.json.Decoder(list[Raw])
 _MODES = {"auto": "AUTO", "required": "ANY", "none": "NONE"}
 #: Words for Gemini 3 and later. Source: Google, "OpenAI compatibility" of the Gemini API.
 _LEVELS = {"minimal": "LOW", "low": "LOW", "medium": "MEDIUM", "high": "HIGH", "xhigh": "HIGH"}
+#: By what stands in a model's name: the least and the most that it may think, in tokens, and whether it may be told not to think.
+#: Source: Google, "Gemini thinking", thinking budgets.
+_BUDGETS = {
+    "gemini-2.5-pro": (128, 32_768, False),
+    "gemini-2.5-flash-lite": (512, 24_576, True),
+    "gemini-2.5-flash": (1, 24_576, True),
+}
 _GENERATION = re.compile(r"gemini-(\d+)")
-#: Stands in for the signature of a call that Gemini did not make. Source: Google, "Thought signatures" of the Gemini API.
-_NOT_SIGNED = "skip_thought_signature_validator"
 
 
 def write(conversation: Conversation, deployment: Deployment) -> bytes:
@@ -72,7 +77,7 @@ def write(conversation: Conversation, deployment: Deployment) -> bytes:
         raise _refused(conversation, "parallel_tools", "Gemini cannot be kept from calling several tools at once")
     body = _json.encode(
         wire.Request(
-            contents=_Contents(conversation, _is_modern(deployment.model)).write(),
+            contents=_Contents(conversation, deployment.model).write(),
             system_instruction=_instruction(conversation),
             tools=_tools(conversation),
             tool_config=_tool_config(conversation),
@@ -82,10 +87,14 @@ def write(conversation: Conversation, deployment: Deployment) -> bytes:
     return _json.encode(with_parameters(_members.decode(body), deployment)) if deployment.default or deployment.override else body
 
 
-def _is_modern(model: str) -> bool:
+def is_modern(model: str) -> bool:
     """Gemini 3 and later: it thinks by level, and wants the calls of tools signed."""
+    return _generation_of(model, unknown=0) >= 3
+
+
+def _generation_of(model: str, *, unknown: int) -> int:
     generation = _GENERATION.search(model)
-    return generation is not None and int(generation[1]) >= 3
+    return unknown if generation is None else int(generation[1])
 
 
 def _refused(conversation: Conversation, field: str, said: str) -> NotExpressible:
@@ -111,9 +120,11 @@ def _instruction(conversation: Conversation) -> wire.Content | None:
 class _Contents:
     """Turns written one after the other; those of one role in a row become one, as Gemini wants the results of one round together."""
 
-    def __init__(self, conversation: Conversation, signs_calls: bool) -> None:
+    def __init__(self, conversation: Conversation, model: str) -> None:
         self._conversation = conversation
-        self._signs_calls = signs_calls
+        self._signs_calls = is_modern(model)
+        #: Source: Google, "Function calling" of the Gemini API, multimodal function responses: since Gemini 3.
+        self._puts_media_in_results = _generation_of(model, unknown=3) >= 3
         #: Names of the functions called, by the call's id.
         self._names: dict[str, str] = {}
 
@@ -153,7 +164,7 @@ class _Contents:
         parts += writer.end()
         first_call = next((part for part in parts if part.function_call), None)
         if self._signs_calls and first_call is not None and first_call.thought_signature is None:
-            first_call.thought_signature = _NOT_SIGNED
+            first_call.thought_signature = NOT_SIGNED
         return parts
 
     def _user_parts(self, turn: Turn) -> list[wire.Part]:
@@ -165,7 +176,7 @@ class _Contents:
                 case Image() | File():
                     parts.append(self._media(part.media))
                 case ToolResult():
-                    parts.append(wire.Part(function_response=self._result(part)))
+                    parts += self._result(part)
                 case _:
                     raise _refused(self._conversation, "turns", "a user's turn holds no words of the model's")
         return parts
@@ -179,14 +190,17 @@ class _Contents:
             raise _refused(self._conversation, "turns", "Gemini takes inline data only with its media type")
         return wire.Part(inline_data=wire.Blob(media.media_type, media.data))
 
-    def _result(self, result: ToolResult) -> wire.FunctionResponse:
+    def _result(self, result: ToolResult) -> list[wire.Part]:
         said = "".join([part.text for part in result.content if isinstance(part, Text)])
         written = [self._media(part.media) for part in result.content if not isinstance(part, Text)]
-        media = [wire.MediaPart(part.inline_data, part.file_data) for part in written]
         name = result.name or self._names.get(result.call_id)
         if name is None:
             raise _refused(self._conversation, "turns", f"no call before it has the id {result.call_id!r} of this tool's result")
-        return wire.FunctionResponse(name, _response(said, result.is_error), result.call_id, media or None)
+        response = wire.FunctionResponse(name, _response(said, result.is_error), result.call_id)
+        if written and self._puts_media_in_results:
+            response.parts = [wire.MediaPart(part.inline_data, part.file_data) for part in written]
+            written = []
+        return [wire.Part(function_response=response), *written]
 
 
 def _response(said: str, is_error: bool) -> Raw:
@@ -236,22 +250,33 @@ def _generation_config(conversation: Conversation, deployment: Deployment) -> wi
         logprobs=said.top_logprobs,
         response_mime_type="application/json" if said.format is not None else None,
         response_json_schema=said.format.schema if said.format is not None else None,
-        thinking_config=_thinking_config(conversation, _is_modern(deployment.model)),
+        thinking_config=_thinking_config(conversation, deployment.model),
     )
     return config if config != wire.GenerationConfig() else None
 
 
-def _thinking_config(conversation: Conversation, by_level: bool) -> wire.ThinkingConfig | None:
-    """Tokens are taken by every model that thinks; words only by later ones, and none of them for "not at all"."""
+def _thinking_config(conversation: Conversation, model: str) -> wire.ThinkingConfig | None:
+    """Tokens are taken by every model that thinks; words only by later ones, of which none can be kept from thinking."""
     thinking = conversation.thinking
     if thinking is None:
         return None
-    level = _LEVELS.get(thinking.effort or "") if by_level and thinking.budget_tokens is None else None
+    asked = budget_of(thinking)
+    level = None
+    if is_modern(model):
+        level = "LOW" if asked == 0 else _LEVELS.get(thinking.effort or "") if thinking.budget_tokens is None else None
+    budget = None if level or asked is None else _budget(asked, model)
+    # Thoughts that are not to be had may not be asked for.
     return wire.ThinkingConfig(
-        include_thoughts=thinking.shown or None,
-        thinking_budget=None if level else budget_of(thinking),
-        thinking_level=level,
+        include_thoughts=(thinking.shown and asked != 0) or None, thinking_budget=budget, thinking_level=level
     )
+
+
+def _budget(tokens: int, model: str) -> int:
+    """The nearest that the model takes; -1: as it likes."""
+    least, most, may_be_none = next((bounds for name, bounds in _BUDGETS.items() if name in model), (0, tokens, True))
+    if tokens < 0 or (tokens == 0 and may_be_none):
+        return tokens
+    return min(max(tokens, least), most)
 
 
 def continued(body: bytes, text: str) -> bytes:

@@ -13,6 +13,7 @@ import msgspec
 from agent_gateway.core.conversation import Reasoning, Refusal, Text, ToolUse
 from agent_gateway.core.delta import (
     ArgumentsDelta,
+    Beyond,
     Delta,
     Finished,
     FinishReason,
@@ -27,7 +28,7 @@ from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.base import AnswerHead
 from agent_gateway.protocols.fold import AnswerPart, Choice, fold
 from agent_gateway.protocols.gemini.logprobs import split_tokens, write_logprobs
-from agent_gateway.protocols.gemini.parts import PartWriter
+from agent_gateway.protocols.gemini.parts import PartWriter, arguments_object
 from agent_gateway.wire import gemini as wire
 
 _json = msgspec.json.Encoder()
@@ -75,7 +76,7 @@ def _usage(usage: Usage) -> wire.UsageMetadata:
     """Of what is left out where it is 0, Gemini does the same."""
     return wire.UsageMetadata(
         prompt_token_count=usage.input,
-        candidates_token_count=usage.output - usage.reasoning,
+        candidates_token_count=max(usage.output - usage.reasoning, 0),
         total_token_count=usage.total,
         cached_content_token_count=usage.cache_read or None,
         thoughts_token_count=usage.reasoning or None,
@@ -88,30 +89,32 @@ def _usage(usage: Usage) -> wire.UsageMetadata:
 class _Growing:
     """A choice while it is written."""
 
-    __slots__ = ("arguments", "call", "parts", "reason")
+    __slots__ = ("calls", "parts", "reason")
 
     def __init__(self) -> None:
         self.parts = PartWriter()
-        #: A tool call that is not complete yet, and its arguments so far.
-        self.call: ToolCallStarted | None = None
-        self.arguments: list[str] = []
+        #: Tool calls that are not told yet, by their index, and their arguments so far.
+        self.calls: dict[int, tuple[ToolCallStarted, list[str]]] = {}
         self.reason: FinishReason | None = None
 
     @property
     def owes(self) -> bool:
         """Something comes before, or hangs on, what is said next."""
-        return self.call is not None or self.parts.signature is not None
+        return bool(self.calls) or self.parts.signature is not None
 
     def said(self, part: AnswerPart) -> list[wire.Part]:
         return [*self.settled(), *self.parts.write(part)]
 
-    def settled(self) -> list[wire.Part]:
-        """The tool call that is complete because something else follows."""
-        call = self.call
-        if call is None:
-            return []
-        self.call = None
-        return self.parts.write(ToolUse(call.id, call.name, "".join(self.arguments)))
+    def settled(self, *, ended: bool = False) -> list[wire.Part]:
+        """The tool calls that are complete, when something else follows; pieces of several may come mixed."""
+        parts: list[wire.Part] = []
+        for index, (call, pieces) in [*self.calls.items()]:
+            arguments = "".join(pieces)
+            if not ended and (not pieces or arguments_object(arguments) is None):
+                break  # those behind it wait, for the order
+            del self.calls[index]
+            parts += self.parts.write(ToolUse(call.id, call.name, arguments))
+        return parts
 
 
 class StreamWriter:
@@ -133,10 +136,13 @@ class StreamWriter:
     def write(self, deltas: Iterable[Delta]) -> bytes:
         return b"".join([self._delta(delta) for delta in deltas])
 
+    def follow(self, text: str, frames: bytes) -> None:
+        self.write([Started(), TextDelta(text)])
+
     def end(self) -> bytes:
         candidates = []
         for index, choice in sorted(self._choices.items()):
-            parts = [*choice.settled(), *choice.parts.end()] or [wire.Part(text="")]
+            parts = [*choice.settled(ended=True), *choice.parts.end()] or [wire.Part(text="")]
             ending = _ending(choice.reason, choice.parts.malformed)
             candidates.append(wire.Candidate(wire.Content(parts, "model"), *ending, index=index))
         usage = _usage(self._usage) if self._usage is not None else None
@@ -144,7 +150,7 @@ class StreamWriter:
         return self._framed(_json.encode(last)) + (b"]" if self._framing == "json_array" else b"")
 
     def _delta(self, delta: Delta) -> bytes:
-        if isinstance(delta, Started):
+        if isinstance(delta, Started | Beyond):
             return b""
         if isinstance(delta, Used):
             self._usage = delta.usage
@@ -159,12 +165,12 @@ class StreamWriter:
                 return self._text(delta.choice, text)
             case TextDelta(text=text):
                 return self._parts(delta.choice, choice.said(Text(text)), delta.logprobs)
-            case ArgumentsDelta(arguments=arguments):
-                choice.arguments.append(arguments)
+            case ArgumentsDelta(index=index, arguments=arguments):
+                choice.calls[index][1].append(arguments)
                 return b""
             case ToolCallStarted():
                 parts = choice.settled()
-                choice.call, choice.arguments = delta, []
+                choice.calls[delta.index] = (delta, [])
                 return self._parts(delta.choice, parts)
             case ReasoningDelta():
                 thought = Reasoning(delta.text, delta.signature, delta.redacted, delta.origin, delta.id)

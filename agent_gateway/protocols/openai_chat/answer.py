@@ -13,6 +13,7 @@ from msgspec import UNSET, Raw
 from agent_gateway.core.conversation import Reasoning, Refusal, Text, ToolUse
 from agent_gateway.core.delta import (
     ArgumentsDelta,
+    Beyond,
     Delta,
     Finished,
     FinishReason,
@@ -75,7 +76,7 @@ class StreamWriter:
         for delta in deltas:
             if isinstance(delta, Used):
                 self._usage = delta.usage
-            elif not isinstance(delta, Started):
+            elif not isinstance(delta, (Started, Beyond)):
                 choice = self._choices.get(delta.choice)
                 if choice is None:
                     choice = self._choices[delta.choice] = _Choice()
@@ -85,6 +86,9 @@ class StreamWriter:
                     frames.append(self._signature(choice, choice.held, follows))
                 self._write(choice, delta, frames)
         return b"".join(frames)
+
+    def follow(self, text: str, frames: bytes) -> None:
+        self.write([Started(), TextDelta(text)])
 
     def end(self) -> bytes:
         frames = [self._signature(choice, choice.held, None) for choice in self._choices.values() if choice.held is not None]

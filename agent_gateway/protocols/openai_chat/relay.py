@@ -17,7 +17,9 @@ from agent_gateway.core.errors import EmptyReply, MalformedReply, ProviderError,
 from agent_gateway.core.route import Deployment
 from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.estimate import text_tokens
+from agent_gateway.protocols.failure import DETAIL_MAX, INSIDE
 from agent_gateway.protocols.json_edit import remove_null_member, replace_member, replace_string
+from agent_gateway.protocols.signature import MARK
 from agent_gateway.protocols.usage import ToldUsage
 from agent_gateway.wire.sse import DONE, FrameSplitter, FrameTooLarge, data_frame, frame_data
 
@@ -26,6 +28,11 @@ _TEXT = re.compile(rb'"content"\s*:\s*"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 _members = msgspec.json.Decoder(dict[str, Raw])
 #: Two names of one parameter: OpenAI refuses a request with both.
 _SYNONYMS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+#: A string that begins as a signature of another protocol's does: a quotation mark inside a JSON string is escaped.
+_MARKED = f'"{MARK}'.encode()
+_SIGNED_ELSEWHERE = re.compile(rb'"(?:signature|data)"\s*:\s*"%b' % MARK.encode())
+_messages = msgspec.json.Decoder(list[dict[str, Raw]])
+_list = msgspec.json.Decoder(list[Raw])
 _STREAM_OPTIONS = Raw(b'{"include_usage":true}')
 
 
@@ -35,14 +42,33 @@ _STREAM_OPTIONS = Raw(b'{"include_usage":true}')
 def provider_body(call: Call, deployment: Deployment) -> bytes:
     """The client's body with what routing requires: the deployment's model, its parameters, and usage asked for in streams."""
     ask_usage = call.stream and not call.wants_usage
-    if deployment.model == call.model and not (ask_usage or deployment.default or deployment.override):
+    holds_marked = _MARKED in call.body
+    if deployment.model == call.model and not (ask_usage or holds_marked or deployment.default or deployment.override):
         return call.body
     members = _members.decode(call.body)
+    if holds_marked and "messages" in members:  # embeddings come this way too
+        members["messages"] = _without_marked(members["messages"])
     members["model"] = Raw(_json.encode(deployment.model))
     _set_parameters(members, deployment)
     if ask_usage:
         members["stream_options"] = _with_usage(members.get("stream_options"))
     return _json.encode(members)
+
+
+def _without_marked(messages: Raw) -> Raw:
+    """Without the thoughts that other protocols' models had: their signatures mean nothing here."""
+    try:
+        read = _messages.decode(messages)
+        for message in read:
+            if "reasoning_details" in message and _MARKED in bytes(message["reasoning_details"]):
+                details = _list.decode(message["reasoning_details"])
+                kept = [detail for detail in details if not _SIGNED_ELSEWHERE.search(detail)]
+                message["reasoning_details"] = Raw(_json.encode(kept))
+                if not kept:
+                    del message["reasoning_details"]
+    except msgspec.ValidationError:
+        return messages  # what is the provider's to refuse
+    return Raw(_json.encode(read))
 
 
 def with_parameters(body: bytes, deployment: Deployment) -> bytes:
@@ -135,10 +161,13 @@ class _Message(Struct):
     reasoning: Any = None
     reasoning_content: Any = None
     audio: Any = None
+    #: OpenRouter's.
+    images: Any = None
 
     @property
     def is_text(self) -> bool:
-        return not (self.tool_calls or self.refusal or self.reasoning_content or self.reasoning or self.audio or self.function_call)
+        more = self.tool_calls or self.refusal or self.reasoning_content or self.reasoning or self.audio or self.images
+        return not (more or self.function_call)
 
     @property
     def says_something(self) -> bool:
@@ -164,7 +193,7 @@ _reply = msgspec.json.Decoder(_Reply)
 def error_in_body(error: Any) -> ProviderFault:
     """The failure that a 200 carried as an error body or an error frame."""
     said = error.get("message") if isinstance(error, dict) else error
-    return ProviderFault("The model provider reported an error inside its answer.", detail=str(said)[:500])
+    return ProviderFault(INSIDE, detail=str(said)[:DETAIL_MAX])
 
 
 class WholeAnswer:
@@ -280,6 +309,11 @@ class StreamRelay:
         self.failure: ProviderError | None = None
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
+
+    @property
+    def latest(self) -> bytes:
+        """Every frame says where it stands."""
+        return self.sample
 
     @property
     def started(self) -> None:

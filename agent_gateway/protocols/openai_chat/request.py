@@ -28,6 +28,7 @@ from agent_gateway.core.conversation import (
 from agent_gateway.core.errors import NotExpressible
 from agent_gateway.core.route import Deployment
 from agent_gateway.protocols.effort import effort_of
+from agent_gateway.protocols.end_user import user_of_openai
 from agent_gateway.protocols.media import url_of_media
 from agent_gateway.protocols.openai_chat.conversation import AUDIO_TYPES
 from agent_gateway.protocols.openai_chat.reasoning import returned_detail
@@ -45,19 +46,21 @@ DROPPED = {
     "ToolResult.is_error": "The result's own words tell of the error.",
     "ToolResult.name": "A result names its call only.",
     "tools": "Those that `tool_choice` does not allow are left out, for only OpenAI has another word for it.",
+    "top_k": "OpenAI chat has no such parameter, and it only steers how words are drawn.",
 }
 #: Conversation field or part → why it is refused.
 REFUSED = {
-    "top_k": "OpenAI chat has no such parameter.",
     "beyond": "It has no counterpart in OpenAI chat.",
     "stop": "OpenAI chat takes at most four stop sequences.",
     "Image": "OpenAI chat takes images by URL or as data, in a user's turn.",
     "File": "OpenAI chat takes documents as data or by file id, and audio as WAV or MP3, in a user's turn.",
-    "ToolResult.content": "OpenAI chat takes only text as a tool's result.",
 }
 
 #: Stands between texts of one message, where they are sent as one string, which more providers take than lists of parts.
 BETWEEN_TEXTS = "\n\n"
+#: A tool's result is text here: images and files that it holds follow in a user's message, each result's behind words that name its call.
+MEDIA_FOLLOW = "What the tool returned follows in the user's next message."
+MEDIA_OF = "Returned by the tool call {call_id}:"
 STOP_MAX = 4
 
 _AUDIO_FORMATS = {media_type: name for name, media_type in AUDIO_TYPES.items()} | {"audio/x-wav": "wav", "audio/mp3": "mp3"}
@@ -68,8 +71,6 @@ def write_request(conversation: Conversation, deployment: Deployment) -> bytes:
     """Raises `NotExpressible`."""
     for path in conversation.beyond:
         raise NotExpressible(f"{path}: {REFUSED['beyond']}", param=path)
-    if conversation.top_k is not None:
-        raise _not_expressible(conversation, "top_k")
     if len(conversation.stop) > STOP_MAX:
         raise _not_expressible(conversation, "stop")
     # OpenAI's own models refuse the one word and take no `reasoning_content`; other providers of this protocol understand only that word.
@@ -78,7 +79,7 @@ def write_request(conversation: Conversation, deployment: Deployment) -> bytes:
     tools = _offered(conversation)
     request = wire.Request(
         model=deployment.model,
-        messages=[message for turn in conversation.turns for message in _messages(turn, conversation, openais=openais)],
+        messages=list(_messages(conversation, openais=openais)),
         stream=conversation.stream or None,
         stream_options=wire.StreamOptions(include_usage=True) if conversation.stream else None,
         max_tokens=None if openais else limit,
@@ -97,7 +98,7 @@ def write_request(conversation: Conversation, deployment: Deployment) -> bytes:
         parallel_tool_calls=conversation.parallel_tools if tools else None,
         response_format=_response_format(conversation.format),
         reasoning_effort=_effort(conversation),
-        user=conversation.user,
+        user=user_of_openai(conversation.user),
     )
     return with_parameters(_json.encode(request), deployment)
 
@@ -111,20 +112,38 @@ def _not_expressible(conversation: Conversation, what: str) -> NotExpressible:
 # --- turns ------------------------------------------------------------------------------------------------------------
 
 
-def _messages(turn: Turn, conversation: Conversation, *, openais: bool) -> Iterator[wire.Message]:
-    if turn.role == "assistant":
-        yield _assistant(turn, conversation, openais=openais)
-        return
-    said: list[Part] = []
-    for part in turn.parts:
-        if isinstance(part, ToolResult):
-            yield wire.Message("tool", _result(part, conversation), tool_call_id=part.call_id)
-        else:
-            said.append(part)
-    if said or not turn.parts:
-        # `developer` is OpenAI's newer word for `system`, which OpenAI understands too, and the others only.
-        role = "system" if turn.role == "developer" else turn.role
-        yield wire.Message(role, _content(said, conversation), turn.name)
+def _messages(conversation: Conversation, *, openais: bool) -> Iterator[wire.Message]:
+    # A call's results have to stand in a row, so what they hold besides text waits for the last of them.
+    waiting: list[Part] = []
+    for turn in conversation.turns:
+        results = [part for part in turn.parts if isinstance(part, ToolResult)]
+        said = [part for part in turn.parts if not isinstance(part, ToolResult)]
+        if waiting and not results and turn.role != "user":
+            yield wire.Message("user", _content(waiting, conversation))
+            waiting = []
+        if turn.role == "assistant":
+            yield _assistant(turn, conversation, openais=openais)
+            continue
+        for result in results:
+            text, media = _result(result)
+            yield wire.Message("tool", text, tool_call_id=result.call_id)
+            waiting += media
+        if said or not turn.parts:
+            # `developer` is OpenAI's newer word for `system`, which OpenAI understands too, and the others only.
+            role = "system" if turn.role == "developer" else turn.role
+            yield wire.Message(role, _content([*waiting, *said], conversation), turn.name)
+            waiting = []
+    if waiting:
+        yield wire.Message("user", _content(waiting, conversation))
+
+
+def _result(result: ToolResult) -> tuple[str, list[Part]]:
+    """Its text, and what has to follow it."""
+    texts = [part.text for part in result.content if isinstance(part, Text)]
+    media = [part for part in result.content if not isinstance(part, Text)]
+    if not media:
+        return BETWEEN_TEXTS.join(texts), []
+    return BETWEEN_TEXTS.join(texts or [MEDIA_FOLLOW]), [Text(MEDIA_OF.format(call_id=result.call_id)), *media]
 
 
 def _assistant(turn: Turn, conversation: Conversation, *, openais: bool) -> wire.Message:
@@ -162,15 +181,6 @@ def _assistant(turn: Turn, conversation: Conversation, *, openais: bool) -> wire
     if calls and thoughts and not openais:
         message.reasoning_content = "".join(thoughts)
     return message
-
-
-def _result(result: ToolResult, conversation: Conversation) -> str:
-    texts = []
-    for part in result.content:
-        if not isinstance(part, Text):
-            raise _not_expressible(conversation, "ToolResult.content")
-        texts.append(part.text)
-    return BETWEEN_TEXTS.join(texts)
 
 
 def _content(parts: list[Part], conversation: Conversation) -> str | list[wire.ContentPart]:

@@ -151,6 +151,9 @@ class StreamWriter:
                     pass  # see the module's promise
         return b"".join(frames)
 
+    def follow(self, text: str, frames: bytes) -> None:
+        self.write([Started(), TextDelta(text)])
+
     def end(self) -> bytes:
         if self._unasked is UNSET or self._used is None:
             return DONE

@@ -16,6 +16,7 @@ from agent_gateway.core.conversation import Conversation, Text, Turn
 from agent_gateway.core.errors import BadRequest, NotExpressible
 from agent_gateway.core.route import Deployment
 from agent_gateway.protocols.decoding import check_utf8, decode
+from agent_gateway.protocols.end_user import user_of_openai
 from agent_gateway.protocols.estimate import text_tokens
 from agent_gateway.protocols.openai_chat.relay import with_parameters
 from agent_gateway.wire import openai_completions as wire
@@ -148,7 +149,7 @@ def write_request(conversation: Conversation, deployment: Deployment) -> bytes:
         presence_penalty=conversation.presence_penalty,
         frequency_penalty=conversation.frequency_penalty,
         logprobs=(conversation.top_logprobs or 0) if conversation.logprobs else None,
-        user=conversation.user,
+        user=user_of_openai(conversation.user),
     )
     return with_parameters(_json.encode(request), deployment)
 

@@ -1,1 +1,1 @@
-"""OpenAI Responses, the stateless part."""
+"""OpenAI Responses."""

@@ -13,6 +13,7 @@ import msgspec
 from agent_gateway.core.call import Call
 from agent_gateway.core.delta import (
     ArgumentsDelta,
+    Beyond,
     Delta,
     Finished,
     FinishReason,
@@ -27,8 +28,20 @@ from agent_gateway.protocols.base import AnswerHead
 from agent_gateway.protocols.openai_responses.items import Events, OpenCall, OpenMessage, OpenThought
 from agent_gateway.protocols.openai_responses.response import incomplete_details, new_response, usage_to_wire
 from agent_gateway.wire import openai_responses as wire
+from agent_gateway.wire.sse import FrameSplitter, frame_data
 
 _json = msgspec.json.Encoder()
+
+
+class _Heard(msgspec.Struct):
+    """Of an event that the client got, where it stands."""
+
+    sequence_number: int = -1
+    item_id: str | None = None
+    output_index: int = 0
+
+
+_heard = msgspec.json.Decoder(_Heard)
 
 
 def write_answer(head: AnswerHead, deltas: Sequence[Delta], call: Call) -> bytes:
@@ -60,14 +73,24 @@ class StreamWriter:
         for delta in deltas:
             if isinstance(delta, Used):
                 self.response.usage = usage_to_wire(delta.usage)
-            elif not isinstance(delta, Started) and delta.choice == 0:  # there is one choice, and the head marks the answer
+            elif not isinstance(delta, (Started, Beyond)) and delta.choice == 0:  # there is one choice, and the head marks the answer
                 self._write(delta)
         return self._events.taken()
+
+    def follow(self, text: str, frames: bytes) -> None:
+        """In the item whose text it was; others, of thoughts that were not shown, may stand before it."""
+        heard = [_heard.decode(frame_data(frame) or b"{}") for frame in FrameSplitter.split(frames)]
+        place = next((event for event in heard if event.item_id), _Heard())
+        self._events.begin_at(place.output_index)
+        self.write([Started()])
+        self._open = OpenMessage(self._events, place.item_id or self._item_id("msg"))
+        self.write([TextDelta(text)])
+        self._events.number_from(max([event.sequence_number for event in heard], default=-1) + 1)
 
     def end(self) -> bytes:
         incomplete = incomplete_details(self._reason, says_refusal=self._says_refusal)
         status: wire.Status = "completed" if incomplete is None else "incomplete"
-        last_index = len(self.response.output) - 1
+        last_index = self._events.next_index - 1
         # What is open besides calls began after them: a call that begins closes it.
         self._close(status)
         for call in self._calls.values():
@@ -126,4 +149,4 @@ class StreamWriter:
         self._open = None
 
     def _item_id(self, prefix: str) -> str:
-        return f"{prefix}_{self._head.id}_{len(self.response.output)}"
+        return f"{prefix}_{self._head.id}_{self._events.next_index}"

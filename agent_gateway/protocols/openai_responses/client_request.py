@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from msgspec import Raw
 
-from agent_gateway.core.call import NO_NEEDS, Call, Need
+from agent_gateway.core.call import NO_NEEDS, Call, Keeping, Need
 from agent_gateway.core.conversation import (
     Conversation,
     Effort,
@@ -66,7 +66,8 @@ def read_call(body: bytes, forward_headers: dict[str, str]) -> Call:
     if not body.isascii():
         check_utf8(body)
     head = decode(_head, body)
-    _refuse_state(head)
+    if head.prompt is not None:
+        raise BadRequest("prompt: not available yet. Send its text in instructions and input.", param="prompt")
     if not _SOME_INPUT.match(head.input):
         raise BadRequest("input: expected a string or a non-empty array of items.", param="input")
     limit = head.max_output_tokens
@@ -83,23 +84,20 @@ def read_call(body: bytes, forward_headers: dict[str, str]) -> Call:
         conversational=not wants_json and head.tool_choice in (None, "auto", "none"),
         forward_headers=forward_headers,
         needs=_needs(head, format_type),
+        keeping=_keeping(head),
     )
 
 
-def _refuse_state(head: wire.RequestHead) -> None:
-    """All that presumes an answer, or a prompt, that somebody has kept."""
-    if head.background:
-        raise _not_available("background", "Leave it out, or use stream: true.")
-    if head.previous_response_id is not None:
-        raise _not_available("previous_response_id", "Send the earlier items in input.")
-    if head.conversation is not None:
-        raise _not_available("conversation", "Send the earlier items in input.")
-    if head.prompt is not None:
-        raise _not_available("prompt", "Send its text in instructions and input.")
-
-
-def _not_available(field: str, instead: str) -> BadRequest:
-    return BadRequest(f"{field}: not available yet. {instead}", param=field)
+def _keeping(head: wire.RequestHead) -> Keeping | None:
+    """All that presumes an answer that somebody keeps; None: nothing does."""
+    store, background = head.store is not False, bool(head.background)
+    conversation = head.conversation.id if isinstance(head.conversation, wire.ConversationRef) else head.conversation
+    if head.previous_response_id is not None and conversation is not None:
+        raise BadRequest("previous_response_id: it cannot be used together with conversation.", param="previous_response_id")
+    if background and not store:
+        raise BadRequest("background: it needs store to be true, for the answer is fetched later.", param="background")
+    keeping = Keeping(store, head.previous_response_id, conversation, background)
+    return keeping if store or keeping.goes_on else None
 
 
 def _needs(head: wire.RequestHead, format_type: str | None) -> frozenset[Need]:
@@ -250,7 +248,7 @@ def _item(raw: Raw, path: str, beyond: list[str]) -> _Said | None:
         case "reasoning":
             return _Said("assistant", (read_item(_decode_at(path, _reasoning, raw)),), True)
         case "item_reference":
-            raise BadRequest(f"{path}: item_reference is not available yet. Send the item itself.", param=path)
+            raise BadRequest(f"{path}: no item of that id is kept here. Send the item itself.", param=path)
         case None:
             raise BadRequest(f"{path}.type: this field is required.", param=f"{path}.type")
     beyond.append(path)

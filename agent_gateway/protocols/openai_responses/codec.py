@@ -1,4 +1,4 @@
-"""The codec of OpenAI Responses, the stateless part: what `protocols.base` asks for, by the modules beside it."""
+"""The codec of OpenAI Responses: what `protocols.base` asks for, by the modules beside it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ _NO_PARAMETER = "The protocol has no such parameter."
 #: What another protocol's request may hold and this one cannot say, by `Conversation`'s names; it is refused.
 REFUSED: dict[str, str] = {
     "beyond": "Only a provider of the client's own protocol knows it.",
-    "top_k": _NO_PARAMETER,
     "stop": _NO_PARAMETER,
     "seed": _NO_PARAMETER,
     "n": "There is one answer; 1 is taken.",
@@ -40,11 +39,12 @@ DROPPED: dict[str, str] = {
     "ToolResult.name": "The call's id tells which tool it was.",
     "ToolResult.is_error": "There is no mark for a failed tool; its output says so.",
     "Turn.name": "Participants have no names.",
+    "top_k": "There is no such parameter, and it only steers how words are drawn.",
     "paths": "They are for errors only.",
 }
 #: What a client of this protocol may send and no other protocol is told.
 UNREAD: dict[str, str] = {
-    "store": "The gateway keeps no answer yet, and asks no provider to keep one.",
+    "store": "The gateway itself keeps the answer, and asks no provider to keep one.",
     "truncation": "An input that is too long is the provider's to refuse.",
     "context_management": "An input that is too long is the provider's to refuse.",
     "service_tier": "Tiers are a provider's own.",
@@ -63,7 +63,7 @@ UNREAD: dict[str, str] = {
     "include": "Logprobs are told; thoughts come encrypted without being asked; the rest is of OpenAI's own tools.",
     "image": "How OpenAI shows images to its models.",
     "access_programs": "What OpenAI's customers have agreed on with it.",
-    "background_options": "Background runs are refused.",
+    "background_options": "Background runs begin at once.",
 }
 
 

@@ -26,17 +26,31 @@ _OPENINGS: dict[type, bytes] = {
 class Events:
     """Told so far, as frames; numbered from 0."""
 
-    __slots__ = ("_frames", "_sequence", "output")
+    __slots__ = ("_before", "_frames", "_sequence", "output")
 
     def __init__(self, output: list[wire.OutputItem]) -> None:
         #: The answer's items.
         self.output = output
         self._frames: list[bytes] = []
         self._sequence = 0
+        #: Items that another told, and that are not in `output`.
+        self._before = 0
 
     @property
     def begun(self) -> bool:
         return self._sequence > 0
+
+    @property
+    def next_index(self) -> int:
+        """The next item's in the output."""
+        return self._before + len(self.output)
+
+    def begin_at(self, output_index: int) -> None:
+        self._before = output_index
+
+    def number_from(self, sequence_number: int) -> None:
+        """Never less than what has been told."""
+        self._sequence = max(self._sequence, sequence_number)
 
     def tell(self, event: wire.StreamEvent) -> None:
         event.sequence_number = self._sequence
@@ -45,13 +59,13 @@ class Events:
 
     def add(self, item: wire.OutputItem) -> int:
         """Its index in the output."""
-        output_index = len(self.output)
+        output_index = self.next_index
         self.output.append(item)
         self.tell(wire.ItemAdded(output_index=output_index, item=item))
         return output_index
 
     def done(self, output_index: int, item: wire.OutputItem) -> None:
-        self.output[output_index] = item
+        self.output[output_index - self._before] = item
         self.tell(wire.ItemDone(output_index=output_index, item=item))
 
     def taken(self) -> bytes:

@@ -12,12 +12,15 @@ from msgspec import Raw, structs
 
 from agent_gateway.core.call import Call
 from agent_gateway.core.route import Deployment
+from agent_gateway.protocols.estimate import text_tokens
 from agent_gateway.protocols.json_edit import replace_member, replace_nested
-from agent_gateway.protocols.openai_responses.provider_request import configured
-from agent_gateway.protocols.openai_responses.reasoning import MARK
+from agent_gateway.protocols.openai_responses.provider_request import ENCRYPTED, configured
+from agent_gateway.protocols.signature import MARK
+from agent_gateway.wire import openai_responses as wire
 from agent_gateway.wire.sse import data_frame, frame_data
 
 _json = msgspec.json.Encoder()
+_include = msgspec.json.Decoder(wire.IncludeHead)
 _members = msgspec.json.Decoder(dict[str, Raw])
 _items = msgspec.json.Decoder(list[Raw])
 
@@ -26,12 +29,16 @@ _items = msgspec.json.Decoder(list[Raw])
 _MARKED = f'"{MARK}'.encode()
 #: Only in events that hold the response: a delta's text has its quotation marks escaped.
 _HOLDS_RESPONSE = b'"response"'
+_INCLUDE = "include"
 
 
 def pass_request(call: Call, deployment: Deployment) -> bytes:
-    """The client's body with the deployment's model and parameters, without thoughts that other protocols' models had."""
+    """The client's body with the deployment's model and parameters, without thoughts that other protocols' models had, and
+    without what the gateway itself keeps and goes on from.
+    """
     holds_marked = _MARKED in call.body
-    if deployment.model == call.model and not (holds_marked or deployment.default or deployment.override):
+    wishes = _wishes(call)
+    if deployment.model == call.model and not (holds_marked or wishes or deployment.default or deployment.override):
         return call.body
     members = _members.decode(call.body)
     members["model"] = Raw(_json.encode(deployment.model))
@@ -40,7 +47,30 @@ def pass_request(call: Call, deployment: Deployment) -> bytes:
     members |= {name: Raw(_json.encode(value)) for name, value in configured(deployment.override).items()}
     if holds_marked:
         members["input"] = _without_marked(members["input"])
+    for name in wishes:
+        members.pop(name, None)
+    if _INCLUDE in wishes:
+        members[_INCLUDE] = Raw(_json.encode([*_included(call.body), ENCRYPTED]))
     return _json.encode(members)
+
+
+def _wishes(call: Call) -> list[str]:
+    """Members that are not for the provider as they stand. An answer that is kept may be gone on from anywhere: its thoughts have
+    to be in it. Models that do not think refuse to be asked for them.
+    """
+    keeping = call.keeping
+    if keeping is None:
+        return []
+    wishes = ["previous_response_id", "conversation"] if keeping.goes_on else []
+    if keeping.background:
+        wishes.append("background")
+    if keeping.store and "reasoning" in call.needs and ENCRYPTED not in _included(call.body):
+        wishes.append(_INCLUDE)
+    return wishes
+
+
+def _included(body: bytes) -> list[str]:
+    return _include.decode(body).include or []
 
 
 def as_unary(call: Call) -> Call:
@@ -78,6 +108,8 @@ def continued(call: Call, text: str, deployment: Deployment) -> Call:
         members["continue_final_message"] = Raw(b"true")
         members["add_generation_prompt"] = Raw(b"false")
     members["input"] = Raw(_json.encode([*items, begun]))
+    if call.max_output_tokens is not None:
+        members["max_output_tokens"] = Raw(b"%d" % max(call.max_output_tokens - text_tokens(text), 1))
     return structs.replace(call, body=_json.encode(members))
 
 

@@ -30,6 +30,7 @@ from agent_gateway.core.conversation import (
 from agent_gateway.core.errors import NotExpressible
 from agent_gateway.core.route import Deployment
 from agent_gateway.protocols.effort import effort_of
+from agent_gateway.protocols.end_user import user_of_openai
 from agent_gateway.protocols.media import url_of_media
 from agent_gateway.protocols.openai_responses.client_request import LOGPROBS
 from agent_gateway.protocols.openai_responses.reasoning import returned_item
@@ -72,7 +73,7 @@ def write_request(conversation: Conversation, deployment: Deployment) -> bytes:
         "temperature": conversation.temperature,
         "top_p": conversation.top_p,
         "top_logprobs": conversation.top_logprobs,
-        "user": conversation.user,
+        "user": user_of_openai(conversation.user),
         "metadata": conversation.metadata,
     }
     body |= {name: value for name, value in same.items() if value is not None}
@@ -91,7 +92,6 @@ def _refuse(conversation: Conversation) -> None:
     for path in conversation.beyond:
         raise NotExpressible(f"{path}: only a provider of the client's own protocol can do this.", param=path)
     asked = {
-        "top_k": conversation.top_k is not None,
         "stop": bool(conversation.stop),
         "seed": conversation.seed is not None,
         "n": conversation.n not in (None, 1),

@@ -15,17 +15,15 @@ from msgspec import UNSET, Struct, UnsetType
 
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.conversation import Reasoning
-from agent_gateway.protocols.signature import read_signature, shown_signature
+from agent_gateway.protocols.signature import MARK, read_signature, shown_signature
 from agent_gateway.wire import openai_responses as wire
 
 PartKind: TypeAlias = Literal["summary", "content"]
 DIALECT: Dialect = "openai_responses"
 #: Between the parts of one thought.
 BREAK = "\n\n"
-#: All `encrypted_content` that is made here begins so (see `protocols.signature`).
-MARK = "agw:"
 #: That of a thought that nobody signed and whose origin is not known.
-UNSIGNED = "agw:unsigned:"
+UNSIGNED = f"{MARK}unsigned:"
 #: Tells what stands for a whole thought from what signs one. No provider's signature holds a colon.
 _REDACTED = "redacted:"
 

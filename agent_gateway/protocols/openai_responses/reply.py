@@ -1,6 +1,7 @@
 """A provider's answer, read into deltas: its stream, or all of it at once.
 
-Promise: however it is cut, the same deltas come out; kinds of events and items that are not known are passed over.
+Promise: however it is cut, the same deltas come out. Kinds of events that are not known are passed over; of such items it is told that
+there was one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from msgspec import Raw
 
 from agent_gateway.core.delta import (
     ArgumentsDelta,
+    Beyond,
     Delta,
     Finished,
     FinishReason,
@@ -24,6 +26,7 @@ from agent_gateway.core.delta import (
 )
 from agent_gateway.core.errors import EmptyReply, MalformedReply, ProviderFault
 from agent_gateway.core.usage import Usage
+from agent_gateway.protocols.failure import DETAIL_MAX, INSIDE
 from agent_gateway.protocols.openai_responses.reasoning import BREAK, DIALECT, PartKind, Seal
 from agent_gateway.wire import openai_responses as wire
 from agent_gateway.wire.sse import FrameSplitter, FrameTooLarge, frame_data
@@ -178,8 +181,11 @@ class _Reading:
     # --- items
 
     def begin_item(self, output_index: int, raw: Raw) -> None:
-        if _decode(_item_head, raw).type == "function_call":
+        kind = _decode(_item_head, raw).type
+        if kind == "function_call":
             self._begin_call(output_index, _decode(_function_call, raw))
+        elif kind not in ("message", "reasoning"):
+            self._note_beyond()
 
     def end_item(self, output_index: int, raw: Raw) -> None:
         match _decode(_item_head, raw).type:
@@ -193,6 +199,13 @@ class _Reading:
                     self.deltas.append(ArgumentsDelta(self._calls[output_index], rest))
             case "reasoning":
                 self._end_thought(output_index, _decode(_reasoning, raw))
+            case _:
+                self._note_beyond()
+
+    def _note_beyond(self) -> None:
+        """Of an item of another kind: a call of one of OpenAI's own tools, say, or of a tool that takes free text."""
+        self.says_something = True
+        self.deltas.append(Beyond())
 
     def _begin_call(self, output_index: int, call: wire.ToldFunctionCall) -> None:
         if output_index not in self._calls:
@@ -280,7 +293,7 @@ def _fault(said: Any) -> ProviderFault:
         said = said.error or {"message": said.message, "code": said.code}
     if isinstance(said, dict):
         said = f"{said.get('code') or said.get('type')}: {said.get('message')}"
-    return ProviderFault("The model provider reported an error inside its answer.", detail=str(said)[:500])
+    return ProviderFault(INSIDE, detail=str(said)[:DETAIL_MAX])
 
 
 def _decode(decoder: msgspec.json.Decoder[_Read], data: bytes | Raw) -> _Read:

@@ -16,7 +16,7 @@ from agent_gateway.wire import openai_responses as wire
 _settings = msgspec.json.Decoder(wire.Settings)
 _DEFAULTS = wire.Settings()
 #: Fields that are never null in a response, whatever the request says.
-_NEVER_NULL = ("metadata", "parallel_tool_calls", "tool_choice", "tools", "truncation")
+_NEVER_NULL = ("metadata", "parallel_tool_calls", "store", "tool_choice", "tools", "truncation")
 
 
 def new_response(head: AnswerHead, call: Call) -> wire.Response:

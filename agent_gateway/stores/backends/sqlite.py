@@ -1,6 +1,6 @@
 """State in one SQLite file (WAL), shared by the processes of one machine: the gateway's workers and its commands.
 
-Promise: nothing on the event loop waits for the disk; a file that was replaced is opened anew.
+Promise: nothing on the event loop waits for the disk, no reader for a writer; a file that was replaced is opened anew.
 """
 
 from __future__ import annotations
@@ -8,133 +8,117 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import msgspec
-
-from agent_gateway.core.errors import Conflict, StoreDown
-from agent_gateway.stores.base import Key, create_privately
+from agent_gateway.core.errors import BadRequest, StoreDown
+from agent_gateway.stores.base import create_privately
+from agent_gateway.stores.revision import REVISIONS, is_head, script
+from agent_gateway.stores.sql import Operation, SqlStore
 
 #: How long a statement waits for another process's write (s).
 BUSY_TIMEOUT_S = 1.0
-#: Hashes asked for in one statement.
-FIND_AT_ONCE = 500
+#: How long it waits for another process that migrates the file (s).
+MIGRATION_TIMEOUT_S = 30.0
+#: Rows changed after which the log is worked into the file, beside the writing; and the length of the log (pages) at which the
+#: writer itself must, should that not keep up.
+CHECKPOINT_ROWS = 2_000
+LOG_PAGES_MAX = 32_000
 
-#: Each takes the schema from its place in this list to the next; `user_version` counts those that were done.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        """
-        CREATE TABLE keys (
-            id TEXT NOT NULL PRIMARY KEY,
-            secret_hash BLOB NOT NULL UNIQUE,
-            name TEXT NOT NULL,
-            models TEXT,
-            created_at REAL NOT NULL,
-            expires_at REAL,
-            revoked_at REAL
-        )
-        """,
-        # Counted by the database itself, so that no writer can forget to.
-        "CREATE TABLE keys_version (version INTEGER NOT NULL)",
-        "INSERT INTO keys_version VALUES (0)",
-        "CREATE TRIGGER keys_inserted AFTER INSERT ON keys BEGIN UPDATE keys_version SET version = version + 1; END",
-        "CREATE TRIGGER keys_updated AFTER UPDATE ON keys BEGIN UPDATE keys_version SET version = version + 1; END",
-        "CREATE TRIGGER keys_deleted AFTER DELETE ON keys BEGIN UPDATE keys_version SET version = version + 1; END",
-    ),
-)
-
-_SELECT = "SELECT id, name, models, created_at, expires_at, revoked_at, secret_hash FROM keys"
-_INSERT = "INSERT INTO keys (id, name, models, created_at, expires_at, revoked_at, secret_hash) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_Result = TypeVar("_Result")
-_models = msgspec.json.Decoder(frozenset[str])
+_T = TypeVar("_T")
 
 
-class SqliteStore:
-    """One connection, in one thread of its own."""
+class SqliteStore(SqlStore):
+    def __init__(self, path: Path) -> None:
+        self._file = SqliteFile(path)
+        super().__init__(self._file)
+
+    async def keys_version(self) -> int:
+        """Another file counts its keys' versions anew."""
+        version = await super().keys_version()
+        return (self._file.openings << 40) + version
+
+
+class SqliteFile:
+    """Three connections, each in a thread of its own: one reads, one writes, one works the log of the writes into the file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._reader = _Lane(path, reads_only=True)
+        self._writer = _Lane(path, reads_only=False)
+        self._checkpointer = _Lane(path, reads_only=False)
+        self._checkpointing: asyncio.Task[None] | None = None
+        #: Rows that the writer's connection had changed at the last checkpoint.
+        self._checkpointed = 0
+
+    @property
+    def openings(self) -> int:
+        """How often it was opened to be read."""
+        return self._reader.openings
+
+    async def read(self, operation: Operation[_T]) -> _T:
+        return await self._reader.run(lambda database: _drive(database, operation))
+
+    async def write(self, operation: Operation[_T]) -> _T:
+        result, changes = await self._writer.run(lambda database: (_in_transaction(database, operation), database.total_changes))
+        is_due = not 0 <= changes - self._checkpointed < CHECKPOINT_ROWS  # a new connection counts anew
+        if is_due and (self._checkpointing is None or self._checkpointing.done()):
+            self._checkpointed = changes
+            self._checkpointing = asyncio.create_task(self._checkpoint())
+        return result
+
+    async def _checkpoint(self) -> None:
+        """Waits for the disk, so that no write does: SQLite would have the write that comes to it wait, and all behind that."""
+        with suppress(StoreDown):
+            await self._checkpointer.run(lambda database: database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall())
+
+    async def revision(self) -> str | None:
+        if not await asyncio.to_thread(self._path.exists):
+            return None
+        return await self._reader.run(_revision, migrated=False)
+
+    async def close(self) -> None:
+        if self._checkpointing is not None:
+            await self._checkpointing
+        for lane in (self._reader, self._writer, self._checkpointer):
+            await lane.close()
+
+
+class _Lane:
+    def __init__(self, path: Path, *, reads_only: bool) -> None:
+        self._path = path
+        self._reads_only = reads_only
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self.openings = 0
         # The thread's own.
         self._connection: sqlite3.Connection | None = None
         self._opened: os.stat_result | None = None
-        #: How often the file was opened: another file counts its keys' versions anew.
-        self._openings = 0
-        #: `PRAGMA data_version` and the keys' version that was read under it.
-        self._seen: tuple[int, int] | None = None
 
-    async def create_key(self, key: Key, secret_hash: bytes) -> None:
-        def create(database: sqlite3.Connection) -> None:
-            models = None if key.models is None else msgspec.json.encode(sorted(key.models)).decode()
-            row = (key.id, key.name, models, key.created_at, key.expires_at, key.revoked_at, secret_hash)
-            try:
-                database.execute(_INSERT, row)
-            except sqlite3.IntegrityError:
-                raise Conflict(f"There is a key {key.id} already.") from None
-            self._seen = None
-
-        await self._run(create)
-
-    async def list_keys(self) -> Sequence[Key]:
-        def read(database: sqlite3.Connection) -> list[Key]:
-            return [_key(row) for row in database.execute(_SELECT + " ORDER BY created_at, rowid")]
-
-        return await self._run(read)
-
-    async def revoke_key(self, key_id: str, at: float) -> Key | None:
-        def revoke(database: sqlite3.Connection) -> Key | None:
-            database.execute("UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", (at, key_id))
-            self._seen = None
-            row = database.execute(_SELECT + " WHERE id = ?", (key_id,)).fetchone()
-            return None if row is None else _key(row)
-
-        return await self._run(revoke)
-
-    async def find_keys(self, secret_hashes: Collection[bytes]) -> Mapping[bytes, Key]:
-        hashes = list(secret_hashes)
-
-        def find(database: sqlite3.Connection) -> dict[bytes, Key]:
-            found = {}
-            for start in range(0, len(hashes), FIND_AT_ONCE):
-                some = hashes[start : start + FIND_AT_ONCE]
-                marks = ", ".join("?" * len(some))
-                for row in database.execute(_SELECT + f" WHERE secret_hash IN ({marks})", some):
-                    found[row[-1]] = _key(row)
-            return found
-
-        return await self._run(find)
-
-    async def keys_version(self) -> int:
-        def read(database: sqlite3.Connection) -> int:
-            # The pragma changes with any other connection's commit; only then is the table worth reading.
-            (data,) = database.execute("PRAGMA data_version").fetchone()
-            if self._seen is None or self._seen[0] != data:
-                (version,) = database.execute("SELECT version FROM keys_version").fetchone()
-                self._seen = (data, (self._openings << 40) + version)
-            return self._seen[1]
-
-        return await self._run(read)
+    async def run(self, work: Callable[[sqlite3.Connection], _T], *, migrated: bool = True) -> _T:
+        """`migrated`: the file is there, with today's schema; else it is looked at as it is."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, work, migrated)
 
     async def close(self) -> None:
-        def end() -> None:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-        await asyncio.get_running_loop().run_in_executor(self._thread, end)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
         self._thread.shutdown(wait=False)
 
     # --- in the thread
 
-    async def _run(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, work)
-
-    def _do(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+    def _do(self, work: Callable[[sqlite3.Connection], _T], migrated: bool) -> _T:
         try:
-            return work(self._open())
+            if migrated:
+                return work(self._open())
+            connection = _connect(self._path)
+            try:
+                return work(connection)
+            finally:
+                connection.close()
+        except UnicodeEncodeError as error:
+            raise BadRequest("There is text in the request that is no valid Unicode.", detail=str(error)) from error
         except (sqlite3.Error, OSError) as error:
             self._drop()
             raise StoreDown("The gateway's database cannot be used at the moment.", detail=f"{self._path}: {error}") from error
@@ -145,17 +129,22 @@ class SqliteStore:
                 return self._connection
             self._drop()
         create_privately(self._path)
-        connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        connection = _connect(self._path)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _use_log(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
-            _migrate(connection)
+            connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES_MAX}")
+            connection.execute("PRAGMA foreign_keys = ON")
+            if not is_head(_revision(connection)):
+                _migrate(connection)
+            if self._reads_only:
+                connection.execute("PRAGMA query_only = ON")
             self._opened = self._path.stat()
         except BaseException:
             connection.close()
             raise
-        self._connection, self._seen = connection, None
-        self._openings += 1
+        self._connection = connection
+        self.openings += 1
         return connection
 
     def _was_moved(self) -> bool:
@@ -171,29 +160,84 @@ class SqliteStore:
             connection.close()
 
 
-def _migrate(database: sqlite3.Connection) -> None:
-    if _version(database) == len(MIGRATIONS):
-        return
+def _use_log(connection: sqlite3.Connection) -> None:
+    """Write-ahead logging; for another who is just making the same change SQLite does not wait by itself."""
+    until = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(0.01)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+
+
+def _drive(database: sqlite3.Connection, operation: Operation[_T]) -> _T:
+    try:
+        statement = next(operation)
+        while True:
+            statement = operation.send(database.execute(*statement).fetchall())
+    except StopIteration as end:
+        result: _T = end.value
+        return result
+
+
+def _in_transaction(database: sqlite3.Connection, operation: Operation[_T]) -> _T:
     database.execute("BEGIN IMMEDIATE")
     try:
-        done = _version(database)
-        if done > len(MIGRATIONS):
-            raise sqlite3.DatabaseError(f"written by a later version (schema {done}; this one knows {len(MIGRATIONS)})")
-        for statements in MIGRATIONS[done:]:
-            for statement in statements:
-                database.execute(statement)
-        database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        result = _drive(database, operation)
         database.execute("COMMIT")
     except BaseException:
-        database.execute("ROLLBACK")
+        if database.in_transaction:
+            database.execute("ROLLBACK")
         raise
+    return result
 
 
-def _version(database: sqlite3.Connection) -> int:
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    return int(version)
+def _revision(database: sqlite3.Connection) -> str | None:
+    """A file from before Alembic is told by its `user_version`: it is at the first revision."""
+    if not _knows_alembic(database):
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        return {0: None, 1: REVISIONS[0]}.get(version, f"user_version {version}")
+    (revision,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(revision)
 
 
-def _key(row: Sequence[Any]) -> Key:
-    key_id, name, models, created_at, expires_at, revoked_at = row[:6]
-    return Key(key_id, name, None if models is None else _models.decode(models), created_at, expires_at, revoked_at)
+def _knows_alembic(database: sqlite3.Connection) -> bool:
+    return database.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone() is not None
+
+
+def _migrate(database: sqlite3.Connection) -> None:
+    """Once, whichever process comes first; what fails changes nothing."""
+    revision = _revision(database)
+    statements = list(_statements(script("sqlite", revision)))  # takes its time: no lock is held yet
+    database.execute(f"PRAGMA busy_timeout = {int(MIGRATION_TIMEOUT_S * 1000)}")
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        if _revision(database) == revision:
+            if revision is not None and not _knows_alembic(database):
+                database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+                database.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
+            for statement in statements:
+                database.execute(statement)
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+    database.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+
+
+def _statements(text: str) -> Iterator[str]:
+    """A trigger's body has semicolons of its own: SQLite itself tells where a statement ends."""
+    statement = ""
+    for line in text.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -77,6 +77,7 @@ def with_block(block: dict[str, Any]) -> dict[str, Any]:
         (with_block(DOCUMENT), {"documents"}),
         (with_block({"type": "tool_result", "tool_use_id": "t", "content": [IMAGE, DOCUMENT]}), {"vision", "documents"}),
         (with_block({"type": "text", "text": 'say "type":"image" and "document"'}), set()),
+        (with_block({"type": "tool_use", "id": "t", "name": "f", "input": {"parts": [IMAGE, DOCUMENT]}}), set()),
         ({"tools": [{"name": "f", "input_schema": {}}]}, {"tools"}),
         ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, {"json_schema"}),
         ({"thinking": {"type": "adaptive"}}, {"reasoning"}),

@@ -283,6 +283,30 @@ def test_no_thinking_before_a_tool_that_must_be_called() -> None:
     assert told["output_config"] == {"effort": "medium"}
 
 
+USE = ToolUse("t", "time", "{}")
+RESULT = Turn("user", (ToolResult("t", (Text("12:00"),)),))
+THOUGHT = Reasoning("hm", "sig", origin="anthropic")
+
+
+@pytest.mark.parametrize(
+    ("turns", "thinks"),
+    [
+        ((Turn("assistant", (USE,)), RESULT), False),
+        ((Turn("assistant", (Reasoning("hm", "sig", origin="gemini"), USE)), RESULT), False),
+        ((Turn("assistant", (THOUGHT, USE)), RESULT), True),
+        ((Turn("assistant", (USE,)), RESULT, Turn("assistant", (THOUGHT, USE)), RESULT), True),
+        ((Turn("assistant", (USE,)), RESULT, Turn("assistant", (Text("Noon."),)), USER), True),
+        ((Turn("assistant", (Text("It is"),)),), False),
+    ],
+)
+def test_a_turn_that_began_without_a_thought_goes_on_without(turns: tuple[Turn, ...], thinks: bool) -> None:
+    """Most clients of chat completions hand no thoughts back."""
+    said = asked(USER, *turns, tools=(TIME,), thinking=Thinking("medium"), max_output_tokens=20_000)
+    assert ("thinking" in written(said)) is thinks
+    assert "thinking" in written(said, ADAPTIVE)
+    assert ("thinking" in written(said, override={"thinking": {"type": "enabled", "budget_tokens": 2048}})) is thinks
+
+
 @pytest.mark.parametrize(
     ("limit", "budget", "told_limit", "told_budget"),
     [(None, 2048, MAX_TOKENS + 2048, 2048), (9000, 2048, 9000, 2048), (4000, 8192, 4000, 2000), (2047, 1024, 2047, 1024)],
@@ -326,6 +350,21 @@ def test_a_limit_is_always_told() -> None:
     assert written(asked(max_output_tokens=5), override={"max_tokens": 99})["max_tokens"] == 99
 
 
+@pytest.mark.parametrize(
+    ("model", "thinking", "told"),
+    [
+        ("claude-3-haiku-20240307", None, (4_096, None)),
+        ("claude-3-5-haiku-latest", None, (8_192, None)),
+        ("claude-opus-4-1", None, (MAX_TOKENS, None)),
+        ("claude-opus-4-1", Thinking("high"), (32_000, 24_576)),
+        ("claude-opus-4-1", Thinking("xhigh"), (32_000, 16_000)),
+    ],
+)
+def test_the_limit_is_one_that_the_model_takes(model: str, thinking: Thinking | None, told: tuple[int, int | None]) -> None:
+    request = written(asked(thinking=thinking), model)
+    assert (request["max_tokens"], request.get("thinking", {}).get("budget_tokens")) == told
+
+
 def test_the_deployments_parameters_are_in_it() -> None:
     told = written(
         asked(top_k=3, thinking=Thinking("low")),
@@ -365,14 +404,14 @@ def test_json_without_a_schema_is_asked_for_in_words() -> None:
 
 # --- the two tables ---------------------------------------------------------------------------------------------------
 
-THOUGHT = Turn("assistant", (Reasoning("t", "s", origin="gemini", id="r"), Text("a")))
+THOUGHTFUL = Turn("assistant", (Reasoning("t", "s", origin="gemini", id="r"), Text("a")))
 #: For each entry two requests that come out the same.
 DROPS: dict[str, tuple[Conversation, Conversation]] = {
     "seed": (asked(seed=7), asked()),
     "metadata": (asked(metadata={"a": "b"}), asked()),
     "Turn.name": (asked(structs.replace(USER, name="Ann")), asked()),
     "Image.detail": (asked(Turn("user", (Image(PNG, "low"),))), asked(Turn("user", (Image(PNG),)))),
-    "Reasoning": (asked(USER, THOUGHT), asked(USER, Turn("assistant", (Text("a"),)))),
+    "Reasoning": (asked(USER, THOUGHTFUL), asked(USER, Turn("assistant", (Text("a"),)))),
     "Reasoning.id": (
         asked(USER, Turn("assistant", (Reasoning("t", "s", origin="anthropic", id="r"),))),
         asked(USER, Turn("assistant", (Reasoning("t", "s", origin="anthropic"),))),

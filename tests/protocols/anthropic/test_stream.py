@@ -21,7 +21,7 @@ from agent_gateway.core.delta import (
 from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.anthropic.codec import Anthropic
 from agent_gateway.protocols.base import AnswerHead
-from agent_gateway.wire.sse import FrameSplitter
+from agent_gateway.wire.sse import FrameSplitter, frame_data
 from tests.protocols.anthropic import sdk
 from tests.protocols.conversations import Expressible, answers
 
@@ -148,16 +148,31 @@ def test_nothing_is_written_before_anything_is_said() -> None:
     assert codec.stream_writer(HEAD, CALL).write([]) == b""
 
 
-def test_arguments_of_an_earlier_call_go_to_its_block() -> None:
-    """Some OpenAI-compatible servers take turns between parallel calls."""
+def test_a_block_is_whole_when_it_stops() -> None:
+    """Some OpenAI-compatible servers take turns between parallel calls; clients read a tool's input when its block stops."""
     deltas: list[Delta] = [
         ToolCallStarted(0, "a", "f"),
         ToolCallStarted(1, "b", "g"),
-        ArgumentsDelta(0, '{"x":1}'),
-        ArgumentsDelta(1, '{"y":2}'),
+        ToolCallStarted(2, "c", "h"),
+        ArgumentsDelta(0, '{"x":'),
+        ArgumentsDelta(1, '{"y":2'),
+        ArgumentsDelta(0, "1}"),
+        ArgumentsDelta(1, "}"),
         Finished("tool_calls"),
     ]
-    assert [block.input for block in both(deltas).content if block.type == "tool_use"] == [{"x": 1}, {"y": 2}]
+    assert [block.input for block in both(deltas).content if block.type == "tool_use"] == [{"x": 1}, {"y": 2}, {}]
+    open_block = None
+    for frame in FrameSplitter.split(stream(deltas)):
+        event = msgspec.json.decode(frame_data(frame) or b"")
+        match event["type"]:
+            case "content_block_start":
+                assert open_block is None
+                open_block = event["index"]
+            case "content_block_delta":
+                assert event["index"] == open_block
+            case "content_block_stop":
+                assert event["index"] == open_block
+                open_block = None
 
 
 def test_only_the_first_choice_is_told() -> None:

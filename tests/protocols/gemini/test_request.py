@@ -180,7 +180,7 @@ def test_a_conversation_with_tools() -> None:
         Turn("user", (ToolResult("c2", (Text('{"b":2}'), Image(PNG)), is_error=True), Text("go on"))),
         Turn("developer", (Text("be brief"),)),
     )
-    assert write(said(*turns)) == {
+    assert write(said(*turns), "gemini-flash-latest") == {
         "contents": [
             {
                 "parts": [
@@ -217,6 +217,17 @@ def test_a_conversation_with_tools() -> None:
         ],
         "systemInstruction": {"parts": [{"text": "be nice"}, {"text": "be brief"}]},
     }
+
+
+@pytest.mark.parametrize(("model", "inside"), [("gemini-3-pro-preview", True), ("gemini-flash-latest", True), ("gemini-2.5-pro", False)])
+def test_older_models_get_what_a_tool_returns_besides_text_behind_its_response(model: str, inside: bool) -> None:
+    media = {"inlineData": {"mimeType": "image/png", "data": "aGk="}}
+    response: dict[str, Any] = {"name": "f", "response": {"output": "1 x 1"}, "id": "c"}
+    if inside:
+        response["parts"] = [media]
+    result = ToolResult("c", (Text("1 x 1"), Image(PNG)), "f")
+    expected = [{"functionResponse": response}, *([] if inside else [media]), {"text": "Well?"}]
+    assert write(said(Turn("user", (result, Text("Well?")))), model)["contents"][0]["parts"] == expected
 
 
 @pytest.mark.parametrize(
@@ -258,7 +269,13 @@ def test_tool_choice(choice: ToolChoice, config: Any) -> None:
         (Thinking(budget_tokens=-1), "gemini-3-pro", {"includeThoughts": True, "thinkingBudget": -1}),
         (Thinking("minimal"), "gemini-3-pro-preview", {"includeThoughts": True, "thinkingLevel": "LOW"}),
         (Thinking("xhigh"), "models/gemini-3.1-pro", {"includeThoughts": True, "thinkingLevel": "HIGH"}),
-        (Thinking("none"), "gemini-3-flash", {"includeThoughts": True, "thinkingBudget": 0}),
+        (Thinking("none"), "gemini-3-flash", {"thinkingLevel": "LOW"}),
+        (Thinking(budget_tokens=0), "gemini-2.5-pro", {"thinkingBudget": 128}),
+        (Thinking(budget_tokens=0), "gemini-2.5-flash-lite", {"thinkingBudget": 0}),
+        (Thinking(budget_tokens=100), "gemini-2.5-flash-lite", {"includeThoughts": True, "thinkingBudget": 512}),
+        (Thinking(budget_tokens=31_999), "gemini-2.5-flash", {"includeThoughts": True, "thinkingBudget": 24_576}),
+        (Thinking(budget_tokens=31_999), "gemini-2.5-pro", {"includeThoughts": True, "thinkingBudget": 31_999}),
+        (Thinking(budget_tokens=-1), "gemini-2.5-flash", {"includeThoughts": True, "thinkingBudget": -1}),
         (Thinking(), "gemini-3-flash", {"includeThoughts": True}),
     ],
 )

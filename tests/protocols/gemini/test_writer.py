@@ -130,6 +130,30 @@ def test_a_call_is_held_back_until_it_is_whole() -> None:
     assert b'"functionCall":{"name":"f","args":{"a":1},"id":"c"}' in writer.write([TextDelta("x")])
 
 
+def test_pieces_of_several_calls_may_come_mixed() -> None:
+    mixed: list[Delta] = [
+        ToolCallStarted(0, "a", "f"),
+        ToolCallStarted(1, "b", "g"),
+        ArgumentsDelta(0, '{"x":'),
+        ArgumentsDelta(1, '{"y":'),
+        TextDelta("so"),
+        ArgumentsDelta(0, "1}"),
+        ArgumentsDelta(1, "2}"),
+        ToolCallStarted(2, "c", "h"),
+        Finished("tool_calls"),
+    ]
+    parts = [part for event in events(mixed) for part in event["candidates"][0]["content"]["parts"]]
+    calls = [(part["functionCall"]["id"], part["functionCall"]["args"]) for part in parts if "functionCall" in part]
+    assert calls == [("a", {"x": 1}), ("b", {"y": 2}), ("c", {})]
+    assert [part["text"] for part in parts if "text" in part] == ["so"]
+
+
+def test_usage_that_makes_no_sense_is_not_negative() -> None:
+    # Some providers leave thoughts out of the output that they tell.
+    told = unary([TextDelta("x"), Finished("stop"), Used(Usage(input=3, output=5, reasoning=9))])
+    assert told["usageMetadata"]["candidatesTokenCount"] == 0
+
+
 def test_text_by_hand_is_written_as_by_the_encoder() -> None:
     text = 'a "b" \\ \n 你'
     assert events([TextDelta(text, 1)])[0] == {

@@ -31,6 +31,7 @@ from agent_gateway.core.conversation import (
 from agent_gateway.core.errors import NotExpressible
 from agent_gateway.core.route import Deployment
 from agent_gateway.protocols.openai_chat.codec import DROPPED, REFUSED, OpenAIChat
+from agent_gateway.protocols.openai_chat.request import MEDIA_FOLLOW
 from tests.protocols.conversations import conversations, fold
 from tests.protocols.openai_chat.test_round_trip import ALL
 
@@ -98,9 +99,9 @@ DROPPED_BY: list[tuple[str, Conversation, Conversation]] = [
         structs.replace(PLAIN, tools=TOOLS, tool_choice=ToolChoice("auto", ("f",))),
         structs.replace(PLAIN, tools=TOOLS[:1], tool_choice=ToolChoice("auto")),
     ),
+    ("top_k", structs.replace(PLAIN, top_k=1), PLAIN),
 ]
 REFUSED_FOR: list[tuple[str, Conversation]] = [
-    ("top_k", structs.replace(PLAIN, top_k=1)),
     ("beyond", structs.replace(PLAIN, beyond=("tools[3]",))),
     ("stop", structs.replace(PLAIN, stop=tuple("abcde"))),
     ("Image", saying(Image(Media(file_id="file-1")))),
@@ -109,7 +110,7 @@ REFUSED_FOR: list[tuple[str, Conversation]] = [
     ("File", saying(File(Media(data="aGk=", media_type="video/mp4")))),
     ("File", saying(File(Media(url="https://example.com/a.mp3", media_type="audio/mpeg")))),
     ("File", saying(File(PDF), role="assistant")),
-    ("ToolResult.content", saying(ToolResult("call_1", (Image(PNG),)))),
+    ("Image", saying(ToolResult("call_1", (Image(Media(file_id="file-1")),)))),
 ]
 #: Whatever else there is, told in a way that shows in the request.
 TOLD = {
@@ -149,7 +150,7 @@ def test_what_is_dropped_leaves_no_trace(name: str, with_it: Conversation, witho
 
 @pytest.mark.parametrize(("name", "conversation"), REFUSED_FOR, ids=[name for name, _ in REFUSED_FOR])
 def test_what_is_refused_is_named_as_the_client_named_it(name: str, conversation: Conversation) -> None:
-    paths = {"turns": "contents", "top_k": "topK", "stop": "stopSequences"}
+    paths = {"turns": "contents", "stop": "stopSequences"}
     with pytest.raises(NotExpressible) as caught:
         body(structs.replace(conversation, paths=paths))
     assert caught.value.param == ("tools[3]" if name == "beyond" else paths.get(name, "contents"))
@@ -208,6 +209,34 @@ def test_results_of_tools_go_before_what_else_the_user_says() -> None:
         {"role": "tool", "content": "a\n\nb", "tool_call_id": "call_1"},
         {"role": "user", "content": "x\n\ny"},
     ]
+
+
+def test_what_tools_return_besides_text_follows_their_results() -> None:
+    """A call's results stand in a row, whether the client sent them in one turn or in several."""
+    shot = ToolResult("call_1", (Text("1 x 1"), Image(PNG)), "Read")
+    paper = ToolResult("call_2", (File(PDF, "a.pdf"),), "Read")
+    results = [
+        {"role": "tool", "content": "1 x 1", "tool_call_id": "call_1"},
+        {"role": "tool", "content": MEDIA_FOLLOW, "tool_call_id": "call_2"},
+    ]
+    media = [
+        {"type": "text", "text": "Returned by the tool call call_1:"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}},
+        {"type": "text", "text": "Returned by the tool call call_2:"},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,aGk="}},
+    ]
+    more = {"role": "user", "content": [*media, {"type": "text", "text": "Well?"}]}
+    assert messages(shot, paper, Text("Well?")) == [*results, more]
+
+    def told(*turns: Turn) -> Any:
+        return body(structs.replace(PLAIN, turns=turns))["messages"]
+
+    one, other = Turn("user", (shot,)), Turn("user", (paper,))
+    assert told(one, other) == [*results, {"role": "user", "content": media}]
+    assert told(one, other, Turn("user", (Text("Well?"),))) == [*results, more]
+    for role in ("system", "assistant"):
+        after = told(one, other, Turn(role, (Text("x"),)), HI)
+        assert after[2:] == [{"role": "user", "content": media}, {"role": role, "content": "x"}, {"role": "user", "content": "Hi"}]
 
 
 def test_media() -> None:
@@ -281,7 +310,7 @@ def test_without_tools_nothing_is_said_of_them() -> None:
         (Thinking("minimal"), "minimal"),
         (Thinking(budget_tokens=1024), "low"),
         (Thinking(budget_tokens=1025), "medium"),
-        (Thinking(budget_tokens=100_000), "xhigh"),
+        (Thinking(budget_tokens=100_000), "high"),  # not every model takes more
         (Thinking(budget_tokens=-1), None),
         (Thinking(budget_tokens=0), None),
     ],

@@ -238,3 +238,22 @@ def test_arguments_may_come_in_any_order() -> None:
         Finished("tool_calls"),
     ]
     assert [(item["call_id"], item["arguments"]) for item in answer_to({}, calls)["output"]] == [("a", "[1]"), ("b", "{}")]
+
+
+def test_an_answer_that_another_began_goes_on_where_it_broke_off() -> None:
+    """Under the item's own id, behind one that was not shown, and numbered on."""
+    latest = (
+        b'event: response.output_text.delta\ndata: {"type": "response.output_text.delta", "sequence_number": 41, "item_id": "msg_theirs", '
+        b'"output_index": 1, "content_index": 0, "delta": "Hel"}\n\n: quiet\n\n'
+    )
+    writer = codec.stream_writer(HEAD, codec.read_call(b'{"model": "public", "input": "Hi", "stream": true}', {}, "/v1/responses"))
+    writer.follow("Hel", latest)
+    frames = writer.write([TextDelta("lo"), ToolCallStarted(0, "c1", "look")]) + writer.end()
+    events = [msgspec.json.decode(frame.partition(b"data: ")[2]) for frame in frames.split(b"\n\n") if frame]
+    assert [event["sequence_number"] for event in events] == [*range(42, 42 + len(events))]
+    said, *_, ended = events
+    assert (said["type"], said["item_id"], said["output_index"]) == ("response.output_text.delta", "msg_theirs", 1)
+    places = [(event["item"]["id"], event["output_index"]) for event in events if event["type"] == "response.output_item.done"]
+    assert places == [("msg_theirs", 1), ("fc_abc_2", 2)]
+    message, call = ended["response"]["output"]
+    assert (message["id"], message["content"][0]["text"], call["id"]) == ("msg_theirs", "Hello", "fc_abc_2")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 
-from agent_gateway.core.call import Call
+from agent_gateway.core.call import Call, Keeping
 from agent_gateway.core.conversation import (
     File,
     Image,
@@ -38,10 +38,11 @@ BAD_HEADS = [
     (b'"max_output_tokens":"many",' + HI, "max_output_tokens", "expected a whole number or null"),
     (b'"tools":{},' + HI, "tools", "expected an array or null, got an object."),
     (b'"text":{"format":{"type":1}},' + HI, "text.format.type", "got a number."),
-    (b'"previous_response_id":"resp_1",' + HI, "previous_response_id", "previous_response_id: not available yet"),
-    (b'"conversation":{"id":"conv_1"},' + HI, "conversation", "conversation: not available yet"),
+    (b'"previous_response_id":7,' + HI, "previous_response_id", "expected a string"),
+    (b'"conversation":{"name":"conv_1"},' + HI, "conversation.id", "this field is required"),
+    (b'"previous_response_id":"resp_1","conversation":"conv_1",' + HI, "previous_response_id", "together with conversation"),
     (b'"prompt":{"id":"p"},' + HI, "prompt", "prompt: not available yet"),
-    (b'"background":true,' + HI, "background", "background: not available yet"),
+    (b'"background":true,"store":false,' + HI, "background", "needs store to be true"),
 ]
 
 #: The same, of what only a model needs.
@@ -57,8 +58,8 @@ BAD_BODIES = [
     (b'"input":[{"type":"function_call","name":"f","arguments":"{}"}]', "input[0].call_id", "required"),
     (b'"input":[{"type":"function_call_output","output":"x"}]', "input[0].call_id", "required"),
     (b'"input":[{"type":"function_call_output","call_id":"c","output":{}}]', "input[0].output", "got an object."),
-    (b'"input":[{"type":"item_reference","id":"msg_1"}]', "input[0]", "item_reference is not available yet"),
-    (b'"input":[{"id":"msg_1"}]', "input[0]", "item_reference is not available yet"),
+    (b'"input":[{"type":"item_reference","id":"msg_1"}]', "input[0]", "no item of that id is kept here"),
+    (b'"input":[{"id":"msg_1"}]', "input[0]", "no item of that id is kept here"),
     (b'"instructions":5,' + HI, "instructions", "expected a string or null"),
     (b'"max_output_tokens":0,' + HI, "max_output_tokens", "of at least 1"),
     (b'"tools":[{"type":"function"}],' + HI, "tools[0].name", "required"),
@@ -122,7 +123,23 @@ def test_what_the_gateway_acts_on() -> None:
         conversational=False,
         forward_headers={"openai-beta": "x"},
         needs=frozenset({"vision", "documents", "tools", "json_schema", "reasoning"}),
+        keeping=Keeping(),
     )
+
+
+@pytest.mark.parametrize(
+    ("members", "keeping"),
+    [
+        (b'"store":null', Keeping()),
+        (b'"store":false', None),
+        (b'"store":false,"previous_response_id":"resp_1"', Keeping(store=False, previous="resp_1")),
+        (b'"conversation":"conv_1"', Keeping(conversation="conv_1")),
+        (b'"conversation":{"id":"conv_1"},"previous_response_id":null', Keeping(conversation="conv_1")),
+        (b'"background":true', Keeping(background=True)),
+    ],
+)
+def test_what_is_to_be_kept(members: bytes, keeping: Keeping | None) -> None:
+    assert call(members + b"," + HI).keeping == keeping
 
 
 @pytest.mark.parametrize(

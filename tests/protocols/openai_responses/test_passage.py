@@ -47,6 +47,41 @@ def test_only_what_bears_the_mark_is_taken_out() -> None:
     assert msgspec.json.decode(codec.pass_request(text, SAME)) == msgspec.json.decode(text.body)
 
 
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ({"previous_response_id": "resp_1"}, {}),
+        ({"conversation": {"id": "conv_1"}, "store": False}, {"store": False}),
+        ({"background": True, "metadata": {"a": "b"}}, {"metadata": {"a": "b"}}),
+        (
+            {"reasoning": {"effort": "low"}, "include": ["message.output_text.logprobs"]},
+            {
+                "reasoning": {"effort": "low"},
+                "include": ["message.output_text.logprobs", "reasoning.encrypted_content"],
+            },
+        ),
+    ],
+)
+def test_what_the_gateway_keeps_and_goes_on_from_is_not_the_providers(asked: dict[str, Any], sent: dict[str, Any]) -> None:
+    """But for thoughts, which have to come in the answer that is kept."""
+    kept = call(msgspec.json.encode({"model": "m", "input": "Hi", **asked}))
+    assert msgspec.json.decode(codec.pass_request(kept, SAME)) == {"model": "m", "input": "Hi", **sent}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        b'"store":false,"reasoning":{"effort":"low"}',
+        b'"reasoning":{"effort":"low"}, "include":["reasoning.encrypted_content"]',
+        b'"reasoning":{"effort":"none"}',
+        b'"store" : true',
+    ],
+)
+def test_nothing_is_asked_for_that_need_not_be(more: bytes) -> None:
+    body = b'{"model":"m","input":"Hi",%b}' % more
+    assert codec.pass_request(call(body), SAME) == body
+
+
 def test_a_call_for_one_piece() -> None:
     read = call(b'{"model":"m","input":"Hi","stream":true,"stream_options":{"include_obfuscation":false}}')
     unary = codec.as_unary(read)
@@ -68,9 +103,10 @@ BEGUN = {"type": "message", "role": "assistant", "content": "Once upon"}
 @pytest.mark.parametrize("told", ['"Hi"', '[{"type":"message","role":"user","content":"Hi"}]'])
 def test_an_answer_is_carried_on(prefill: Prefill, item: dict[str, Any], more: dict[str, Any], told: str) -> None:
     deployment = Deployment("openai/m", "openai", "m", prefill=prefill)
-    continued = codec.continued(call(b'{"model":"m","input":%b}' % told.encode()), "Once upon", deployment)
+    asked = call(b'{"model":"m","input":%b,"max_output_tokens":9}' % told.encode())
+    continued = codec.continued(asked, "Once upon", deployment)
     hi = {"type": "message", "role": "user", "content": "Hi"}
-    assert msgspec.json.decode(continued.body) == {"model": "m", "input": [hi, item], **more}
+    assert msgspec.json.decode(continued.body) == {"model": "m", "input": [hi, item], "max_output_tokens": 6, **more}
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

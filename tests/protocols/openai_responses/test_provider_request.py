@@ -188,7 +188,6 @@ _IMAGE = Image(Media(url="https://example.com/a.png"))
 #: Each with the client's path of the field.
 NOT_EXPRESSIBLE: dict[str, list[tuple[Conversation, str]]] = {
     "beyond": [(structs.replace(PLAIN, beyond=("tools[1]",)), "tools[1]")],
-    "top_k": [(structs.replace(PLAIN, top_k=5), "top_k")],
     "stop": [(structs.replace(PLAIN, stop=("x",), paths={"stop": "stop_sequences"}), "stop_sequences")],
     "seed": [(structs.replace(PLAIN, seed=0), "seed")],
     "n": [(structs.replace(PLAIN, n=2), "n")],
@@ -222,6 +221,7 @@ LEFT_OUT: dict[str, tuple[Conversation, Conversation]] = {
     "ToolResult.name": (saying(ToolResult("c", (), name="f")), saying(ToolResult("c", ()))),
     "ToolResult.is_error": (saying(ToolResult("c", (), is_error=True)), saying(ToolResult("c", ()))),
     "Turn.name": (structs.replace(PLAIN, turns=(Turn("user", (Text("Hi"),), "Ann"),)), PLAIN),
+    "top_k": (structs.replace(PLAIN, top_k=5), PLAIN),
     "paths": (structs.replace(PLAIN, paths={"turns": "messages"}), PLAIN),
 }
 

@@ -13,8 +13,8 @@ import pytest_asyncio
 
 from agent_gateway.core.errors import StoreDown
 from agent_gateway.stores.backends import sqlite as module
-from agent_gateway.stores.backends.sqlite import MIGRATIONS, SqliteStore
-from agent_gateway.stores.base import Key
+from agent_gateway.stores.backends.sqlite import SqliteStore
+from agent_gateway.stores.base import Key, Owner
 
 DAMAGED = b"no database" * 500
 KEY = Key("one", "one", created_at=1.0)
@@ -127,40 +127,102 @@ async def test_a_replaced_file_is_opened_anew(store: SqliteStore, path: Path) ->
     assert await store.list_keys() == [new]
 
 
-async def test_migrations_run_once_and_from_where_the_file_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = SqliteStore(path)
-    await first.create_key(KEY, b"hash")
-    await first.close()
-    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE later (number)", "INSERT INTO later VALUES (1)")))
+async def test_readers_do_not_wait_for_writers(store: SqliteStore, path: Path) -> None:
+    await store.create_key(KEY, b"hash")
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        writing = asyncio.create_task(store.create_key(Key("two", "two"), b"hash 2"))
+        assert await store.list_keys() == [KEY]
+        assert not writing.done()
+        database.execute("ROLLBACK")
+    await writing
+
+
+async def test_a_file_of_the_time_before_alembic_is_taken_over(path: Path) -> None:
+    """By several gateways at once: one of them migrates it."""
+    make_old_file(path)
     stores = [SqliteStore(path) for _ in range(4)]
     for keys in await asyncio.gather(*(store.list_keys() for store in stores)):
         assert keys == [KEY]
+    before = await stores[0].keys_version()
+    await stores[1].create_key(Key("two", "two"), b"hash 2")
+    assert await stores[0].keys_version() == before + 1
+    assert await stores[0].append(Owner(), "s", [], expected_version=0, now=1.0, ttl_s=1.0) == 1
     for store in stores:
         await store.close()
-    with closing(sqlite3.connect(path)) as database:
-        assert database.execute("SELECT * FROM later").fetchall() == [(1,)]
-        assert database.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
+    assert schema_of(path) == schema_of(await new_file(path.with_name("new.db")))
 
 
 async def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = SqliteStore(path)
-    await first.create_key(KEY, b"hash")
-    await first.close()
+    make_old_file(path)
+    before = schema_of(path)
     with monkeypatch.context() as patched:
-        patched.setattr(module, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE later (number)", "no SQL")))
+        patched.setattr(module, "script", lambda *_: "CREATE TABLE later (number);\nno SQL;\n")
         failing = SqliteStore(path)
         with pytest.raises(StoreDown):
             await failing.list_keys()
         await failing.close()
+    assert schema_of(path) == before
     again = SqliteStore(path)
     assert await again.list_keys() == [KEY]
     await again.close()
 
 
-async def test_a_file_of_a_later_version_is_refused(store: SqliteStore, path: Path) -> None:
+@pytest.mark.parametrize(
+    "statements",
+    [["PRAGMA user_version = 2"], ["CREATE TABLE alembic_version (version_num)", "INSERT INTO alembic_version VALUES ('0999')"]],
+)
+async def test_a_file_of_a_later_version_is_refused(store: SqliteStore, path: Path, statements: list[str]) -> None:
     path.parent.mkdir()
-    with closing(sqlite3.connect(path)) as database:
-        database.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        for statement in statements:
+            database.execute(statement)
+    before = schema_of(path)
     with pytest.raises(StoreDown) as down:
         await store.list_keys()
-    assert "later version" in (down.value.detail or "")
+    assert "a later version" in (down.value.detail or "")
+    assert schema_of(path) == before
+
+
+def make_old_file(path: Path) -> None:
+    """As the gateway made it before Alembic, with `KEY` in it."""
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.executescript(OLD_SCHEMA)
+        database.execute("INSERT INTO keys (id, secret_hash, name, created_at) VALUES ('one', ?, 'one', 1.0)", (b"hash",))
+
+
+async def new_file(path: Path) -> Path:
+    store = SqliteStore(path)
+    await store.list_keys()
+    await store.close()
+    return path
+
+
+def schema_of(path: Path) -> list[tuple[str, str, list[tuple[str, str, int]]]]:
+    """Tables, indexes and triggers; of tables the columns, however their SQL was written."""
+    with closing(sqlite3.connect(path)) as database:
+        names = "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY type, name"
+        rows = database.execute(names).fetchall()
+        columns = "SELECT name, type, \"notnull\" FROM pragma_table_info(?)"
+        return [(kind, name, database.execute(columns, (name,)).fetchall()) for kind, name in rows]
+
+
+#: What `PRAGMA user_version = 1` meant.
+OLD_SCHEMA = """
+    CREATE TABLE keys (
+        id TEXT NOT NULL PRIMARY KEY,
+        secret_hash BLOB NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        models TEXT,
+        created_at REAL NOT NULL,
+        expires_at REAL,
+        revoked_at REAL
+    );
+    CREATE TABLE keys_version (version INTEGER NOT NULL);
+    INSERT INTO keys_version VALUES (0);
+    CREATE TRIGGER keys_inserted AFTER INSERT ON keys BEGIN UPDATE keys_version SET version = version + 1; END;
+    CREATE TRIGGER keys_updated AFTER UPDATE ON keys BEGIN UPDATE keys_version SET version = version + 1; END;
+    CREATE TRIGGER keys_deleted AFTER DELETE ON keys BEGIN UPDATE keys_version SET version = version + 1; END;
+    PRAGMA user_version = 1;
+"""

@@ -1,0 +1,1 @@
+"""Conversation memory, its compaction, and what forgets it in time."""

@@ -1,0 +1,233 @@
+"""State in Redis or Valkey: what belongs together is changed in one step by `redis.lua`, beside this file.
+
+Promise: no call takes longer than `CALL_TIMEOUT_S`; nothing is sent twice, or a turn that was kept would look like another's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from agent_gateway.core.errors import BadRequest, Conflict, StoreDown
+from agent_gateway.stores.base import (
+    CHAIN_MAX,
+    Key,
+    Owner,
+    Session,
+    SessionInfo,
+    SessionPage,
+    StoredResponse,
+    StoredTurn,
+    Swept,
+    number_of,
+    session_changed,
+)
+
+CONNECTIONS_MAX = 16
+CONNECT_TIMEOUT_S = 2.0
+#: One answer.
+ANSWER_TIMEOUT_S = 3.0
+#: A call, and the wait for a connection.
+CALL_TIMEOUT_S = 4.0
+#: Hashes asked for in one call; the script bounds them.
+VALUES_AT_ONCE = 1_000
+
+_SCRIPT = Path(__file__).with_suffix(".lua")
+_turn = msgspec.msgpack.Decoder(StoredTurn)
+_response = msgspec.msgpack.Decoder(StoredResponse)
+_key_decoder = msgspec.msgpack.Decoder(Key)
+
+
+class RedisStore:
+    def __init__(self, url: str) -> None:
+        self._client = Redis(
+            connection_pool=BlockingConnectionPool.from_url(
+                url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,
+                max_connections=CONNECTIONS_MAX,
+                timeout=CALL_TIMEOUT_S,
+                socket_connect_timeout=CONNECT_TIMEOUT_S,
+                socket_timeout=ANSWER_TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0),
+                client_name="agent-gateway",
+            )
+        )
+        self._script = self._client.register_script(_SCRIPT.read_text())
+
+    async def close(self) -> None:
+        await self._client.aclose(close_connection_pool=True)
+
+    async def _run(self, operation: str, *values: str | bytes | float) -> Any:
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                return await self._script(args=[operation, *values])
+        except UnicodeEncodeError as error:
+            raise _not_unicode(error) from error
+        except (RedisError, OSError) as error:
+            raise StoreDown("The gateway's store cannot be used at the moment.", detail=f"Redis: {error!r}") from error
+
+    # --- keys
+
+    async def create_key(self, key: Key, secret_hash: bytes) -> None:
+        if not await self._run("create_key", key.id, secret_hash, msgspec.msgpack.encode(key)):
+            raise Conflict(f"There is a key {key.id} already.")
+
+    async def list_keys(self) -> Sequence[Key]:
+        return sorted(map(_key, await self._run("list_keys")), key=lambda key: (key.created_at, key.id))
+
+    async def revoke_key(self, key_id: str, at: float) -> Key | None:
+        found = await self._run("revoke_key", key_id, at)
+        return None if found is None else _key(found)
+
+    async def find_keys(self, secret_hashes: Collection[bytes]) -> Mapping[bytes, Key]:
+        hashes, found = list(secret_hashes), {}
+        for start in range(0, len(hashes), VALUES_AT_ONCE):
+            some = hashes[start : start + VALUES_AT_ONCE]
+            for secret_hash, row in zip(some, await self._run("find_keys", *some), strict=True):
+                if row is not None:
+                    found[secret_hash] = _key(row)
+        return found
+
+    async def keys_version(self) -> int:
+        return int(await self._run("keys_version"))
+
+    # --- sessions
+
+    async def fetch(self, owner: Owner, session_id: str, now: float) -> Session | None:
+        found = await self._run("fetch", _place(owner, session_id), now)
+        if found is None:
+            return None
+        fields, turns = _fields(found[0]), found[1]
+        summary = fields.get(b"summary")
+        return Session(_info(fields), [_turn.decode(turn) for turn in turns], None if summary is None else _turn.decode(summary))
+
+    async def append(
+        self,
+        owner: Owner,
+        session_id: str,
+        turns: Sequence[StoredTurn],
+        *,
+        expected_version: int,
+        now: float,
+        ttl_s: float,
+        metadata: bytes | None = None,
+    ) -> int:
+        version = await self._run(
+            "append",
+            _place(owner, session_id),
+            *(owner.key, owner.user, session_id, expected_version),
+            *(now, now + ttl_s, _milliseconds(ttl_s)),
+            sum(turn.tokens for turn in turns),
+            metadata or b"",
+            *map(msgspec.msgpack.encode, turns),
+        )
+        return _changed(version, session_id)
+
+    async def replace_by_summary(
+        self, owner: Owner, session_id: str, summary: StoredTurn, *, before: int, expected_version: int, now: float
+    ) -> int:
+        body = msgspec.msgpack.encode(summary)
+        return _changed(await self._run("summarize", _place(owner, session_id), expected_version, now, before, body), session_id)
+
+    async def touch(self, owner: Owner, session_id: str, *, now: float, ttl_s: float) -> bool:
+        return bool(await self._run("touch", _place(owner, session_id), now, now + ttl_s, _milliseconds(ttl_s)))
+
+    async def acquire(self, owner: Owner, session_id: str, holder: str, *, now: float, lease_s: float) -> bool:
+        return bool(await self._run("acquire", _place(owner, session_id), holder, now, now + lease_s, _milliseconds(lease_s)))
+
+    async def release(self, owner: Owner, session_id: str, holder: str) -> None:
+        await self._run("release", _place(owner, session_id), holder)
+
+    async def list_sessions(self, owner: Owner | None, *, now: float, limit: int, cursor: str | None = None) -> SessionPage:
+        below = "+inf" if cursor is None else f"({number_of(cursor)}"
+        which = b"all" if owner is None else b"of:" + _place(owner, "")
+        sessions, looked_at, last = await self._run("list", which, now, below, limit)
+        more = looked_at and looked_at == limit
+        return SessionPage([_info(_fields(session)) for session in sessions], last.decode() if more else None)
+
+    async def delete_session(self, owner: Owner, session_id: str, *, now: float) -> bool:
+        return bool(await self._run("delete", "session", _place(owner, session_id), now))
+
+    async def delete_user(self, user: str) -> int:
+        return int(await self._run("delete_user", user))
+
+    async def sweep(self, now: float, limit: int) -> Swept:
+        return Swept(*await self._run("sweep", now, limit))
+
+    async def count_sessions(self, now: float) -> int:
+        return int(await self._run("count_sessions", now))
+
+    # --- responses
+
+    async def put_response(self, owner: Owner, response: StoredResponse, *, now: float, ttl_s: float) -> None:
+        await self._run(
+            "put_response",
+            *(_place(owner, ""), response.id, response.parent or "", msgspec.msgpack.encode(response)),
+            *(now, now + ttl_s, _milliseconds(ttl_s)),
+        )
+
+    async def fetch_chain(
+        self, owner: Owner, response_id: str, *, now: float, limit: int = CHAIN_MAX
+    ) -> Sequence[StoredResponse]:
+        found = await self._run("fetch_chain", _place(owner, ""), response_id, now, limit)
+        return [_response.decode(response) for response in reversed(found)]
+
+    async def delete_response(self, owner: Owner, response_id: str, *, now: float) -> bool:
+        return bool(await self._run("delete", "response", _place(owner, response_id), now))
+
+
+def _place(owner: Owner, object_id: str) -> bytes:
+    """With lengths, so that no owner can be spelled as another's."""
+    try:
+        key, user = owner.key.encode(), owner.user.encode()
+        return b"%d:%b%d:%b%b" % (len(key), key, len(user), user, object_id.encode())
+    except UnicodeEncodeError as error:
+        raise _not_unicode(error) from error
+
+
+def _not_unicode(error: UnicodeEncodeError) -> BadRequest:
+    return BadRequest("There is text in the request that is no valid Unicode.", detail=str(error))
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
+
+
+def _changed(version: int, session_id: str) -> int:
+    if version == 0:
+        raise session_changed(session_id)
+    return version
+
+
+def _fields(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _info(fields: Mapping[bytes, bytes]) -> SessionInfo:
+    return SessionInfo(
+        id=fields[b"id"].decode(),
+        owner=Owner(fields[b"key"].decode(), fields[b"user"].decode()),
+        version=int(fields[b"version"]),
+        turns=int(fields[b"turns"]),
+        tokens=int(fields[b"tokens"]),
+        created_at=float(fields[b"created_at"]),
+        used_at=float(fields[b"used_at"]),
+        expires_at=float(fields[b"expires_at"]),
+        summarized=int(fields[b"summarized"]),
+        metadata=fields.get(b"metadata"),
+    )
+
+
+def _key(row: Sequence[bytes | None]) -> Key:
+    data, revoked_at = row
+    assert data is not None
+    key = _key_decoder.decode(data)
+    return key if revoked_at is None else replace(key, revoked_at=float(revoked_at))

@@ -1,0 +1,111 @@
+CREATE TABLE alembic_version (
+    version_num VARCHAR(32) NOT NULL, 
+    CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+
+-- Running upgrade  -> 0001
+
+CREATE TABLE keys (
+    id TEXT NOT NULL, 
+    secret_hash BYTEA NOT NULL, 
+    name TEXT NOT NULL, 
+    models TEXT, 
+    created_at DOUBLE PRECISION NOT NULL, 
+    expires_at DOUBLE PRECISION, 
+    revoked_at DOUBLE PRECISION, 
+    PRIMARY KEY (id), 
+    UNIQUE (secret_hash)
+);
+
+CREATE TABLE keys_version (
+    version BIGINT NOT NULL
+);
+
+INSERT INTO keys_version VALUES (0);
+
+CREATE FUNCTION count_keys_version() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE keys_version SET version = version + 1; RETURN NULL; END $$;
+
+CREATE TRIGGER keys_changed AFTER INSERT OR UPDATE OR DELETE ON keys FOR EACH ROW EXECUTE FUNCTION count_keys_version();
+
+CREATE TRIGGER keys_truncated AFTER TRUNCATE ON keys FOR EACH STATEMENT EXECUTE FUNCTION count_keys_version();
+
+INSERT INTO alembic_version (version_num) VALUES ('0001') RETURNING alembic_version.version_num;
+
+-- Running upgrade 0001 -> 0002
+
+CREATE TABLE sessions (
+    number BIGSERIAL NOT NULL, 
+    key_id TEXT NOT NULL, 
+    user_id TEXT NOT NULL, 
+    id TEXT NOT NULL, 
+    version INTEGER NOT NULL, 
+    turns INTEGER NOT NULL, 
+    tokens BIGINT NOT NULL, 
+    created_at DOUBLE PRECISION NOT NULL, 
+    used_at DOUBLE PRECISION NOT NULL, 
+    expires_at DOUBLE PRECISION NOT NULL, 
+    metadata BYTEA, 
+    summarized INTEGER NOT NULL, 
+    summary_dialect TEXT, 
+    summary BYTEA, 
+    summary_tokens INTEGER, 
+    PRIMARY KEY (number), 
+    UNIQUE (key_id, user_id, id)
+);
+
+CREATE INDEX sessions_user_id ON sessions (user_id);
+
+CREATE INDEX sessions_expires_at ON sessions (expires_at);
+
+CREATE TABLE turns (
+    session BIGINT NOT NULL, 
+    place INTEGER NOT NULL, 
+    dialect TEXT NOT NULL, 
+    body BYTEA NOT NULL, 
+    tokens INTEGER NOT NULL, 
+    partial BOOLEAN NOT NULL, 
+    PRIMARY KEY (session, place), 
+    FOREIGN KEY(session) REFERENCES sessions (number) ON DELETE CASCADE
+);
+
+CREATE TABLE leases (
+    key_id TEXT NOT NULL, 
+    user_id TEXT NOT NULL, 
+    session_id TEXT NOT NULL, 
+    holder TEXT NOT NULL, 
+    expires_at DOUBLE PRECISION NOT NULL, 
+    PRIMARY KEY (key_id, user_id, session_id)
+);
+
+CREATE INDEX leases_expires_at ON leases (expires_at);
+
+CREATE TABLE responses (
+    key_id TEXT NOT NULL, 
+    user_id TEXT NOT NULL, 
+    id TEXT NOT NULL, 
+    status TEXT NOT NULL, 
+    input BYTEA NOT NULL, 
+    body BYTEA NOT NULL, 
+    created_at DOUBLE PRECISION NOT NULL, 
+    expires_at DOUBLE PRECISION NOT NULL, 
+    parent TEXT, 
+    conversation TEXT, 
+    PRIMARY KEY (key_id, user_id, id)
+);
+
+CREATE INDEX responses_user_id ON responses (user_id);
+
+CREATE INDEX responses_expires_at ON responses (expires_at);
+
+UPDATE alembic_version SET version_num='0002' WHERE alembic_version.version_num = '0001';
+
+-- Running upgrade 0002 -> 0003
+
+ALTER TABLE keys ADD COLUMN requests_per_minute INTEGER;
+
+ALTER TABLE keys ADD COLUMN tokens_per_minute BIGINT;
+
+ALTER TABLE keys ADD COLUMN max_parallel INTEGER;
+
+UPDATE alembic_version SET version_num='0003' WHERE alembic_version.version_num = '0002';
+

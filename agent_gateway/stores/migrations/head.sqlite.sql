@@ -1,0 +1,111 @@
+CREATE TABLE alembic_version (
+    version_num VARCHAR(32) NOT NULL, 
+    CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+
+-- Running upgrade  -> 0001
+
+CREATE TABLE keys (
+    id TEXT NOT NULL, 
+    secret_hash BLOB NOT NULL, 
+    name TEXT NOT NULL, 
+    models TEXT, 
+    created_at REAL NOT NULL, 
+    expires_at REAL, 
+    revoked_at REAL, 
+    PRIMARY KEY (id), 
+    UNIQUE (secret_hash)
+);
+
+CREATE TABLE keys_version (
+    version INTEGER NOT NULL
+);
+
+INSERT INTO keys_version VALUES (0);
+
+CREATE TRIGGER keys_inserted AFTER INSERT ON keys BEGIN UPDATE keys_version SET version = version + 1; END;
+
+CREATE TRIGGER keys_updated AFTER UPDATE ON keys BEGIN UPDATE keys_version SET version = version + 1; END;
+
+CREATE TRIGGER keys_deleted AFTER DELETE ON keys BEGIN UPDATE keys_version SET version = version + 1; END;
+
+INSERT INTO alembic_version (version_num) VALUES ('0001') RETURNING version_num;
+
+-- Running upgrade 0001 -> 0002
+
+CREATE TABLE sessions (
+    number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+    key_id TEXT NOT NULL, 
+    user_id TEXT NOT NULL, 
+    id TEXT NOT NULL, 
+    version INTEGER NOT NULL, 
+    turns INTEGER NOT NULL, 
+    tokens BIGINT NOT NULL, 
+    created_at REAL NOT NULL, 
+    used_at REAL NOT NULL, 
+    expires_at REAL NOT NULL, 
+    metadata BLOB, 
+    summarized INTEGER NOT NULL, 
+    summary_dialect TEXT, 
+    summary BLOB, 
+    summary_tokens INTEGER, 
+    UNIQUE (key_id, user_id, id)
+);
+
+CREATE INDEX sessions_user_id ON sessions (user_id);
+
+CREATE INDEX sessions_expires_at ON sessions (expires_at);
+
+CREATE TABLE turns (
+    session INTEGER NOT NULL, 
+    place INTEGER NOT NULL, 
+    dialect TEXT NOT NULL, 
+    body BLOB NOT NULL, 
+    tokens INTEGER NOT NULL, 
+    partial BOOLEAN NOT NULL, 
+    PRIMARY KEY (session, place), 
+    FOREIGN KEY(session) REFERENCES sessions (number) ON DELETE CASCADE
+)
+ WITHOUT ROWID;
+
+CREATE TABLE leases (
+    key_id TEXT NOT NULL, 
+    user_id TEXT NOT NULL, 
+    session_id TEXT NOT NULL, 
+    holder TEXT NOT NULL, 
+    expires_at REAL NOT NULL, 
+    PRIMARY KEY (key_id, user_id, session_id)
+);
+
+CREATE INDEX leases_expires_at ON leases (expires_at);
+
+CREATE TABLE responses (
+    key_id TEXT NOT NULL, 
+    user_id TEXT NOT NULL, 
+    id TEXT NOT NULL, 
+    status TEXT NOT NULL, 
+    input BLOB NOT NULL, 
+    body BLOB NOT NULL, 
+    created_at REAL NOT NULL, 
+    expires_at REAL NOT NULL, 
+    parent TEXT, 
+    conversation TEXT, 
+    PRIMARY KEY (key_id, user_id, id)
+);
+
+CREATE INDEX responses_user_id ON responses (user_id);
+
+CREATE INDEX responses_expires_at ON responses (expires_at);
+
+UPDATE alembic_version SET version_num='0002' WHERE alembic_version.version_num = '0001';
+
+-- Running upgrade 0002 -> 0003
+
+ALTER TABLE keys ADD COLUMN requests_per_minute INTEGER;
+
+ALTER TABLE keys ADD COLUMN tokens_per_minute BIGINT;
+
+ALTER TABLE keys ADD COLUMN max_parallel INTEGER;
+
+UPDATE alembic_version SET version_num='0003' WHERE alembic_version.version_num = '0002';
+

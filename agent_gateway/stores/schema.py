@@ -1,0 +1,121 @@
+"""The tables of SQLite and PostgreSQL, as the migrations must leave them (a test compares). The statements are in `sql.py`.
+
+Nothing at run time imports this: SQLAlchemy takes a second or two.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    REAL,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+#: Unix seconds.
+TIME: Double[float] = Double().with_variant(REAL(), "sqlite")
+#: SQLite numbers rows by itself only where their type is exactly INTEGER.
+NUMBER = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData()
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Text, nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("models", Text),
+    Column("created_at", TIME, nullable=False),
+    Column("expires_at", TIME),
+    Column("revoked_at", TIME),
+    Column("requests_per_minute", Integer),
+    Column("tokens_per_minute", BigInteger),
+    Column("max_parallel", Integer),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("secret_hash"),
+)
+
+#: One row; triggers on `keys` count it up, so that no writer can forget to.
+keys_version = Table("keys_version", metadata, Column("version", NUMBER, nullable=False))
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("number", NUMBER, primary_key=True, autoincrement=True),
+    Column("key_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("turns", Integer, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("created_at", TIME, nullable=False),
+    Column("used_at", TIME, nullable=False),
+    Column("expires_at", TIME, nullable=False),
+    Column("metadata", LargeBinary),
+    # Of the summary that stands for the first `summarized` turns.
+    Column("summarized", Integer, nullable=False),
+    Column("summary_dialect", Text),
+    Column("summary", LargeBinary),
+    Column("summary_tokens", Integer),
+    UniqueConstraint("key_id", "user_id", "id"),
+    Index("sessions_user_id", "user_id"),
+    Index("sessions_expires_at", "expires_at"),
+    # A number is never given twice: a page's cursor, and turns read after their session, must not meet another session under it.
+    sqlite_autoincrement=True,
+)
+
+#: Those of one session lie side by side.
+turns = Table(
+    "turns",
+    metadata,
+    Column("session", NUMBER, ForeignKey("sessions.number", ondelete="CASCADE"), nullable=False),
+    Column("place", Integer, nullable=False),
+    Column("dialect", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("partial", Boolean, nullable=False),
+    PrimaryKeyConstraint("session", "place"),
+    sqlite_with_rowid=False,
+)
+
+#: Whose turn it is, of sessions that need not be there yet.
+leases = Table(
+    "leases",
+    metadata,
+    Column("key_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("session_id", Text, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("expires_at", TIME, nullable=False),
+    PrimaryKeyConstraint("key_id", "user_id", "session_id"),
+    Index("leases_expires_at", "expires_at"),
+)
+
+responses = Table(
+    "responses",
+    metadata,
+    Column("key_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("input", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("created_at", TIME, nullable=False),
+    Column("expires_at", TIME, nullable=False),
+    Column("parent", Text),
+    Column("conversation", Text),
+    PrimaryKeyConstraint("key_id", "user_id", "id"),
+    Index("responses_user_id", "user_id"),
+    Index("responses_expires_at", "expires_at"),
+)

@@ -1,0 +1,208 @@
+"""PostgreSQL and Redis of the tests' own: on free ports, in a temporary folder, stopped when the tests end.
+
+Where there are no programs they are installed if that can be; else the test is skipped aloud, and fails in CI.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from tests.kit.ports import free_port
+
+_START_S = 30.0
+_STOP_S = 20.0
+_INSTALL_S = 300.0
+_PACKAGES = {"postgres": "postgresql", "redis-server": "redis-server"}
+_POSTGRES_OPTIONS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "60",
+    "shared_buffers": "32MB",
+}
+
+
+class Server:
+    """One process; started and stopped as often as a test likes, on the same port with the same data."""
+
+    def __init__(self, command: Sequence[str], folder: Path, port: int, user: str | None = None) -> None:
+        self.port = port
+        self.folder = folder
+        self._command = command
+        self._user = user
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        assert self._process is None, "it runs already"
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=self._user)
+        until = time.monotonic() + _START_S
+        while not self.answers():
+            assert self._process.poll() is None, f"it ended at its start:\n{self.log}"
+            assert time.monotonic() < until, f"not ready within {_START_S} s:\n{self.log}"
+            time.sleep(0.02)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT ends both servers' connections at once, in good order; SIGQUIT is PostgreSQL's crash, to be recovered from."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(how)
+            process.wait(_STOP_S)
+
+    def freeze(self) -> None:
+        """It takes connections, and says nothing: as a machine that is lost."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, what: signal.Signals) -> None:
+        """PostgreSQL answers from processes that its first one starts; that one goes first, so that no more come."""
+        assert self._process is not None
+        self._process.send_signal(what)
+        children = subprocess.run(["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True, check=False)
+        for child in map(int, children.stdout.split()):
+            with suppress(ProcessLookupError):
+                os.kill(child, what)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
+    def url(self) -> str:
+        raise AssertionError("each kind has its own")
+
+    def answers(self) -> bool:
+        raise AssertionError("each kind asks in its own way")
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Postgres(Server):
+    @classmethod
+    def create(cls) -> Postgres:
+        programs = _postgres_programs()
+        user = _other_than_root()
+        folder = Path(tempfile.mkdtemp(prefix="agent-gateway-postgres-"))
+        if user is not None:
+            shutil.chown(folder, user)
+        data = folder / "data"
+        initdb = [str(programs / "initdb"), "--pgdata", str(data), "--username", "gateway", "--auth", "trust"]
+        initdb += ["--no-sync", "--encoding", "UTF8", "--no-locale"]
+        done = subprocess.run(initdb, capture_output=True, text=True, user=user, check=False)
+        assert done.returncode == 0, done.stderr
+        port = free_port()
+        options = [text for name, value in _POSTGRES_OPTIONS.items() for text in ("-c", f"{name}={value}")]
+        return cls([str(programs / "postgres"), "-D", str(data), "-p", str(port), *options], folder, port, user)
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://gateway@127.0.0.1:{self.port}/{database}"
+
+    def answers(self) -> bool:
+        ready = _postgres_programs() / "pg_isready"
+        return subprocess.run([str(ready), "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False).returncode == 0
+
+
+class Redis(Server):
+    @classmethod
+    def create(cls) -> Redis:
+        program = _program("redis-server")
+        folder = Path(tempfile.mkdtemp(prefix="agent-gateway-redis-"))
+        port = free_port()
+        options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "no"]
+        return cls([program, *options], folder, port)
+
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(5) == b"+PONG"
+        except OSError:
+            return False
+
+
+_S = TypeVar("_S", bound=Server)
+_shared: dict[type[Server], Server] = {}
+
+
+def shared(kind: type[_S], config: pytest.Config) -> _S:
+    """One of each kind for all tests of a process; they leave it running, and clean."""
+    server = _shared.get(kind)
+    if server is None:
+        server = _shared[kind] = own(kind)
+        config.add_cleanup(server.remove)
+        server.start()
+    assert isinstance(server, kind)
+    return server
+
+
+def own(kind: type[_S]) -> _S:
+    """Not started yet; the test must `remove` it."""
+    create: Callable[[], _S] = kind.create  # type: ignore[attr-defined]
+    return create()
+
+
+# --- programs ---------------------------------------------------------------------------------------------------------
+
+
+def _postgres_programs() -> Path:
+    return Path(_program("postgres")).resolve().parent
+
+
+@cache
+def _program(name: str) -> str:
+    found = _find(name)
+    if found is None and _install(_PACKAGES[name]):
+        found = _find(name)
+    if found is None:
+        reason = f"{name} is not installed here; the package {_PACKAGES[name]} brings it"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+def _find(name: str) -> str | None:
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name)
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", *map(str, reversed(debian))]))
+
+
+def _install(package: str) -> bool:
+    if os.getuid() != 0 or shutil.which("apt-get") is None:
+        return False
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["apt-get", "update", "-q"], ["apt-get", "install", "-q", "-y", "--no-install-recommends", package]):
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
+        if done.returncode != 0:
+            sys.stderr.write(f"{package} could not be installed: {done.stderr[-500:]}\n")
+            return False
+    return True
+
+
+def _other_than_root() -> str | None:
+    """PostgreSQL refuses to be run by root."""
+    if os.getuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return next(name for name in ("postgres", "nobody") if name in names)
