@@ -44,11 +44,16 @@ class Allowance(Struct, frozen=True):
 class Bucket:
     """A generic cell rate algorithm (ITU-T I.371): `_full_at` is when all of the allowance is there again."""
 
-    __slots__ = ("_full_at", "per_minute")
+    __slots__ = ("_full_at", "_lines", "name", "per_minute")
 
-    def __init__(self, per_minute: int) -> None:
+    def __init__(self, name: str, per_minute: int) -> None:
+        """`name`: of what it limits, as headers call it."""
+        self.name = name
         self.per_minute = per_minute
         self._full_at = -inf
+        self._lines = (
+            f"x-ratelimit-limit-{name}: {per_minute}\r\nx-ratelimit-remaining-{name}: %d\r\nx-ratelimit-reset-{name}: %dms\r\n"
+        )
 
     def wait_s(self, amount: float, now: float) -> float:
         """How long until so much may be taken; at most 0: now. More than the whole allowance waits until that is there."""
@@ -59,12 +64,17 @@ class Bucket:
         """Also a negative amount: what was taken and is not needed. What is used beyond the allowance is waited for later."""
         self._full_at = max(self._full_at, now) + amount * MINUTE_S / self.per_minute
 
+    def lines(self, now: float) -> str:
+        return self._lines % (self.remaining(now), self.reset_s(now) * 1000)
+
     def remaining(self, now: float) -> int:
-        return max(int((1 - self.reset_s(now) / MINUTE_S) * self.per_minute + 1e-6), 0)
+        left = (1 - self.reset_s(now) / MINUTE_S) * self.per_minute + 1e-6
+        return int(left) if left > 0 else 0
 
     def reset_s(self, now: float) -> float:
         """Until the allowance is whole."""
-        return max(self._full_at - now, 0.0)
+        spent_s = self._full_at - now
+        return spent_s if spent_s > 0 else 0.0
 
 
 class Account:
@@ -88,8 +98,8 @@ class Account:
         self._default, self._key = default, key
         allowance = default.of(key)
         self.max_parallel = allowance.max_parallel
-        self.requests = _bucket(self.requests, allowance.requests_per_minute)
-        self.tokens = _bucket(self.tokens, allowance.tokens_per_minute)
+        self.requests = _bucket("requests", self.requests, allowance.requests_per_minute)
+        self.tokens = _bucket("tokens", self.tokens, allowance.tokens_per_minute)
 
     def is_whole(self, now: float) -> bool:
         buckets = (self.requests, self.tokens)
@@ -178,31 +188,29 @@ class Limiter:
 
 def _lines(account: Account, dialect: Dialect, clock: Clock) -> str:
     now = clock.monotonic()
-    buckets = [(name, bucket) for name, bucket in (("requests", account.requests), ("tokens", account.tokens)) if bucket is not None]
+    requests, tokens = account.requests, account.tokens
+    lines = (requests.lines(now) if requests is not None else "") + (tokens.lines(now) if tokens is not None else "")
+    if dialect != "anthropic":
+        return lines
+    wall = clock.wall()  # its clients look for other names, and for a time instead of a wait
     told = [
-        f"x-ratelimit-limit-{name}: {bucket.per_minute}\r\nx-ratelimit-remaining-{name}: {bucket.remaining(now)}\r\n"
-        f"x-ratelimit-reset-{name}: {bucket.reset_s(now):.3f}s\r\n"
-        for name, bucket in buckets
+        f"anthropic-ratelimit-{bucket.name}-limit: {bucket.per_minute}\r\n"
+        f"anthropic-ratelimit-{bucket.name}-remaining: {bucket.remaining(now)}\r\n"
+        f"anthropic-ratelimit-{bucket.name}-reset: {_rfc3339(wall + bucket.reset_s(now))}\r\n"
+        for bucket in (requests, tokens)
+        if bucket is not None
     ]
-    if dialect == "anthropic":  # whose clients look for other names, and for a time instead of a wait
-        wall = clock.wall()
-        told += [
-            f"anthropic-ratelimit-{name}-limit: {bucket.per_minute}\r\n"
-            f"anthropic-ratelimit-{name}-remaining: {bucket.remaining(now)}\r\n"
-            f"anthropic-ratelimit-{name}-reset: {_rfc3339(wall + bucket.reset_s(now))}\r\n"
-            for name, bucket in buckets
-        ]
-    return "".join(told)
+    return "".join([lines, *told])
 
 
 def _rfc3339(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _bucket(known: Bucket | None, per_minute: int | None) -> Bucket | None:
+def _bucket(name: str, known: Bucket | None, per_minute: int | None) -> Bucket | None:
     if per_minute is None:
         return None
-    return known if known is not None and known.per_minute == per_minute else Bucket(per_minute)
+    return known if known is not None and known.per_minute == per_minute else Bucket(name, per_minute)
 
 
 def _too_much(limit: str, allowed: int, what: str, wait_s: float) -> RateLimited:
