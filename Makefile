@@ -12,6 +12,7 @@ run: $(STAMP)
 	$(BIN)/agent-gateway demo $(if $(PORT),--port $(PORT))
 
 test: check
+	$(BIN)/python -m tests.kit.servers
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
 check: $(STAMP)

@@ -1,6 +1,7 @@
 """PostgreSQL and Redis of the tests' own: on free ports, in a temporary folder, stopped when the tests end.
 
-Where there are no programs they are installed if that can be; else the test is skipped aloud, and fails in CI.
+Where there are no programs the test is skipped aloud, and fails in CI. `python -m tests.kit.servers`, a part of `make test`, installs
+them from Debian's packages where that can be.
 """
 
 from __future__ import annotations
@@ -173,8 +174,6 @@ def _postgres_programs() -> Path:
 @cache
 def _program(name: str) -> str:
     found = _find(name)
-    if found is None and _install(_PACKAGES[name]):
-        found = _find(name)
     if found is None:
         reason = f"{name} is not installed here; the package {_PACKAGES[name]} brings it"
         if os.environ.get("CI") == "true":
@@ -188,21 +187,26 @@ def _find(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", *map(str, reversed(debian))]))
 
 
-def _install(package: str) -> bool:
-    if os.getuid() != 0 or shutil.which("apt-get") is None:
-        return False
-    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["apt-get", "update", "-q"], ["apt-get", "install", "-q", "-y", "--no-install-recommends", package]):
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
-        if done.returncode != 0:
-            sys.stderr.write(f"{package} could not be installed: {done.stderr[-500:]}\n")
-            return False
-    return True
-
-
 def _other_than_root() -> str | None:
     """PostgreSQL refuses to be run by root."""
     if os.getuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
     return next(name for name in ("postgres", "nobody") if name in names)
+
+
+def _install(packages: Sequence[str]) -> None:
+    """From Debian's packages. What cannot be had is told, and left to the tests to skip."""
+    if os.getuid() != 0 or shutil.which("apt-get") is None:
+        sys.stderr.write(f"{', '.join(packages)} cannot be installed here: that takes apt-get and root\n")
+        return
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["apt-get", "update", "-q"], ["apt-get", "install", "-q", "-y", "--no-install-recommends", *packages]):
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
+        if done.returncode != 0:
+            sys.stderr.write(f"{command[1]} of {', '.join(packages)} failed: {done.stderr[-500:]}\n")
+
+
+if __name__ == "__main__":
+    if missing := [package for program, package in _PACKAGES.items() if _find(program) is None]:
+        _install(missing)
