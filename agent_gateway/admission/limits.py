@@ -57,8 +57,7 @@ class Bucket:
 
     def wait_s(self, amount: float, now: float) -> float:
         """How long until so much may be taken; at most 0: now. More than the whole allowance waits until that is there."""
-        spent_s = max(self._full_at - now, 0.0) + min(amount / self.per_minute, 1.0) * MINUTE_S
-        return spent_s - MINUTE_S
+        return self.reset_s(now) + min(amount / self.per_minute, 1.0) * MINUTE_S - MINUTE_S
 
     def take(self, amount: float, now: float) -> None:
         """Also a negative amount: what was taken and is not needed. What is used beyond the allowance is waited for later."""

@@ -31,6 +31,10 @@ class Writes:
         return writes
 
     def write(self, transport: asyncio.WriteTransport, data: bytes) -> None:
+        if len(data) > DIRECT_BYTES:
+            self.flush()
+            transport.write(data)
+            return
         waiting = self._waiting
         if not waiting:
             self._loop.call_soon(self.flush)
@@ -66,10 +70,7 @@ class GatheringTransport:
         return self._transport
 
     def write(self, data: bytes) -> None:
-        if len(data) > DIRECT_BYTES:
-            self._writes.flush()
-            self._transport.write(data)
-        elif data:
+        if data:
             self._writes.write(self._transport, data)
 
     def __getattr__(self, name: str) -> Any:

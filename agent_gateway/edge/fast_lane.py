@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout, TooLarge
 from agent_gateway.core.exchange import Exchange
-from agent_gateway.core.writes import DIRECT_BYTES, Writes
+from agent_gateway.core.writes import Writes
 from agent_gateway.edge.answering import Answering
 from agent_gateway.edge.background import outliving
 from agent_gateway.edge.hosts import check_host
@@ -349,11 +349,7 @@ class FastLane(asyncio.Protocol):
         return self._send(_LAST_CHUNK)
 
     def _send(self, data: bytes) -> Awaitable[None] | None:
-        if len(data) > DIRECT_BYTES:
-            self._writes.flush()
-            self._transport.write(data)
-        else:
-            self._writes.write(self._transport, data)
+        self._writes.write(self._transport, data)
         return self._writable
 
     def unsent(self) -> int:

@@ -248,11 +248,6 @@ class ContentBlockStart(Struct, tag="content_block_start", tag_field="type"):
     content_block: Block
 
 
-class ContentBlockDelta(Struct, tag="content_block_delta", tag_field="type"):
-    index: int
-    delta: Delta
-
-
 class ContentBlockStop(Struct, tag="content_block_stop", tag_field="type"):
     index: int
 

@@ -344,15 +344,3 @@ class StreamError(Struct):
 
 class StreamErrorBody(Struct):
     error: StreamError
-
-
-class Model(Struct, kw_only=True):
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str
-
-
-class ModelList(Struct, kw_only=True):
-    object: Literal["list"] = "list"
-    data: list[Model]

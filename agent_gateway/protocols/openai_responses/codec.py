@@ -14,6 +14,7 @@ from agent_gateway.core.errors import GatewayError
 from agent_gateway.core.route import Deployment
 from agent_gateway.protocols.base import AnswerHead
 from agent_gateway.protocols.openai_chat import client as openai_chat
+from agent_gateway.protocols.openai_chat import relay
 from agent_gateway.protocols.openai_responses import answer, client_request, passage, provider_request, reply
 from agent_gateway.wire import openai_responses as wire
 from agent_gateway.wire.openai_chat import StreamError
@@ -111,7 +112,7 @@ class OpenAIResponses:
         return passage.pass_request(call, deployment)
 
     def as_unary(self, call: Call) -> Call:
-        return passage.as_unary(call)
+        return relay.unary(call)
 
     def renamed(self, data: bytes, model: str) -> bytes:
         return passage.renamed(data, model)

@@ -73,13 +73,6 @@ def _included(body: bytes) -> list[str]:
     return _include.decode(body).include or []
 
 
-def as_unary(call: Call) -> Call:
-    members = _members.decode(call.body)
-    members.pop("stream", None)
-    members.pop("stream_options", None)
-    return structs.replace(call, stream=False, body=_json.encode(members))
-
-
 def renamed(data: bytes, model: str) -> bytes:
     """A whole answer has the model's name at its top, an event in its `response`."""
     if data.lstrip()[:1] == b"{":
