@@ -7,24 +7,30 @@ import logging
 import os
 from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from agent_gateway.admission.gate import Gate
 from agent_gateway.admission.keys import KeyRing
-from agent_gateway.admission.limits import Allowance, Limiter
+from agent_gateway.admission.limits import Limiter
+from agent_gateway.admission.refusals import Refusals
+from agent_gateway.control.admin.api import AdminApi
+from agent_gateway.control.audit import AuditLog, signing_key
 from agent_gateway.control.errors import ConfigurationError
+from agent_gateway.control.masking import changed
 from agent_gateway.control.reload import reload
-from agent_gateway.control.routes_view import routes_view
 from agent_gateway.control.snapshot import Configuration
+from agent_gateway.control.tls import tls_context
 from agent_gateway.core.call import Call
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock, new_request_id
+from agent_gateway.core.errors import StoreDown
 from agent_gateway.core.event import Whole
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.route import Route
 from agent_gateway.edge.app import App
-from agent_gateway.edge.limits import Limits
+from agent_gateway.edge.bodies import Bodies
+from agent_gateway.edge.limits import Limits, connections_max
 from agent_gateway.edge.server import Server
 from agent_gateway.health.registry import Health
 from agent_gateway.pipeline import Live, Runtime, run
@@ -39,6 +45,10 @@ from agent_gateway.stores.base import open_store
 from agent_gateway.upstream.base import PROVIDERS, Provider
 from agent_gateway.upstream.loop import AttemptLoop
 from agent_gateway.upstream.transport import Transport
+from agent_gateway.upstream.web import Web
+
+if TYPE_CHECKING:
+    from agent_gateway.guard.stage import Guards
 
 #: On the way out, records have this long to reach their sinks (s).
 FLUSH_TIMEOUT_S = 10.0
@@ -70,8 +80,12 @@ class Gateway:
         self._recorder = Recorder.for_settings(settings, clock)
         self._recorder.metrics.watch_health(self._health, clock)
         self._store = open_store(settings.state.database)
-        self._limiter = Limiter(clock)
-        self._keys = KeyRing(self._store, clock, admin_key=settings.auth.admin_key)
+        self._web = Web(self._transport, clock)
+        self._keys = KeyRing(self._store, clock, auth=settings.auth, fetch=self._web.get)
+        self._limiter = Limiter(clock, self._store, self._keys.team, redis=settings.state.redis)
+        self._recorder.metrics.watch_limits(self._limiter)
+        self._audit = AuditLog(self._store, lambda: signing_key(self.configuration.settings), clock)
+        self._refusals = Refusals(clock, self._audit.refused)
         self._streams = _streams(settings.state.redis)
         self._recorder.metrics.watch_streams(self._streams)
         self._memory = Memory(self._store, clock, self._asked)
@@ -83,14 +97,19 @@ class Gateway:
         # Of the configuration.
         self._providers: dict[str, tuple[msgspec.Struct, Provider]] = {}
         self.live = Live(self._compile(configuration))
-        limits = Limits(body_max_bytes=int(settings.server.body_max_mb * 1024 * 1024))
+        limits = Limits(
+            body_max_bytes=int(settings.server.body_max_mb * 1024 * 1024),
+            bodies=Bodies(int(settings.server.bodies_max_mb * 1024 * 1024)),
+            connections_max=connections_max(),
+        )
         self.app = App(
             self.live,
             limits,
             ready=self._why_not_ready,
             started=self._start,
             stopped=self._stop,
-            admin_views={"/admin/v1/routes": lambda: routes_view(self.configuration, self._health, clock.monotonic())},
+            admin=AdminApi(lambda: self.configuration, self._store, self._audit, self._recorder, self._streams, self._health, clock),
+            refusals=self._refusals,
         )
         self.limits = limits
 
@@ -106,6 +125,7 @@ class Gateway:
             use_fast_lane=self._environ.get("AGENT_GATEWAY_FAST_LANE", "on") != "off",
             listening=listening,
             reload=self.reload_soon,
+            tls=None if settings.tls is None else tls_context(settings.tls),
         )
         return self._server
 
@@ -117,14 +137,24 @@ class Gateway:
     async def _reload(self) -> None:
         try:
             new = await asyncio.to_thread(reload, self.configuration, self._environ, options=self._options)
-            self.live.runtime = self._compile(new)
+            was, is_now = changed(self.configuration.settings, new.settings)
+            tls = new.settings.server.tls
+            context = None if tls is None else await asyncio.to_thread(tls_context, tls)
+            runtime = self._compile(new)
         except ConfigurationError as error:
             _log.error("the configuration was not reloaded; the old one stays:\n%s", "\n".join(error.errors))
             return
         except Exception:  # a plug-in's: the gateway goes on as it was
             _log.exception("the configuration was not reloaded; the old one stays")
             return
-        self.configuration = new
+        self.live.runtime, self.configuration = runtime, new
+        if context is not None and self._server is not None:
+            self._server.renew(context)
+        self._audit.configure()
+        try:
+            await self._audit.append("config.reload", new.source or "the environment", before=was, after=is_now)
+        except StoreDown as error:  # an operator may be mending just that
+            _log.error("the reload is not in the audit log: %s", error.detail or error.message)
         _log.warning("the configuration was reloaded from %s", new.source or "the environment")
 
     def _compile(self, configuration: Configuration) -> Runtime:
@@ -153,7 +183,8 @@ class Gateway:
         deployments = [deployment.id for route in configuration.routes.values() for deployment in route.deployments]
         labels = list(configuration.routes) or configuration.listed[:MODEL_LABELS_MAX]
         self._recorder.configure(settings.monitoring, labels, deployments)
-        self._keys.configure(settings.auth.admin_key)
+        self._keys.configure(settings.auth)
+        self._limiter.configure(find)
         return Runtime(
             settings=settings,
             gate=Gate(
@@ -161,7 +192,7 @@ class Gateway:
                 configuration.listed,
                 self._keys,
                 self._limiter,
-                allowance=Allowance(*msgspec.structs.astuple(settings.limits)),
+                limits=settings.limits,
                 key_required=settings.auth.key_required,
                 admin_open=settings.auth.admin_key is None,
             ),
@@ -171,6 +202,7 @@ class Gateway:
             memory=self._memory,
             responses=self._responses,
             streams=self._streams,
+            guards=self._guards(configuration),
             clock=self._clock,
         )
 
@@ -181,12 +213,26 @@ class Gateway:
             return known
         return settings, PROVIDERS.load(settings.kind)(settings, self._transport, self._clock)
 
+    def _guards(self, configuration: Configuration) -> Guards | None:
+        """None, and not so much as imported, where no model has any."""
+        all_of = [configuration.settings.guards, *(route.guards for route in configuration.routes.values())]
+        if not any(guards.input or guards.output for guards in all_of):
+            return None
+        from agent_gateway.guard.base import Tools
+        from agent_gateway.guard.stage import Guards
+
+        made = Guards(lambda: self._store.secret("guards"), Tools(self._web.post, self._clock))
+        for guards in all_of:
+            made.prepare(guards)
+        return made
+
     def _why_not_ready(self) -> str | None:
         return "the gateway is draining" if self._server is not None and self._server.draining else None
 
     async def _start(self) -> None:
         load_codecs()
         await self._recorder.start()
+        await self._limiter.start()
         self._memory.start()
 
     async def _stop(self) -> None:
@@ -202,6 +248,8 @@ class Gateway:
             await provider.close()
         await self._transport.close()
         await self._recorder.close(timeout_s=FLUSH_TIMEOUT_S)
+        await self._limiter.close(FLUSH_TIMEOUT_S)
+        await self._refusals.close()
         await self._keys.close()  # and the store with them
 
     async def _asked(self, call: Call) -> bytes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError, Task
+from asyncio import Task
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from agent_gateway.admission.gate import Gate
 from agent_gateway.core.clock import Clock
-from agent_gateway.core.errors import ClientLeft, GatewayError, InternalError, ShuttingDown
+from agent_gateway.core.errors import GatewayError
 from agent_gateway.core.event import Event, Failure
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.settings import Settings
@@ -20,6 +21,9 @@ from agent_gateway.session.memory import Memory
 from agent_gateway.session.responses import Responses
 from agent_gateway.session.stage import Kept, attach
 from agent_gateway.upstream.loop import AttemptLoop
+
+if TYPE_CHECKING:
+    from agent_gateway.guard.stage import Guards
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ class Runtime:
     memory: Memory
     responses: Responses
     streams: LiveStreams
+    #: None: no model has any.
+    guards: Guards | None
     clock: Clock
 
 
@@ -54,10 +60,15 @@ async def run(exchange: Exchange, runtime: Runtime) -> AsyncGenerator[Event, Non
     runtime.recorder.begin(exchange)
     try:
         route = runtime.gate.admit(exchange)
+        if (waiting := runtime.gate.reserve(exchange, route)) is not None:
+            await waiting
         if exchange.session is not None or exchange.call.keeping is not None:
             kept = await attach(exchange, runtime.memory, runtime.responses, runtime.settings)
+        guarded = None if runtime.guards is None else await runtime.guards.check(exchange, route)
         plan = runtime.planner.plan(exchange, route)
         answer = runtime.upstream.answer(exchange, plan)
+        if guarded is not None:
+            answer = guarded.watch(answer)
         if kept is not None:
             answer = kept.keep(answer)
         async for event in answer:
@@ -67,7 +78,7 @@ async def run(exchange: Exchange, runtime: Runtime) -> AsyncGenerator[Event, Non
                 compact(exchange)
             yield event
     except BaseException as raised:
-        error = _as_gateway_error(raised, exchange)
+        error = exchange.why(raised)
         if answer is not None:
             await answer.aclose()
         raise
@@ -78,23 +89,8 @@ async def run(exchange: Exchange, runtime: Runtime) -> AsyncGenerator[Event, Non
         runtime.recorder.submit(exchange)
 
 
-def refuse(exchange: Exchange, error: GatewayError, runtime: Runtime) -> None:
+def refuse(exchange: Exchange, error: BaseException, runtime: Runtime) -> None:
     """The record of a request that never reached the first stage: it could not be read, or had no right to be."""
     runtime.recorder.begin(exchange)
-    exchange.end(error, runtime.clock.monotonic())
+    exchange.end(exchange.why(error), runtime.clock.monotonic())
     runtime.recorder.submit(exchange)
-
-
-def cancelled(exchange: Exchange) -> GatewayError:
-    """Why the work on a request was cancelled."""
-    if exchange.client_left:
-        return ClientLeft("The client closed the connection.")
-    return ShuttingDown("The gateway was stopped before the answer was complete.")
-
-
-def _as_gateway_error(error: BaseException, exchange: Exchange) -> GatewayError:
-    if isinstance(error, GatewayError):
-        return error
-    if isinstance(error, CancelledError | GeneratorExit):
-        return cancelled(exchange)
-    return InternalError("The gateway failed.", detail=repr(error))

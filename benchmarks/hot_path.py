@@ -1,6 +1,6 @@
 """CPU of one request through everything but the sockets: µs a unary request, µs a streamed chunk, in one process.
 
-    python benchmarks/hot_path.py [--rounds 5] [--profile]
+    python benchmarks/hot_path.py [--rounds 5] [--limits] [--profile]
 
 Both ends are transports that hold the bytes: what the client would have received is counted, the provider answers from a can. The
 figure is the process's CPU time, best of the rounds, so it holds on a noisy machine; the kernel's part is not in it.
@@ -56,6 +56,11 @@ LAST = (
     b'"choices":[],"usage":{"prompt_tokens":19,"completion_tokens":64,"total_tokens":83}}\n\ndata: [DONE]\n\n'
 )
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+#: That are never reached.
+LIMITS = """
+    limits: {requests_per_minute: 100000000, tokens_per_minute: 100000000000}
+limits: {requests_per_minute: 100000000, tokens_per_minute: 100000000000, max_parallel: 100000, budget: {usd: 1000000}}
+"""
 
 
 class Wire:
@@ -141,7 +146,10 @@ async def measure(gateway: Gateway, key: str, *, stream: bool, requests: int) ->
 
     state = ServerState()
     config = Config(gateway.app, log_config=None)
-    lanes = [FastLane(gateway.live, gateway.limits, config=config, server_state=state, app_state={}) for _ in range(CONCURRENCY)]
+    lanes = [
+        FastLane(gateway.live, gateway.limits, gateway.app.refusals, config=config, server_state=state, app_state={})
+        for _ in range(CONCURRENCY)
+    ]
     clients = [Client(lane, request, b"0\r\n\r\n" if stream else b"}", done) for lane in lanes]
     begun = time.process_time()
     for client in clients:
@@ -176,10 +184,11 @@ async def run(gateway: Gateway, key: str, rounds: int, profile: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--limits", action="store_true", help="with three limits and a budget of the key, and two limits of the model")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        configuration = _configuration(Path(folder))
+        configuration = _configuration(Path(folder), LIMITS if arguments.limits else "")
         _, key = runner.run(create_key(open_store(configuration.settings.state.database), "benchmark"))
 
         async def go() -> None:
@@ -200,7 +209,7 @@ def main() -> None:
         runner.run(go())
 
 
-def _configuration(folder: Path) -> Any:
+def _configuration(folder: Path, limits: str) -> Any:
     path = folder / "gateway.yaml"
     path.write_text(
         f"""
@@ -210,7 +219,7 @@ providers: {{local: {{kind: openai, base_url: "http://127.0.0.1:9/v1", api_key: 
 models:
   chat-default:
     deployments: [{{provider: local, model: gpt-4o-mini, price: {{input: 0.15, output: 0.60}}}}]
-"""
+{limits}"""
     )
     return load(path, {})
 

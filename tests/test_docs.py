@@ -34,6 +34,7 @@ from agent_gateway.upstream.known_providers import known_providers
 from agent_gateway.upstream.providers.anthropic import AnthropicSettings
 from agent_gateway.upstream.providers.gemini import GeminiSettings
 from agent_gateway.upstream.providers.openai import OpenAISettings
+from agent_gateway.upstream.room import FULL
 from agent_gateway.upstream.transport import Transport
 from tests.kit import samples
 from tests.kit.client import CHAT, ask
@@ -185,7 +186,7 @@ def test_every_error_reason_status_header_and_variable_is_documented() -> None:
         if not issubclass(error, ProviderRefusedRequest):
             assert rows[error.code].startswith(f"{error.status} |"), error.code
         assert error.code in rows
-    assert {*get_args(Status), *get_args(Detour), "recovered", LOST_RACE} <= rows.keys()
+    assert {*get_args(Status), *get_args(Detour), "recovered", FULL, LOST_RACE} <= rows.keys()
     edge = "".join(file.read_text() for file in sorted((ROOT / "agent_gateway" / "edge").glob("*.py")))
     names = {*re.findall(r"x-gateway-[a-z-]+[a-z]", edge), *VARIABLES, *Record._fields}
     assert {name for name in names if f"`{name}`" not in text} == set()

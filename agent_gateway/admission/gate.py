@@ -1,24 +1,28 @@
-"""Whether a request may go on: whose key it shows, which model it names, and whether the one may use the other."""
+"""Whether a request may go on: whose key it shows, which model and place it names, and whether the one may use the others."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 
-from agent_gateway.admission.keys import ADMIN, KEY_PREFIX, Key, KeyRing
-from agent_gateway.admission.limits import Allowance, Limiter
+from agent_gateway.admission.keys import ADMIN, Key, KeyRing
+from agent_gateway.admission.limits import Limiter
 from agent_gateway.core.errors import Forbidden, GatewayError, Unauthenticated, UnknownModel
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.route import Route
+from agent_gateway.core.settings import Limits
 
 #: Of a request's time this much is kept back (s), so that when all else has failed, the last word still comes within it.
 LAST_WORD_S = 0.1
 
 _NO_KEY = "This gateway needs a key. Send it as `Authorization: Bearer …` or `x-api-key: …`."
+_NO_ADMIN_KEY = "This needs an admin key. Send it as `Authorization: Bearer …` or `x-api-key: …`."
+#: Of the admin key, so that nobody locks himself out; the models' own limits hold for it too.
+_UNLIMITED = Limits()
 
 
 class Gate:
-    """`find` gives the route of a model's name; `names` are those that can be listed; `allowance` is every key's that has no limits of
-    its own; `admin_open`: there is no admin key.
+    """`find` gives the route of a model's name; `names` are those that can be listed; `limits` are every key's that has none of its
+    own; `admin_open`: there is no admin key.
     """
 
     def __init__(
@@ -28,7 +32,7 @@ class Gate:
         keys: KeyRing,
         limiter: Limiter,
         *,
-        allowance: Allowance,
+        limits: Limits,
         key_required: bool,
         admin_open: bool,
     ) -> None:
@@ -36,9 +40,11 @@ class Gate:
         self._names = sorted(names)
         self._keys = keys
         self._limiter = limiter
-        self._allowance = allowance
+        self._limits = limits
         self._key_required = key_required
         self._admin_open = admin_open
+
+    # --- whose key it is
 
     def check_shown(self, secret: bytes | None) -> None:
         """Before a body is waited for: raises `Unauthenticated` where nothing is shown that could be a key. Asks nobody."""
@@ -53,41 +59,13 @@ class Gate:
             if self._key_required:
                 raise Unauthenticated(_NO_KEY)
             return None
-        ignorable = not self._key_required and not secret.startswith(KEY_PREFIX)
+        ignorable = not self._key_required and not self._keys.may_be_known(secret)
         if ignorable and self._admin_open:
             return None
         exchange.key = self._keys.cached(secret)
         if exchange.key is None and not ignorable:
             return self._look_up(exchange, secret)
         return None
-
-    def admit(self, exchange: Exchange) -> Route:
-        """The route of the model asked for; the key's limits are drawn on. Raises `UnknownModel`, `Forbidden` or `RateLimited`."""
-        name, key = exchange.call.model, exchange.key
-        if not _may_use(key, name):
-            raise Forbidden(f"This key may not use the model {name[:200]!r}.", param="model")
-        route = self._find(name)
-        if route is None:
-            raise UnknownModel(f"The model {name[:200]!r} does not exist here. GET /v1/models lists those that do.", param="model")
-        if key is not ADMIN:
-            exchange.reservation = self._limiter.reserve(key, self._allowance, exchange.call)
-        exchange.route = route
-        timeout_s = route.timeouts.total_s if exchange.timeout_s is None else min(route.timeouts.total_s, exchange.timeout_s)
-        exchange.deadline = exchange.started + timeout_s - min(LAST_WORD_S, timeout_s / 10)
-        return route
-
-    def admit_admin(self, exchange: Exchange) -> None:
-        """Raises `Unauthenticated` or `Forbidden`. Where there is no admin key, everybody who comes as far as here is an admin."""
-        key = exchange.key
-        if self._admin_open:
-            return
-        if key is None:
-            raise Unauthenticated("This needs the admin key. Send it as `Authorization: Bearer …` or `x-api-key: …`.")
-        if key.role != "admin":
-            raise Forbidden("This needs an admin key; the key shown is a user's.")
-
-    def visible_models(self, exchange: Exchange) -> list[str]:
-        return [name for name in self._names if _may_use(exchange.key, name)]
 
     async def _look_up(self, exchange: Exchange, secret: bytes) -> None:
         try:
@@ -96,6 +74,60 @@ class Gate:
             if self._key_required:
                 raise
 
+    # --- what it may do
 
-def _may_use(key: Key | None, model: str) -> bool:
-    return key is None or key.models is None or model in key.models
+    def admit(self, exchange: Exchange) -> Route:
+        """The route of the model asked for. Raises `UnknownModel` or `Forbidden`."""
+        call, key = exchange.call, exchange.key
+        if key is not None:
+            if not _may_use(key, call.model):
+                raise Forbidden(f"This key may not use the model {call.model[:200]!r}.", param="model")
+            if key.endpoints is not None:
+                self.check_endpoint(exchange, call.path)
+        route = self._find(call.model)
+        if route is None:
+            raise UnknownModel(
+                f"The model {call.model[:200]!r} does not exist here. GET /v1/models lists those that do.", param="model"
+            )
+        exchange.route = route
+        timeout_s = route.timeouts.total_s if exchange.timeout_s is None else min(route.timeouts.total_s, exchange.timeout_s)
+        exchange.deadline = exchange.started + timeout_s - min(LAST_WORD_S, timeout_s / 10)
+        return route
+
+    def reserve(self, exchange: Exchange, route: Route) -> Awaitable[None] | None:
+        """Draws on what the key, its user, its team and the model may use. Raises `RateLimited` or `BudgetSpent`; an awaitable when
+        other processes have to be asked.
+        """
+        key = exchange.key
+        return self._limiter.reserve(exchange, route, key, _UNLIMITED if key is ADMIN else self._limits)
+
+    def check_endpoint(self, exchange: Exchange, path: str) -> None:
+        """`path`: decoded, below where the app is mounted. Raises `Forbidden`."""
+        key: Key | None = exchange.key
+        if key is not None and key.endpoints is not None and not _covers(key.endpoints, path.rstrip("/")):
+            raise Forbidden(f"This key may not be used at {path[:200]}.")
+
+    def admit_admin(self, exchange: Exchange, *, writes: bool = False) -> None:
+        """An auditor may read, an admin all. Raises `Unauthenticated` or `Forbidden`. Where there is no admin key, whoever comes as far
+        as here without a key is an admin; with one, he is what it says.
+        """
+        key: Key | None = exchange.key
+        if key is None:
+            if not self._admin_open:
+                raise Unauthenticated(_NO_ADMIN_KEY)
+        elif key.role == "user":
+            raise Forbidden("This needs an admin's key; the key shown is a user's.")
+        elif writes and key.role != "admin":
+            raise Forbidden("This needs an admin's key; the key shown is an auditor's, who may only read.")
+
+    def visible_models(self, exchange: Exchange) -> list[str]:
+        key: Key | None = exchange.key
+        return self._names if key is None else [name for name in self._names if _may_use(key, name)]
+
+
+def _may_use(key: Key, model: str) -> bool:
+    return key.models is None or model in key.models
+
+
+def _covers(endpoints: Iterable[str], path: str) -> bool:
+    return any(path.startswith(place[:-1]) if place.endswith("*") else path == place.rstrip("/") for place in endpoints)

@@ -1,6 +1,6 @@
 """Whose key a request shows: known ones are told from memory in under a microsecond, others are asked of the store.
 
-Promise: a key that any process created or revoked is known to be so within a second. No secret is kept, only its hash.
+Promise: a key that any process created, changed or revoked is known to be so within a second. No secret is kept, only its hash.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ import logging
 import re
 import secrets
 import string
-from collections.abc import Iterable
 from hashlib import sha256
 from hmac import compare_digest
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.errors import Overloaded, StoreDown, Unauthenticated
-from agent_gateway.stores.base import Key, KeyStore
+from agent_gateway.core.settings import Auth, Budget
+from agent_gateway.stores.base import Key, KeyStore, Role, Team
 
-__all__ = ["ADMIN", "KEY_PREFIX", "Key", "KeyRing", "create_key"]
+if TYPE_CHECKING:
+    from agent_gateway.admission.tokens import Fetch, Tokens
 
-KEY_PREFIX = b"agw_"
+__all__ = ["ADMIN", "Key", "KeyOptions", "KeyRing", "create_key", "new_key", "rotate_key"]
+
 #: Keys kept in memory; the one that came first goes first.
 KNOWN_MAX = 10_000
 #: Refused keys kept in memory, and how long they are believed to be wrong (s).
@@ -31,6 +34,7 @@ POLL_S = 0.25
 #: Keys being asked for at once; requests with any more are turned away.
 ASKED_MAX = 1_000
 
+NO_AUTH = Auth()
 ADMIN = Key(id="admin", name="admin key", role="admin")
 
 _ID_CHARS = string.ascii_lowercase + string.digits
@@ -47,55 +51,110 @@ _NO_FORMAT = (
 _UNKNOWN = "This key is not known here. Make one with `agent-gateway keys create NAME`."
 _REVOKED = "This key was revoked. Make a new one with `agent-gateway keys create NAME`."
 _EXPIRED = "This key has expired. Make a new one with `agent-gateway keys create NAME`."
+_ROTATED = "This key's secret was replaced by a newer one (`agent-gateway keys rotate`). Use that."
 
 _log = logging.getLogger("agent_gateway.admission")
 
 
-async def create_key(
-    store: KeyStore,
-    name: str,
-    *,
-    models: Iterable[str] | None = None,
-    expires_at: float | None = None,
-    limits: tuple[int | None, int | None, int | None] = (None, None, None),
-    clock: Clock = SYSTEM_CLOCK,
-) -> tuple[Key, str]:
-    """The key, and the text that clients send: it cannot be had again. `limits`: requests and tokens a minute, requests at once."""
-    key_id = "".join(secrets.choice(_ID_CHARS) for _ in range(_ID_LENGTH))
-    secret = f"agw_{key_id}_{''.join(secrets.choice(_SECRET_CHARS) for _ in range(_SECRET_LENGTH))}"
-    key = Key(key_id, name, None if models is None else frozenset(models), clock.wall(), expires_at, None, *limits)
-    await store.create_key(key, sha256(secret.encode()).digest())
+class KeyOptions(TypedDict, total=False):
+    """What can be chosen of a new key; see `stores.base.Key`."""
+
+    models: frozenset[str] | None
+    expires_at: float | None
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    max_parallel: int | None
+    role: Role
+    endpoints: frozenset[str] | None
+    owner: str
+    team: str | None
+    budget: Budget | None
+    metadata: bytes | None
+
+
+async def create_key(store: KeyStore, name: str, clock: Clock = SYSTEM_CLOCK, **options: Unpack[KeyOptions]) -> tuple[Key, str]:
+    """The key, and the text that clients send: it cannot be had again."""
+    key, secret, secret_hash = new_key(name, clock, **options)
+    await store.create_key(key, secret_hash)
     return key, secret
 
 
-class KeyRing:
-    """One a process. Keys are held by the hash of their secret, which also makes every comparison blind to its timing."""
+def new_key(name: str, clock: Clock = SYSTEM_CLOCK, **options: Unpack[KeyOptions]) -> tuple[Key, str, bytes]:
+    """The same, for who has something to do before it is kept; and the hash to keep it with."""
+    key = Key(_random(_ID_CHARS, _ID_LENGTH), name, created_at=clock.wall(), **options)
+    secret = _secret_of(key.id)
+    return key, secret, _hashed(secret)
 
-    def __init__(self, store: KeyStore, clock: Clock = SYSTEM_CLOCK, *, admin_key: str | None = None) -> None:
+
+async def rotate_key(store: KeyStore, key_id: str, *, overlap_s: float, clock: Clock = SYSTEM_CLOCK) -> tuple[Key, str] | None:
+    """The key, and its new text; the one before is good for so long still. None: there is no such key, or it is revoked."""
+    secret = _secret_of(key_id)
+    key = await store.rotate_key(key_id, _hashed(secret), previous_until=clock.wall() + overlap_s)
+    return None if key is None else (key, secret)
+
+
+def _secret_of(key_id: str) -> str:
+    return f"agw_{key_id}_{_random(_SECRET_CHARS, _SECRET_LENGTH)}"
+
+
+def _random(chars: str, length: int) -> str:
+    return "".join(secrets.choice(chars) for _ in range(length))
+
+
+def _hashed(secret: str) -> bytes:
+    return sha256(secret.encode()).digest()
+
+
+class KeyRing:
+    """One a process. Keys are held by the hash of their secret: whoever measures how long a comparison takes learns something of
+    the hash, from which nothing follows for the secret.
+
+    `fetch` reads a token issuer's documents; it is needed where `auth.jwt` is set.
+    """
+
+    def __init__(self, store: KeyStore, clock: Clock = SYSTEM_CLOCK, *, auth: Auth = NO_AUTH, fetch: Fetch | None = None) -> None:
         self._store = store
         self._clock = clock
+        self._fetch = fetch
+        # Of the configuration.
+        self._auth = NO_AUTH
         self._admin: bytes | None = None
+        self._tokens: Tokens | None = None
         #: Keys that may be used (but for their expiry).
         self._known: dict[bytes, Key] = {}
+        #: All there are: as many as operators have made.
+        self._teams: dict[str, Team] = {}
         #: Hash → until when it is refused unasked (monotonic), and what is said.
         self._refused: dict[bytes, tuple[float, str]] = {}
         #: Of the store, when `_known` was last held against it; None: never.
         self._version: int | None = None
+        #: When the store last answered (monotonic).
+        self._confirmed_at = clock.monotonic()
         self._store_was_down = False
 
         self._asked: dict[bytes, asyncio.Future[Key | StoreDown | None]] = {}
         self._asking: asyncio.Task[None] | None = None
         self._polling: asyncio.Task[None] | None = None
-        self.configure(admin_key)
+        self.configure(auth)
 
-    def configure(self, admin_key: str | None) -> None:
+    def configure(self, auth: Auth) -> None:
         """At every reload. The admin key passes as a key that may do anything."""
-        self._admin = sha256(admin_key.encode()).digest() if admin_key else None
+        self._admin = _hashed(auth.admin_key) if auth.admin_key else None
+        if auth.jwt != self._auth.jwt:
+            self._end_tokens()
+            if auth.jwt is not None:
+                from agent_gateway.admission.tokens import Tokens
+
+                assert self._fetch is not None
+                self._tokens = Tokens(auth.jwt, self._fetch, self._clock)
+        self._auth = auth
 
     def cached(self, secret: bytes) -> Key | None:
         """The key, if it is known to be good; None: ask `find`."""
         digest = sha256(secret).digest()
         key = self._known.get(digest)
+        if key is None and self._tokens is not None:
+            key = self._tokens.cached(digest)
         if key is not None:
             if key.expires_at is None or self._clock.wall() < key.expires_at:
                 return key
@@ -103,9 +162,13 @@ class KeyRing:
             return ADMIN
         return None
 
+    def may_be_known(self, secret: bytes) -> bool:
+        """Whether it has the form of a key or a token."""
+        return _FORMAT.fullmatch(secret) is not None or self._is_token(secret)
+
     def check_format(self, secret: bytes) -> None:
         """Raises `Unauthenticated` for what can be no key, whatever the store would say."""
-        if _FORMAT.fullmatch(secret) is None and self.cached(secret) is None:
+        if not self.may_be_known(secret) and self.cached(secret) is None:
             raise Unauthenticated(_NO_FORMAT)
 
     async def find(self, secret: bytes) -> Key:
@@ -118,40 +181,32 @@ class KeyRing:
         until, why = self._refused.get(digest, (0.0, ""))
         if self._clock.monotonic() < until:
             raise Unauthenticated(why)
-        version = self._version
-        key = await self._ask(digest)
-        wrong = self._wrong(key)
-        if key is None or wrong is not None:
-            self._refuse(digest, wrong or _UNKNOWN)
-            raise Unauthenticated(wrong or _UNKNOWN)
-        if version == self._version:  # or this answer may be older than what a poll has learnt since
-            self._keep(digest, key)
-        return key
+        try:
+            return await (self._find_by_token(secret, digest) if self._is_token(secret) else self._find_in_store(digest))
+        except Unauthenticated as error:
+            self._refuse(digest, error.message)
+            raise
+
+    def team(self, team_id: str) -> Team | None:
+        """Known as soon as any of its keys is. None: there is none of this name."""
+        return self._teams.get(team_id)
 
     async def refresh(self) -> None:
-        """Holds the known keys against the store, if any key changed in it. While the store is down they stay as they are."""
+        """Holds what is known against the store, if anything changed in it. While the store is down it stays as it is, until the grace
+        is over.
+        """
         try:
             version = await self._store.keys_version()
-            if version == self._version:
-                return
-            digests = list(self._known)
-            found = await self._store.find_keys(digests) if digests else {}
+            if version != self._version:
+                await self._learn(version)
         except StoreDown as error:
-            if not self._store_was_down:
-                _log.warning("Keys cannot be read; those already known go on working: %s", error.detail)
-            self._store_was_down = True
-            return
-        self._store_was_down = False
-        self._version = version
-        self._refused.clear()
-        for digest in digests:
-            key = found.get(digest)
-            if key is None or self._wrong(key) is not None:
-                self._known.pop(digest, None)
-            else:
-                self._known[digest] = key
+            self._bear(error)
+        else:
+            self._store_was_down = False
+            self._confirmed_at = self._clock.monotonic()
 
     async def close(self) -> None:
+        self._end_tokens()
         for task in (self._polling, self._asking):
             if task is not None:
                 task.cancel()
@@ -161,18 +216,49 @@ class KeyRing:
 
     # --- memory
 
+    async def _learn(self, version: int) -> None:
+        """A key that did not change stays the same object."""
+        digests = list(self._known)
+        found = await self._store.find_keys(digests) if digests else {}
+        teams = await self._store.list_teams()
+        self._version = version
+        self._refused.clear()
+        self._teams = {team.id: team for team in teams}
+        for digest in digests:
+            key = found.get(digest)
+            if key is None or self._wrong(key) is not None:
+                self._known.pop(digest, None)
+            elif key != self._known.get(digest):
+                self._known[digest] = key
+
+    def _bear(self, error: StoreDown) -> None:
+        """The store is down."""
+        grace_s = self._auth.grace_s
+        if not self._store_was_down:
+            _log.warning("Keys cannot be read; those already known go on working for %g s: %s", grace_s, error.detail)
+        self._store_was_down = True
+        if self._known and self._clock.monotonic() - self._confirmed_at >= grace_s:
+            _log.error("Keys could not be read for %g s (auth.grace_s): those known are let in no more", grace_s)
+            self._known.clear()
+
     def _wrong(self, key: Key | None) -> str | None:
         if key is None:
             return _UNKNOWN
         if key.revoked_at is not None:
             return _REVOKED
-        return _EXPIRED if key.expires_at is not None and key.expires_at <= self._clock.wall() else None
+        if key.expires_at is None or self._clock.wall() < key.expires_at:
+            return None
+        return _ROTATED if key.expires_at == key.previous_until else _EXPIRED
 
     def _keep(self, digest: bytes, key: Key) -> None:
         if len(self._known) >= KNOWN_MAX:
             del self._known[next(iter(self._known))]
         self._known[digest] = key
+        self._watch()
+
+    def _watch(self) -> None:
         if self._polling is None or self._polling.done():
+            self._confirmed_at = self._clock.monotonic()
             self._polling = asyncio.get_running_loop().create_task(self._poll())
 
     def _refuse(self, digest: bytes, why: str) -> None:
@@ -185,7 +271,38 @@ class KeyRing:
             await self.refresh()
             await asyncio.sleep(POLL_S)
 
+    # --- tokens
+
+    def _is_token(self, secret: bytes) -> bool:
+        return self._tokens is not None and self._tokens.has_form(secret)
+
+    async def _find_by_token(self, secret: bytes, digest: bytes) -> Key:
+        assert self._tokens is not None
+        key = await self._tokens.find(secret, digest)
+        if key.team is not None and key.team not in self._teams:
+            try:
+                await self._meet_teams()
+            except StoreDown as error:  # the token is good without it; its team's budget is not known for now
+                self._bear(error)
+            self._watch()
+        return key
+
+    def _end_tokens(self) -> None:
+        if self._tokens is not None:
+            self._tokens.close()
+            self._tokens = None
+
     # --- the store
+
+    async def _find_in_store(self, digest: bytes) -> Key:
+        version = self._version
+        key = await self._ask(digest)
+        wrong = self._wrong(key)
+        if key is None or wrong is not None:
+            raise Unauthenticated(wrong or _UNKNOWN)
+        if version == self._version:  # or this answer may be older than what a poll has learnt since
+            self._keep(digest, key)
+        return key
 
     async def _ask(self, digest: bytes) -> Key | None:
         """All that is asked for while the store answers is asked for together next, so that the wait is two answers at most."""
@@ -213,6 +330,8 @@ class KeyRing:
         answer: dict[bytes, Key] | StoreDown
         try:
             answer = dict(await self._store.find_keys(batch.keys()))
+            if any(key.team is not None and key.team not in self._teams for key in answer.values()):
+                await self._meet_teams()
         except StoreDown as error:
             answer = error
         except BaseException:
@@ -222,3 +341,8 @@ class KeyRing:
         for digest, waiter in batch.items():
             if not waiter.done():
                 waiter.set_result(answer if isinstance(answer, StoreDown) else answer.get(digest))
+
+    async def _meet_teams(self) -> None:
+        """What a poll has learnt meanwhile is younger."""
+        for team in await self._store.list_teams():
+            self._teams.setdefault(team.id, team)

@@ -1,119 +1,57 @@
-"""How much a key may ask for: requests and tokens a minute, requests at once. Exact in this process.
+"""How much a request may ask for: requests and tokens a minute, requests at once, and money, of its key, user, team and model.
 
 Promise: a refused request costs nothing, and what was reserved for one that was let in is settled or given back exactly once.
+Exact to the request in this process; with Redis, all processes together let in what one would.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from math import inf
+from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
+from agent_gateway.admission.accounts import Accounts, Standing
+from agent_gateway.admission.buckets import Meter
+from agent_gateway.admission.budgets import Ledger, OnSoft
+from agent_gateway.admission.lease import HOLD, LEASE_S, HoldLease, Lease
 from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import RateLimited
-from agent_gateway.stores.base import Key
+from agent_gateway.core.exchange import Exchange
+from agent_gateway.core.route import Route
+from agent_gateway.core.settings import Allowance, Limits
+from agent_gateway.stores.base import Key, SpendStore, Team
 
-#: The burst is the minute's allowance.
-MINUTE_S = 60.0
+if TYPE_CHECKING:
+    from agent_gateway.admission.cluster import Cluster
+
 #: Output tokens reserved for a request that does not say how many it wants at most.
 EXPECTED_OUTPUT_TOKENS = 256
-#: Keys remembered; beyond it those whose allowance is whole again are forgotten, which changes nothing for them.
-ACCOUNTS_MAX = 10_000
+#: What another process gives back just now (a slot, what a request was estimated to cost) is there within this time (s): who finds
+#: nothing asks once more.
+GRACE_S = 0.03
 
-
-class Allowance(Struct, frozen=True):
-    """None: no limit."""
-
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    max_parallel: int | None = None
-
-    def of(self, key: Key | None) -> Allowance:
-        """A key's own limits, and where it has none these."""
-        if key is None:
-            return self
-        return Allowance(
-            self.requests_per_minute if key.requests_per_minute is None else key.requests_per_minute,
-            self.tokens_per_minute if key.tokens_per_minute is None else key.tokens_per_minute,
-            self.max_parallel if key.max_parallel is None else key.max_parallel,
-        )
-
-
-class Bucket:
-    """A generic cell rate algorithm (ITU-T I.371): `_full_at` is when all of the allowance is there again."""
-
-    __slots__ = ("_full_at", "_lines", "name", "per_minute")
-
-    def __init__(self, name: str, per_minute: int) -> None:
-        """`name`: of what it limits, as headers call it."""
-        self.name = name
-        self.per_minute = per_minute
-        self._full_at = -inf
-        self._lines = (
-            f"x-ratelimit-limit-{name}: {per_minute}\r\nx-ratelimit-remaining-{name}: %d\r\nx-ratelimit-reset-{name}: %dms\r\n"
-        )
-
-    def wait_s(self, amount: float, now: float) -> float:
-        """How long until so much may be taken; at most 0: now. More than the whole allowance waits until that is there."""
-        return self.reset_s(now) + min(amount / self.per_minute, 1.0) * MINUTE_S - MINUTE_S
-
-    def take(self, amount: float, now: float) -> None:
-        """Also a negative amount: what was taken and is not needed. What is used beyond the allowance is waited for later."""
-        self._full_at = max(self._full_at, now) + amount * MINUTE_S / self.per_minute
-
-    def lines(self, now: float) -> str:
-        return self._lines % (self.remaining(now), self.reset_s(now) * 1000)
-
-    def remaining(self, now: float) -> int:
-        left = (1 - self.reset_s(now) / MINUTE_S) * self.per_minute + 1e-6
-        return int(left) if left > 0 else 0
-
-    def reset_s(self, now: float) -> float:
-        """Until the allowance is whole."""
-        spent_s = self._full_at - now
-        return spent_s if spent_s > 0 else 0.0
-
-
-class Account:
-    """What one key has used of its allowance."""
-
-    __slots__ = ("_default", "_key", "max_parallel", "requests", "running", "tokens")
-
-    def __init__(self, default: Allowance, key: Key | None) -> None:
-        self.running = 0
-        self.requests: Bucket | None = None
-        self.tokens: Bucket | None = None
-        self.max_parallel: int | None = None
-        self._default: Allowance | None = None
-        self._key: Key | None = None
-        self.allow(default, key)
-
-    def allow(self, default: Allowance, key: Key | None) -> None:
-        """From now on so much; what was used of another allowance is forgotten with it."""
-        if default is self._default and key is self._key:
-            return
-        self._default, self._key = default, key
-        allowance = default.of(key)
-        self.max_parallel = allowance.max_parallel
-        self.requests = _bucket("requests", self.requests, allowance.requests_per_minute)
-        self.tokens = _bucket("tokens", self.tokens, allowance.tokens_per_minute)
-
-    def is_whole(self, now: float) -> bool:
-        buckets = (self.requests, self.tokens)
-        return not self.running and all(bucket is None or bucket.reset_s(now) == 0 for bucket in buckets)
+_NOTHING = Allowance()
 
 
 class Share:
-    """One request's part of its key's account: the `Reservation` of its exchange."""
+    """One request's part of its accounts: the `Reservation` of its exchange."""
 
-    __slots__ = ("_account", "_clock", "_running", "_settled", "_tokens")
+    __slots__ = ("_clock", "_running", "_settled", "_standing", "leased", "needs")
 
-    def __init__(self, account: Account, tokens: int, clock: Clock) -> None:
-        self._account = account
-        self._tokens = tokens
+    def __init__(self, standing: Standing, call: Call, clock: Clock) -> None:
+        self._standing = standing
         self._clock = clock
+        input_tokens, output_tokens = call.estimated_input_tokens, call.max_output_tokens or EXPECTED_OUTPUT_TOKENS
+        cost_usd = 0.0
+        if standing.purses:
+            price = standing.price
+            cost_usd = (input_tokens * price.input + output_tokens * price.output) / 1_000_000 + price.request
+        #: Of one request or slot, of tokens, of USD: estimated.
+        self.needs = (1, input_tokens + output_tokens, cost_usd)
+        #: Drawn from leases; else by this process's own count.
+        self.leased = False
         #: As one of so many at once.
         self._running = True
         self._settled = False
@@ -121,97 +59,217 @@ class Share:
     def release(self) -> None:
         if self._running:
             self._running = False
-            self._account.running -= 1
+            for slots in self._standing.slots:
+                slots.used -= 1
+                if slots.lease is not None:
+                    self._return(slots.lease, 1)
 
-    def settle(self, tokens: int) -> None:
-        if not self._settled:
-            self._settled = True
-            if self._account.tokens is not None:
-                self._account.tokens.take(tokens - self._tokens, self._clock.monotonic())
+    def settle(self, tokens: int, cost_usd: float) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        standing, (_, estimated, estimated_usd) = self._standing, self.needs
+        if standing.tokens:
+            now = self._clock.monotonic()
+            for bucket in standing.tokens:
+                if self.leased and bucket.lease is not None:
+                    bucket.lease.give_back(estimated - tokens)
+                else:
+                    bucket.take(tokens - estimated, now)
+        for purse in standing.purses:
+            purse.settle(estimated_usd, cost_usd)
+            if purse.lease is not None:  # of what was set aside, what was spent is not there for others
+                self._return(purse.lease, estimated_usd - cost_usd)
+
+    def _return(self, lease: HoldLease, amount: float) -> None:
+        if self.leased:
+            lease.give_back(amount)
+        else:
+            lease.change()
 
     def lines(self, dialect: Dialect) -> str:
-        return _lines(self._account, dialect, self._clock)
+        return self._standing.lines(dialect, self._clock)
 
 
 class Limiter:
-    """One a process; outlives every reload."""
+    """One a process; outlives every reload. `teams` tells a team by its id; `on_soft` hears of budgets whose soft share is spent."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        store: SpendStore,
+        teams: Callable[[str], Team | None],
+        *,
+        redis: str | None = None,
+        lease_s: float = LEASE_S,
+        on_soft: OnSoft | None = None,
+    ) -> None:
         self._clock = clock
-        self._accounts: dict[str, Account] = {}
+        self._teams = teams
+        self._ledger = Ledger(store, clock.wall, on_soft)
+        self._cluster: Cluster | None = None
+        if redis is not None:
+            from agent_gateway.admission.cluster import Cluster
 
-    def reserve(self, key: Key | None, default: Allowance, call: Call) -> Share | None:
-        """None: nothing is limited. Raises `RateLimited`, whose `param` names the limit: requests, tokens or parallel."""
-        now = self._clock.monotonic()
-        account = self._account(key, default, now)
-        requests, tokens, most = account.requests, account.tokens, account.max_parallel
-        if requests is None and tokens is None and most is None:
+            self._cluster = Cluster(redis, clock, lease_s)
+        self._accounts = Accounts(clock, self._ledger, self._cluster)
+        # Of the limits that came last: whether users have any.
+        self._limits: Limits | None = None
+        self._by_user = False
+        #: Requests that this process let in by its own count, because Redis could not be asked.
+        self.unshared = 0
+
+    @property
+    def unread(self) -> int:
+        """Requests that were let in though it could not be read what had been spent before."""
+        return self._ledger.unread
+
+    def configure(self, find: Callable[[str], Route | None]) -> None:
+        """At every reload: `find` gives the route of a model's name."""
+        self._accounts.find = find
+
+    async def start(self) -> None:
+        if self._cluster is not None:
+            await self._cluster.start()
+
+    async def close(self, timeout_s: float) -> None:
+        """Before the store is closed, and after all requests have been recorded."""
+        if self._cluster is not None:
+            await self._cluster.close(timeout_s)
+        await self._ledger.close(timeout_s)
+
+    def reserve(self, exchange: Exchange, route: Route, key: Key | None, limits: Limits) -> Awaitable[None] | None:
+        """Sets `exchange.reservation`, unless nothing is limited; an awaitable where others have to be asked first.
+        Raises `RateLimited` or `BudgetSpent`, whose `param` names the limit: parallel, requests, tokens or budget.
+        """
+        call = exchange.call
+        team = None if key is None or key.team is None else self._teams(key.team)
+        if limits is not self._limits:
+            self._limits, self._by_user = limits, limits.per_user != _NOTHING
+        user = call.user if self._by_user else None
+        standing = self._accounts.standing(key, team, user, route, limits)
+        if not standing.is_limited:
             return None
-        try:
-            estimate = self._take(account, call, now)
-        except RateLimited as error:
-            error.limit_lines = _lines(account, call.dialect, self._clock)
-            raise
-        account.running += 1
-        return Share(account, estimate, self._clock)
+        share = Share(standing, call, self._clock)
+        if standing.purses:
+            wall = self._clock.wall()
+            met = True
+            for purse in standing.purses:
+                if wall >= purse.ends:
+                    purse.turn(wall)
+                met = met and purse.met
+            if not met:
+                return self._reserve_after_meeting(exchange, standing, share)
+        return self._reserve(exchange, standing, share)
 
-    @staticmethod
-    def _take(account: Account, call: Call, now: float) -> int:
-        """The tokens that are set aside."""
-        requests, tokens, most = account.requests, account.tokens, account.max_parallel
-        if most is not None and account.running >= most:
-            raise _too_much("parallel", most, "requests of this key at once", 1.0)
-        estimate = 0
-        if requests is not None and (wait_s := requests.wait_s(1, now)) > 0:
-            raise _too_much("requests", requests.per_minute, "requests a minute", wait_s)
-        if tokens is not None:
-            estimate = call.estimated_input_tokens + (call.max_output_tokens or EXPECTED_OUTPUT_TOKENS)
-            if (wait_s := tokens.wait_s(estimate, now)) > 0:
-                raise _too_much("tokens", tokens.per_minute, "tokens a minute", wait_s)
-            tokens.take(estimate, now)
-        if requests is not None:
-            requests.take(1, now)
-        return estimate
+    async def _reserve_after_meeting(self, exchange: Exchange, standing: Standing, share: Share) -> None:
+        await self._ledger.meet(standing.purses)
+        waiting = self._reserve(exchange, standing, share)
+        if waiting is not None:
+            await waiting
 
-    def _account(self, key: Key | None, default: Allowance, now: float) -> Account:
-        name = "" if key is None else key.id
-        account = self._accounts.get(name)
-        if account is None:
-            if len(self._accounts) >= ACCOUNTS_MAX:
-                self._accounts = {other: kept for other, kept in self._accounts.items() if not kept.is_whole(now)}
-            account = self._accounts[name] = Account(default, key)
-        else:
-            account.allow(default, key)
-        return account
-
-
-def _lines(account: Account, dialect: Dialect, clock: Clock) -> str:
-    now = clock.monotonic()
-    requests, tokens = account.requests, account.tokens
-    lines = (requests.lines(now) if requests is not None else "") + (tokens.lines(now) if tokens is not None else "")
-    if dialect != "anthropic":
-        return lines
-    wall = clock.wall()  # its clients look for other names, and for a time instead of a wait
-    told = [
-        f"anthropic-ratelimit-{bucket.name}-limit: {bucket.per_minute}\r\n"
-        f"anthropic-ratelimit-{bucket.name}-remaining: {bucket.remaining(now)}\r\n"
-        f"anthropic-ratelimit-{bucket.name}-reset: {_rfc3339(wall + bucket.reset_s(now))}\r\n"
-        for bucket in (requests, tokens)
-        if bucket is not None
-    ]
-    return "".join([lines, *told])
-
-
-def _rfc3339(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _bucket(name: str, known: Bucket | None, per_minute: int | None) -> Bucket | None:
-    if per_minute is None:
+    def _reserve(self, exchange: Exchange, standing: Standing, share: Share) -> Awaitable[None] | None:
+        if self._cluster is None:
+            self._reserve_here(exchange, standing, share)
+            return None
+        if self._cluster.up:
+            return self._reserve_shared(self._cluster, exchange, standing, share)
+        self._reserve_here(exchange, standing, share)
+        self.unshared += 1
         return None
-    return known if known is not None and known.per_minute == per_minute else Bucket(name, per_minute)
+
+    # --- by this process's own count
+
+    def _reserve_here(self, exchange: Exchange, standing: Standing, share: Share) -> None:
+        now, needs = self._clock.monotonic(), share.needs
+        for meter, need in standing.meters:
+            if meter.wait_s(needs[need], now) > 0:
+                waits = [(meter, meter.wait_s(needs[need], now)) for meter, need in standing.meters]
+                raise self._refusal(waits, standing, exchange)
+        for meter, need in standing.meters:
+            meter.take(needs[need], now)
+        exchange.reservation = share
+
+    def _refusal(self, waits: Sequence[tuple[Meter, float]], standing: Standing, exchange: Exchange) -> RateLimited:
+        """Of those that refuse, the one that does so longest: when the client comes back, all let it in."""
+        refusals = [meter.refusal(wait_s) for meter, wait_s in waits if wait_s > 0]
+        refusal = max(refusals, key=lambda refusal: inf if refusal.retry_after_s is None else refusal.retry_after_s)
+        refusal.limit_lines += standing.lines(exchange.call.dialect, self._clock)
+        return refusal
+
+    # --- by leases of the cluster's
+
+    def _reserve_shared(self, cluster: Cluster, exchange: Exchange, standing: Standing, share: Share) -> Awaitable[None] | None:
+        now, needs = self._clock.monotonic(), share.needs
+        for meter, need in standing.meters:
+            lease = meter.lease
+            # Of what is held, what this process uses alone may be enough to know.
+            if lease is not None and (lease.spare < needs[need] or (lease.kind == HOLD and meter.wait_s(needs[need], now) > 0)):
+                return self._reserve_lacking(cluster, exchange, standing, share)
+        for meter, need in standing.meters:
+            _draw(meter, needs[need], now)
+        share.leased = True
+        exchange.reservation = share
+        return None
+
+    def _reserve_lacking(self, cluster: Cluster, exchange: Exchange, standing: Standing, share: Share) -> Awaitable[None]:
+        now, needs = self._clock.monotonic(), share.needs
+        lacking: list[tuple[Meter, Lease, float]] = []
+        drawn: list[tuple[Meter, float]] = []
+        waits: list[tuple[Meter, float]] = []
+        for meter, need in standing.meters:
+            amount, lease = needs[need], meter.lease
+            if lease is None or lease.kind == HOLD:
+                waits.append((meter, meter.wait_s(amount, now)))
+            if lease is not None and lease.spare < amount:
+                waits.append((meter, lease.wait_s(amount, now)))
+                lacking.append((meter, lease, amount))
+            else:
+                drawn.append((meter, amount))
+        if any(wait_s > 0 for _, wait_s in waits):
+            raise self._refusal(waits, standing, exchange)
+        for meter, amount in drawn:
+            _draw(meter, amount, now)
+        return self._ask(cluster, exchange, standing, share, lacking, drawn)
+
+    async def _ask(
+        self,
+        cluster: Cluster,
+        exchange: Exchange,
+        standing: Standing,
+        share: Share,
+        lacking: Sequence[tuple[Meter, Lease, float]],
+        drawn: Sequence[tuple[Meter, float]],
+    ) -> None:
+        """For what the leases at hand do not have; `drawn` was taken from those already."""
+
+        def granted() -> None:
+            for meter, _, amount in lacking:
+                meter.hold(amount)
+            share.leased = True
+            exchange.reservation = share
+
+        wishes = [(lease, amount) for _, lease, amount in lacking]
+        try:
+            refused = await cluster.ask(wishes, granted)
+            if refused is not None and refused.lease.kind == HOLD:
+                await asyncio.sleep(GRACE_S)
+                refused = await cluster.ask(wishes, granted)
+        finally:
+            if exchange.reservation is None:
+                for meter, amount in drawn:
+                    meter.hold(-amount)
+                    if meter.lease is not None:
+                        meter.lease.give_back(amount)
+        if refused is not None:
+            meter = next(meter for meter, lease, _ in lacking if lease is refused.lease)
+            raise self._refusal([(meter, refused.wait_s)], standing, exchange)
+        if exchange.reservation is None:
+            self._reserve_here(exchange, standing, share)
+            self.unshared += 1
 
 
-def _too_much(limit: str, allowed: int, what: str, wait_s: float) -> RateLimited:
-    message = f"The limit of this key is reached: {allowed} {what}. Try again in {max(wait_s, 0.001):.3g} s."
-    return RateLimited(message, param=limit, retry_after_s=wait_s)
+def _draw(meter: Meter, amount: float, now: float) -> None:
+    meter.hold(amount)
+    if meter.lease is not None:
+        meter.lease.draw(amount, now)

@@ -16,7 +16,7 @@ EXAMPLE = "agent-gateway check --config gateway.yaml"
 #: Columns where the output is not a terminal, which would wrap.
 PLAIN_WIDTH = 160
 
-_POLICIES = ("timeouts", "retries", "hedging", "breaker", "streaming", "fallback")
+_POLICIES = ("timeouts", "retries", "hedging", "breaker", "streaming", "fallback", "concurrency")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

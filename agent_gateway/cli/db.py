@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from typing import Any
+
+from agent_gateway.cli.store_command import add_action, answered, print_json, refuse
 
 HELP = "shows or upgrades the database's schema"
 EXAMPLE = "agent-gateway db upgrade --config gateway.yaml"
@@ -18,35 +18,19 @@ _ACTIONS = {
 def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, (text, example) in _ACTIONS.items():
-        action = actions.add_parser(
-            name,
-            help=text,
-            description=text.capitalize() + ".",
-            epilog=f"example:\n  {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        action.add_argument("--config", metavar="FILE", help="the configuration that names the database (default: as for serve)")
-        action.add_argument("--json", action="store_true", help="print JSON")
+        add_action(actions, name, text, example)
 
 
 def run(arguments: argparse.Namespace) -> int:
     import asyncio
 
-    from agent_gateway.control.errors import ConfigurationError
     from agent_gateway.control.load import load
-    from agent_gateway.core.errors import GatewayError
-    from agent_gateway.stores.base import UnknownStore
 
-    try:
+    def work() -> int:
         url = load(arguments.config).settings.state.database
         return asyncio.run(_run(url, upgrade=arguments.action == "upgrade", as_json=arguments.json))
-    except ConfigurationError as error:
-        return _refuse("\n".join(error.errors))
-    except UnknownStore as error:
-        return _refuse(f"state.database: {error}")
-    except GatewayError as error:
-        return _refuse(f"{error.message} {error.detail or ''}".rstrip())
+
+    return answered(work)
 
 
 async def _run(url: str, *, upgrade: bool, as_json: bool) -> int:
@@ -57,7 +41,7 @@ async def _run(url: str, *, upgrade: bool, as_json: bool) -> int:
     store = open_store(url)
     try:
         if not isinstance(store, SqlStore):
-            return _refuse(f"state.database: {without_password(url)} has no schema; nothing is to be done")
+            return refuse(f"state.database: {without_password(url)} has no schema; nothing is to be done")
         before = found = await store.database.revision()
         if upgrade and not is_head(before):
             await store.keys_version()  # whatever is asked first makes the tables
@@ -67,21 +51,10 @@ async def _run(url: str, *, upgrade: bool, as_json: bool) -> int:
         await store.close()
     shown = {"database": without_password(url), "schema": found, "newest": HEAD, "up_to_date": is_up_to_date, "before": before}
     if as_json:
-        _print_json(shown)
+        print_json(shown)
     elif is_up_to_date:
         print(f"{shown['database']} has schema {found}" + ("." if before == found else f"; it had {before or 'none'}."))
     else:
         has = "no schema yet" if found is None else f"schema {found}"
         print(f"{shown['database']} has {has}; the newest is {HEAD}: agent-gateway db upgrade")
     return 0 if is_up_to_date else 1
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    import msgspec
-
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
-def _refuse(why: str) -> int:
-    print(why, file=sys.stderr)
-    return 1

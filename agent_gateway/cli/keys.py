@@ -1,88 +1,96 @@
-"""`agent-gateway keys`: creates, lists and revokes keys, straight in the database; a running gateway knows within a second."""
+"""`agent-gateway keys`: makes, lists, rotates and revokes keys, straight in the database; a running gateway knows within a second."""
 
 from __future__ import annotations
 
 import argparse
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from agent_gateway.control.snapshot import Configuration
-    from agent_gateway.stores.base import Key, KeyStore
+from agent_gateway.cli import teams
+from agent_gateway.cli.store_command import add_action, answered, on_store, print_json, print_table, refuse
 
-HELP = "creates, lists and revokes the keys that clients show"
+if TYPE_CHECKING:
+    from agent_gateway.admission.keys import KeyOptions
+    from agent_gateway.control.snapshot import Configuration
+    from agent_gateway.core.settings import Settings
+    from agent_gateway.stores.base import Key, Store
+
+HELP = "makes, lists, rotates and revokes the keys that clients show"
 EXAMPLE = "agent-gateway keys create my-agent --models gpt-4o-mini --expires 30d"
 
 _IN_MEMORY = "state.database is in memory: a key made here would end with this command. Use a file: sqlite:///agent-gateway.db"
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_DAY_S = 86400
+#: Keys read from the store at once.
+_PAGE = 500
 #: Of the list; times in UTC.
 _COLUMNS = ("id", "name", "state", "models", "limits", "created", "expires")
-#: Options that parse, so that the answer is better than "unrecognized arguments".
-_LATER = ("budget", "per")
+_ROLES = ("user", "auditor", "admin")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    create = _action(actions, "create", "makes a key; its secret is shown once", EXAMPLE)
+    create = add_action(actions, "create", "makes a key; its secret is shown once", EXAMPLE)
     create.add_argument("name", type=_name, metavar="NAME", help="who or what it is for")
-    create.add_argument("--models", type=_models, metavar="A,B", help="the models it may use (default: all)")
-    create.add_argument("--expires", type=_duration_s, metavar="30d", help="it ends after 45m, 12h, 30d, 4w (default: never)")
-    create.add_argument("--rpm", type=_count, metavar="N", help="requests a minute (default: as limits in the configuration)")
-    create.add_argument("--tpm", type=_count, metavar="N", help="tokens a minute, in and out")
-    create.add_argument("--max-parallel", type=_count, metavar="N", help="requests at once")
-    for option, metavar in (("--budget", "USD"), ("--per", "day")):
-        create.add_argument(option, metavar=metavar, help=argparse.SUPPRESS)
-    _action(actions, "list", "shows all keys, without their secrets", "agent-gateway keys list")
-    revoke = _action(actions, "revoke", "ends a key for good", "agent-gateway keys revoke 4f7kq2mz81xc")
+    _add_scopes(create)
+    _add_limits(create)
+    listing = add_action(actions, "list", "shows keys, without their secrets, oldest first", "agent-gateway keys list --team search")
+    listing.add_argument("--team", metavar="ID", help="of this team only")
+    listing.add_argument("--limit", type=_count, metavar="N", help="so many at most (default: all)")
+    listing.add_argument("--cursor", metavar="ID", help="what follows this key: `next` of the answer before")
+    rotate = add_action(actions, "rotate", "gives a key a new secret, shown once", "agent-gateway keys rotate 4f7kq2mz81xc --overlap 1h")
+    rotate.add_argument("id", metavar="ID", help="as `keys list` shows it")
+    overlap = "the old secret is good for so long still (default: 24h; 0: not at all)"
+    rotate.add_argument("--overlap", type=_overlap_s, default=_DAY_S, metavar="24h", help=overlap)
+    revoke = add_action(actions, "revoke", "ends a key for good", "agent-gateway keys revoke 4f7kq2mz81xc")
     revoke.add_argument("id", metavar="ID", help="as `keys list` shows it")
+    teams.configure(actions.add_parser("team", help=teams.HELP, description=teams.HELP.capitalize() + ".", allow_abbrev=False))
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from agent_gateway.control.errors import ConfigurationError
+    if getattr(arguments, "per", None) is not None and arguments.budget is None:
+        print("--per needs a --budget, such as --budget 20 --per day", file=sys.stderr)
+        return 2
+    return answered(lambda: _run(arguments))
+
+
+def _add_scopes(create: argparse.ArgumentParser) -> None:
+    create.add_argument("--models", type=_names, metavar="A,B", help="the models it may use (default: all)")
+    create.add_argument("--endpoints", type=_endpoints, metavar="/A,/B*", help="the paths it may ask; * stands for any rest (default: all)")
+    create.add_argument("--role", choices=_ROLES, default="user", help="in the admin API an auditor may read, an admin all (default: user)")
+    create.add_argument("--expires", type=_duration_s, metavar="30d", help="it ends after 45m, 12h, 30d, 4w (default: never)")
+    create.add_argument("--team", metavar="ID", help="whose budget it shares")
+    create.add_argument("--owner", type=str.strip, default="", metavar="TEXT", help="who answers for it")
+    create.add_argument("--metadata", type=_metadata, metavar="JSON", help="an object of your own, kept with it")
+
+
+def _add_limits(create: argparse.ArgumentParser) -> None:
+    create.add_argument("--rpm", type=_count, metavar="N", help="requests a minute (default: as limits in the configuration)")
+    create.add_argument("--tpm", type=_count, metavar="N", help="tokens a minute, in and out")
+    create.add_argument("--max-parallel", type=_count, metavar="N", help="requests at once")
+    teams.add_budget(create)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from agent_gateway.control.load import load
-    from agent_gateway.core.errors import GatewayError
-    from agent_gateway.stores.base import UnknownStore, database_path, is_in_memory
+    from agent_gateway.stores.base import database_path, is_in_memory
 
-    for name in _LATER:
-        if getattr(arguments, name, None) is not None:
-            print(f"--{name.replace('_', '-')} is not available yet; leave it out", file=sys.stderr)
-            return 2
-    try:
-        configuration = load(arguments.config)
-        url = configuration.settings.state.database
-        if is_in_memory(url):
-            return _refuse(_IN_MEMORY)
-        path = database_path(url)
-        if path is not None and not path.parent.is_dir():
-            return _refuse(f"state.database: there is no folder {path.parent}; make it, or name another file")
-        if arguments.action == "create":
-            _warn_of_models(arguments.models or (), configuration)
-        elif path is not None and not path.exists():
-            url = "sqlite:///:memory:"  # a file that is not there holds no keys, and a look at it must not make it
-        return _with_store(url, {"create": _create, "list": _list, "revoke": _revoke}[arguments.action], arguments)
-    except ConfigurationError as error:
-        return _refuse("\n".join(error.errors))
-    except UnknownStore as error:
-        return _refuse(f"state.database: {error}")
-    except GatewayError as error:
-        return _refuse(f"{error.message} {error.detail or ''}".rstrip())
-
-
-def _action(actions: Any, name: str, text: str, example: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(
-        name,
-        help=text,
-        description=text.capitalize() + ".",
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--config", metavar="FILE", help="the configuration that names the database (default: as for serve)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    return parser
+    configuration = load(arguments.config)
+    url = configuration.settings.state.database
+    if is_in_memory(url):
+        return refuse(_IN_MEMORY)
+    path = database_path(url)
+    if path is not None and not path.parent.is_dir():
+        return refuse(f"state.database: there is no folder {path.parent}; make it, or name another file")
+    action = f"team {arguments.team_action}" if arguments.action == "team" else arguments.action
+    if action == "create":
+        _warn_of_models(arguments.models or (), configuration)
+    elif action != "team create" and path is not None and not path.exists():
+        url = "sqlite:///:memory:"  # a file that is not there holds no keys, and a look at it must not make it
+    return on_store(url, lambda store: _ACTIONS[action](store, arguments, configuration.settings))
 
 
 def _warn_of_models(names: Iterable[str], configuration: Configuration) -> None:
@@ -96,126 +104,154 @@ def _warn_of_models(names: Iterable[str], configuration: Configuration) -> None:
             print(f"warning: --models: {name!r} is not a model of this configuration{hint}", file=sys.stderr)
 
 
-def _with_store(url: str, action: Callable[[KeyStore, argparse.Namespace], Awaitable[int]], arguments: argparse.Namespace) -> int:
-    import asyncio
-
-    from agent_gateway.stores.base import open_store
-
-    async def work() -> int:
-        store = open_store(url)
-        try:
-            return await action(store, arguments)
-        finally:
-            await store.close()
-
-    return asyncio.run(work())
+# --- the actions: in the audit log first, then in effect --------------------------------------------------------------
 
 
-async def _create(store: KeyStore, arguments: argparse.Namespace) -> int:
+async def _create(store: Store, arguments: argparse.Namespace, settings: Settings) -> int:
     import time
 
-    from agent_gateway.admission.keys import create_key
+    from agent_gateway.admission.keys import new_key
+    from agent_gateway.control.admin.keys import key_shown
+    from agent_gateway.control.audit import record_local_action
+    from agent_gateway.core.clock import Clock
 
-    expires_at = None if arguments.expires is None else time.time() + arguments.expires
-    limits = (arguments.rpm, arguments.tpm, arguments.max_parallel)
-    key, secret = await create_key(store, arguments.name, models=arguments.models, expires_at=expires_at, limits=limits)
+    if arguments.team is not None and all(team.id != arguments.team for team in await store.list_teams()):
+        return refuse(f"There is no team {arguments.team!r}; make it first: agent-gateway keys team create {arguments.team}")
+    now = time.time()
+    key, secret, secret_hash = new_key(arguments.name, Clock(wall=lambda: now), **_options(arguments, now))
+    shown = key_shown(key, now)
+    await record_local_action(store, settings, "keys.create", key.id, after=shown)
+    await store.create_key(key, secret_hash)
+    return _tell_secret(key, secret, shown, arguments)
+
+
+async def _list(store: Store, arguments: argparse.Namespace, _: Settings) -> int:
+    import time
+
+    from agent_gateway.control.admin.keys import key_shown
+
+    keys: list[Key] = []
+    cursor, limit = arguments.cursor, arguments.limit
+    while True:
+        page = await store.list_keys(limit=_PAGE if limit is None else min(_PAGE, limit - len(keys)), cursor=cursor, team=arguments.team)
+        keys.extend(page.keys)
+        cursor = page.next
+        if cursor is None or len(keys) == limit:
+            break
+    now = time.time()
     if arguments.json:
-        _print_json({"id": key.id, "key": secret, **_described(key)})
+        print_json({"data": [key_shown(key, now) for key in keys], "next": cursor})
+    elif not keys:
+        print("There are no keys yet. Make one: agent-gateway keys create NAME")
+    else:
+        print_table(_COLUMNS, [_cells(key, now) for key in keys], fold=("name", "models"))
+        if cursor is not None:
+            print(f"There may be more: --cursor {cursor}", file=sys.stderr)
+    return 0
+
+
+async def _rotate(store: Store, arguments: argparse.Namespace, settings: Settings) -> int:
+    import time
+    from dataclasses import replace
+
+    from agent_gateway.admission.keys import rotate_key
+    from agent_gateway.control.admin.keys import key_shown
+    from agent_gateway.control.audit import record_local_action
+
+    before, now = await store.find_key(arguments.id), time.time()
+    if before is None:
+        return _no_such(arguments.id)
+    if before.revoked_at is None:
+        after = key_shown(replace(before, previous_until=now + arguments.overlap), now)
+        await record_local_action(store, settings, "keys.rotate", before.id, before=key_shown(before, now), after=after)
+    rotated = await rotate_key(store, before.id, overlap_s=arguments.overlap)
+    if rotated is None:
+        return refuse(f"The key {before.id} for {before.name} was revoked; make a new one: agent-gateway keys create NAME")
+    key, secret = rotated
+    status = _tell_secret(key, secret, key_shown(key, now), arguments)
+    if not arguments.json:
+        old = "is good no more" if arguments.overlap == 0 else f"is good until {_minute(key.previous_until or now)} UTC"
+        print(f"The secret before {old}.", file=sys.stderr)
+    return status
+
+
+async def _revoke(store: Store, arguments: argparse.Namespace, settings: Settings) -> int:
+    import time
+    from dataclasses import replace
+
+    from agent_gateway.control.admin.keys import key_shown
+    from agent_gateway.control.audit import record_local_action
+
+    before, now = await store.find_key(arguments.id), time.time()
+    if before is None:
+        return _no_such(arguments.id)
+    if before.revoked_at is None:
+        after = key_shown(replace(before, revoked_at=now), now)
+        await record_local_action(store, settings, "keys.revoke", before.id, before=key_shown(before, now), after=after)
+    key = await store.revoke_key(before.id, now) or before
+    if arguments.json:
+        print_json(key_shown(key, now))
+    else:
+        print(f"Key {key.id} for {key.name} is revoked.")
+    return 0
+
+
+_ACTIONS = {"create": _create, "list": _list, "rotate": _rotate, "revoke": _revoke, **teams.ACTIONS}
+
+
+def _options(arguments: argparse.Namespace, now: float) -> KeyOptions:
+    return {
+        "models": arguments.models,
+        "expires_at": None if arguments.expires is None else now + arguments.expires,
+        "requests_per_minute": arguments.rpm,
+        "tokens_per_minute": arguments.tpm,
+        "max_parallel": arguments.max_parallel,
+        "role": arguments.role,
+        "endpoints": arguments.endpoints,
+        "owner": arguments.owner,
+        "team": arguments.team,
+        "budget": teams.budget_of(arguments),
+        "metadata": arguments.metadata,
+    }
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+
+def _tell_secret(key: Key, secret: str, shown: Any, arguments: argparse.Namespace) -> int:
+    """Alone on standard output, so that a script takes it as it is."""
+    import msgspec
+
+    if arguments.json:
+        print_json({"id": key.id, "key": secret, **msgspec.structs.asdict(shown)})
     else:
         print(secret)
         print(f"Key {key.id} for {key.name}. This is the only time that it is shown; keep it safe.", file=sys.stderr)
     return 0
 
 
-async def _list(store: KeyStore, arguments: argparse.Namespace) -> int:
-    keys = await store.list_keys()
-    if arguments.json:
-        _print_json({"data": [{"id": key.id, **_described(key)} for key in keys], "next": None})
-    elif not keys:
-        print("There are no keys yet. Make one: agent-gateway keys create NAME")
-    else:
-        _print_table(keys)
-    return 0
+def _cells(key: Key, now: float) -> tuple[str, ...]:
+    from agent_gateway.control.admin.keys import key_shown
 
-
-async def _revoke(store: KeyStore, arguments: argparse.Namespace) -> int:
-    import time
-
-    key = await store.revoke_key(arguments.id, time.time())
-    if key is None:
-        return _refuse(f"There is no key {arguments.id!r}; agent-gateway keys list shows those there are")
-    if arguments.json:
-        _print_json({"id": key.id, **_described(key)})
-    else:
-        print(f"Key {key.id} for {key.name} is revoked.")
-    return 0
-
-
-def _described(key: Key) -> dict[str, Any]:
-    return {
-        "name": key.name,
-        "models": None if key.models is None else sorted(key.models),
-        "requests_per_minute": key.requests_per_minute,
-        "tokens_per_minute": key.tokens_per_minute,
-        "max_parallel": key.max_parallel,
-        "state": _state(key),
-        "created_at": _shown(key.created_at),
-        "expires_at": _shown(key.expires_at),
-        "revoked_at": _shown(key.revoked_at),
-    }
-
-
-def _state(key: Key) -> str:
-    if key.revoked_at is not None:
-        return "revoked"
-    return "expired" if key.expires_at is not None and key.expires_at <= datetime.now(UTC).timestamp() else "active"
-
-
-def _print_table(keys: Any) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    rows = [_cells(key) for key in keys]
-    if not console.is_terminal:
-        print("\n".join("\t".join(row) for row in (_COLUMNS, *rows)))
-        return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in _COLUMNS:
-        folds = title in ("name", "models")
-        table.add_column(title, overflow="fold", no_wrap=not folds)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console.print(table)
-
-
-def _cells(key: Key) -> tuple[str, ...]:
     models = "all" if key.models is None else ", ".join(sorted(key.models))
-    told = ((key.requests_per_minute, "rpm"), (key.tokens_per_minute, "tpm"), (key.max_parallel, "at once"))
-    limits = ", ".join([f"{limit} {what}" for limit, what in told if limit is not None]) or "default"
+    told = [(key.requests_per_minute, "rpm"), (key.tokens_per_minute, "tpm"), (key.max_parallel, "at once")]
+    limits = [f"{limit} {what}" for limit, what in told if limit is not None]
+    if key.budget is not None:
+        limits.append(teams.budget_shown(key.budget))
     created, expires = _minute(key.created_at), "never" if key.expires_at is None else _minute(key.expires_at)
-    return key.id, " ".join(key.name.split()), _state(key), models, limits, created, expires
+    state = key_shown(key, now).state
+    return key.id, " ".join(key.name.split()), state, models, ", ".join(limits) or "default", created, expires
 
 
 def _minute(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M}"
 
 
-def _print_json(value: dict[str, Any]) -> None:
-    import msgspec
-
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+def _no_such(key_id: str) -> int:
+    return refuse(f"There is no key {key_id!r}; agent-gateway keys list shows those there are")
 
 
-def _refuse(why: str) -> int:
-    print(why, file=sys.stderr)
-    return 1
-
-
-def _shown(at: float | None) -> str | None:
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+# --- what is typed ----------------------------------------------------------------------------------------------------
 
 
 def _name(text: str) -> str:
@@ -224,17 +260,39 @@ def _name(text: str) -> str:
     return text.strip()
 
 
-def _models(text: str) -> list[str]:
+def _names(text: str) -> frozenset[str]:
     names = [name.strip() for name in text.split(",")]
     if not all(names):
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of models: names with commas between, such as gpt-4o-mini,backup")
-    return names
+        raise argparse.ArgumentTypeError(f"{text!r} is no list: names with commas between, such as gpt-4o-mini,backup")
+    return frozenset(names)
+
+
+def _endpoints(text: str) -> frozenset[str]:
+    places = _names(text)
+    for place in places:
+        if not place.startswith("/") or "*" in place[:-1]:
+            raise argparse.ArgumentTypeError(f"{place!r} is no path: it begins with /, and a * stands at its end, such as /v1/batches*")
+    return places
+
+
+def _metadata(text: str) -> bytes:
+    import msgspec
+
+    try:
+        msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON object, such as {{\"project\": \"search\"}}") from None
+    return text.encode()
 
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 2**31:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
     return int(text)
+
+
+def _overlap_s(text: str) -> int:
+    return 0 if re.fullmatch(r"0[smhdw]?", text.strip()) else _duration_s(text)
 
 
 def _duration_s(text: str) -> int:

@@ -23,6 +23,7 @@ COMMANDS = {
     "check": "agent_gateway.cli.check",
     "simulate": "agent_gateway.cli.simulate",
     "keys": "agent_gateway.cli.keys",
+    "audit": "agent_gateway.cli.audit",
     "db": "agent_gateway.cli.db",
 }
 

@@ -104,10 +104,11 @@ def _greet(configuration: Configuration, *, as_json: bool) -> Listening:
     def greet(host: str, port: int) -> None:
         models = ", ".join(configuration.routes) or "every model of its providers"
         address = f"[{host}]" if ":" in host else host
+        scheme = "http" if configuration.settings.server.tls is None else "https"
         if as_json:
-            told = {"url": f"http://{address}:{port}", "models": list(configuration.routes), "version": __version__}
+            told = {"url": f"{scheme}://{address}:{port}", "models": list(configuration.routes), "version": __version__}
             print(msgspec.json.encode(told).decode(), flush=True)
             return
-        print(f"agent-gateway {__version__} listens on http://{address}:{port} and serves {models}", flush=True)
+        print(f"agent-gateway {__version__} listens on {scheme}://{address}:{port} and serves {models}", flush=True)
 
     return greet

@@ -28,7 +28,6 @@ LATER: dict[str, Later] = {
     "preset": Later(),
     "server.workers": Later(),
     "server.files_max_mb": Later(),
-    "server.cors_origins": Later(),
     "batching": Later(),
     "monitoring.otlp_endpoint": Later(),
     "cache": Later(),

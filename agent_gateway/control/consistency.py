@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
+from importlib.util import find_spec
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
 from agent_gateway.control.errors import Findings
-from agent_gateway.core.settings import Model, Sessions, Settings, Timeouts
+from agent_gateway.core.settings import Auth, Model, Sessions, Settings, Timeouts, Tls
 from agent_gateway.upstream.known_providers import known_provider
 from agent_gateway.upstream.origin import Origin
 from agent_gateway.upstream.proxy import ProxyRules
@@ -21,12 +23,15 @@ OWN_PARAMETERS = frozenset({"model", "stream", "stream_options"})
 ADMIN_KEY_MIN = 16
 
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+#: As it stands in the header `origin`; extensions and desktop programs have schemes of their own.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::[0-9]+)?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 def check_parts(settings: Settings, provider_names: Collection[str], environ: Mapping[str, str], findings: Findings) -> None:
     """`provider_names`: every name under `providers`, those whose own settings are wrong included (one mistake, one error)."""
     _check_server(settings, findings)
+    _check_tokens(settings.auth, findings)
     _check_state(settings, findings)
     _check_proxies(environ, findings)
     for name, provider in settings.providers.items():
@@ -57,6 +62,17 @@ def is_plain(text: str) -> bool:
 
 def _check_server(settings: Settings, findings: Findings) -> None:
     server, auth = settings.server, settings.auth
+    if server.bodies_max_mb < server.body_max_mb:
+        too_small = f"is smaller than server.body_max_mb ({server.body_max_mb:g}): no such body would ever be taken"
+        findings.error("server.bodies_max_mb", too_small)
+    _check_origins(server.cors_origins, findings)
+    for index, proxy in enumerate(server.trusted_proxies):
+        try:
+            ip_network(proxy)
+        except ValueError as error:
+            findings.error(f"server.trusted_proxies[{index}]", f"is no address or network: {error}; use 10.0.0.7 or 10.0.0.0/8")
+    if server.tls is not None:
+        _check_tls(server.tls, findings)
     if auth.admin_key is not None and not is_plain(auth.admin_key):
         findings.error("auth.admin_key", "holds characters that cannot go into a header; use visible ASCII")
     elif auth.admin_key is not None and len(auth.admin_key) < ADMIN_KEY_MIN:
@@ -70,6 +86,39 @@ def _check_server(settings: Settings, findings: Findings) -> None:
         )
     elif not auth.key_required:
         findings.warn("auth.require_key", f"is off while the gateway listens on {server.host}: whoever reaches it spends your money")
+
+
+def _check_tokens(auth: Auth, findings: Findings) -> None:
+    if auth.jwt is None:
+        return
+    if find_spec("joserfc") is None:
+        findings.error("auth.jwt", "needs a library that is not installed: pip install 'agent-gateway[jwt]'")
+    for name, url in (("issuer", auth.jwt.issuer), ("jwks_url", auth.jwt.jwks_url)):
+        if url is not None and not _is_safe(url):
+            findings.error(f"auth.jwt.{name}", "is not an https address, which nobody in between can change; http is for loopback only")
+    if not auth.key_required:
+        findings.warn("auth.require_key", "is off: who shows no token is let in as well")
+
+
+def _check_tls(tls: Tls, findings: Findings) -> None:
+    from agent_gateway.control.tls import TlsError, tls_context
+
+    try:
+        tls_context(tls)
+    except TlsError as error:
+        findings.error(f"server.tls.{error.setting}", str(error))
+
+
+def _check_origins(origins: tuple[str, ...], findings: Findings) -> None:
+    if "*" in origins and len(origins) > 1:
+        findings.error("server.cors_origins", "holds * beside others; keep * alone, or name every origin")
+    for index, origin in enumerate(origins):
+        scheme, _, place = origin.partition("://")
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            right = "use https://app.example, in lower case, without a path"
+            findings.error(f"server.cors_origins[{index}]", f"'{origin}' is no origin as browsers send it; {right}")
+        elif place.endswith({"http": ":80", "https": ":443"}.get(scheme, ":")):
+            findings.error(f"server.cors_origins[{index}]", "names the usual port, which browsers leave out; leave it out")
 
 
 def _check_state(settings: Settings, findings: Findings) -> None:
@@ -176,6 +225,15 @@ def _check_timeouts(path: str, timeouts: Timeouts, inherited: Timeouts, findings
 def _check_sessions(path: str, sessions: Sessions, findings: Findings) -> None:
     if sessions.compaction == "summary" and sessions.summary_model is None:
         findings.error(f"{path}.summary_model", "is not set; with compaction: summary, name the model that writes the summaries")
+
+
+def _is_safe(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    on_loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    return is_plain(url) and bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and on_loopback))
 
 
 def _host(url: str) -> bool:

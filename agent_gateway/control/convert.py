@@ -68,8 +68,9 @@ def to_struct(cls: type[S], raw: Any, path: str, findings: Findings, base: Mappi
         return None
     try:
         return cls(**values)
-    except (TypeError, ValueError) as error:  # a plug-in's own __post_init__
-        findings.error(path, str(error))
+    except (TypeError, ValueError) as error:  # a plug-in's own __post_init__; it may name the field: `pattern: …`
+        name, _, said = str(error).partition(": ")
+        findings.error(*((_join(path, name), said) if name in annotations else (path, str(error))))
         return None
 
 

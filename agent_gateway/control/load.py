@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from agent_gateway.control.expand import expand
 from agent_gateway.control.prices import Catalogue, load_catalogue
 from agent_gateway.control.snapshot import Configuration, compile_configuration
 from agent_gateway.control.source import find_file, read_file
-from agent_gateway.core.settings import POLICIES, Model, Settings
+from agent_gateway.core.settings import POLICIES, Guards, Model, Settings
+from agent_gateway.guard.base import CHECKS, TITLE, CheckSettings
 from agent_gateway.routing.base import STRATEGIES
 from agent_gateway.upstream.base import PROVIDERS
 from agent_gateway.upstream.known_providers import known_provider
@@ -74,6 +75,7 @@ def _convert(raw: dict[str, Any], environ: Mapping[str, str], findings: Findings
     """The settings as far as they are right, and all the names that the file gives, right or not."""
     settings = to_struct(Settings, {name: value for name, value in raw.items() if name not in _NAMED}, "", findings)
     assert settings is not None, "no field of Settings is required"
+    settings = _with(settings, guards=_guards(settings.guards, raw.get("guards"), "guards", findings))
     entries = {section: _entries(raw, section, findings) for section in _NAMED}
     if not raw.get("providers"):
         findings.error("providers", "is missing; name at least one, such as openai: {kind: openai, api_key: ${OPENAI_API_KEY}}")
@@ -91,7 +93,11 @@ def _model(name: str, raw: Any, findings: Findings, policies: Mapping[str, Any])
     path = f"models.{name}"
     strategy = _strategy(raw["strategy"], f"{path}.strategy", findings) if isinstance(raw, dict) and "strategy" in raw else None
     made = to_struct(Model, raw, path, findings, policies)
-    return made if made is None or strategy is None else msgspec.structs.replace(made, strategy=strategy)
+    if made is None:
+        return None
+    if "guards" in raw:
+        made = msgspec.structs.replace(made, guards=_guards(made.guards, raw["guards"], f"{path}.guards", findings))
+    return made if strategy is None else msgspec.structs.replace(made, strategy=strategy)
 
 
 def _strategy(raw: Any, path: str, findings: Findings) -> Any:
@@ -102,6 +108,53 @@ def _strategy(raw: Any, path: str, findings: Findings) -> Any:
         findings.error(path, f"{shown(kind, path)} is not one of {', '.join(STRATEGIES.names)}")
         return None
     return to_struct(STRATEGIES.load(kind).Settings, given, path, findings)
+
+
+def _guards(guards: Guards, raw: Any, path: str, findings: Findings) -> Guards:
+    """Each check in two steps, like a provider. A side that is not given stays as it is."""
+    for side in Guards.__struct_fields__:
+        given = raw.get(side) if isinstance(raw, dict) else None
+        if isinstance(given, list):
+            checks = [_check(item, side, f"{path}.{side}[{index}]", findings) for index, item in enumerate(given)]
+            _check_titles(checks, f"{path}.{side}", findings)
+            guards = msgspec.structs.replace(guards, **{side: tuple(check for check in checks if check is not None)})
+    return guards
+
+
+def _check(raw: Any, side: str, path: str, findings: Findings) -> CheckSettings | None:
+    """A check's settings; None when they are wrong, which is then reported."""
+    if not isinstance(raw, dict):
+        findings.error(path, f"{shown(raw, path)} is not a mapping; write {{kind: …, action: …}}")
+        return None
+    kind = raw.get("kind")
+    if kind is None:
+        findings.error(f"{path}.kind", f"is missing; use one of {', '.join(CHECKS.names)}")
+        return None
+    if kind not in CHECKS.names:
+        findings.error(f"{path}.kind", f"{shown(kind, path)} is not one of {', '.join(CHECKS.names)}")
+        return None
+    try:
+        plugin = CHECKS.load(str(kind))
+    except (ImportError, AttributeError) as error:  # one that a third party installed
+        findings.error(f"{path}.kind", f"the plug-in {kind} cannot be loaded: {error}")
+        return None
+    if side not in plugin.sides:
+        findings.error(f"{path}.kind", f"{kind} checks {', '.join(sorted(plugin.sides))} only")
+    made: CheckSettings | None = to_struct(plugin.Settings, raw, path, findings)
+    return made
+
+
+def _check_titles(checks: Sequence[CheckSettings | None], path: str, findings: Findings) -> None:
+    """Errors, headers and metrics tell them apart by these."""
+    seen: dict[str, int] = {}
+    for index, check in enumerate(checks):
+        if check is None:
+            continue
+        if not TITLE.fullmatch(check.title):
+            findings.error(f"{path}[{index}].name", "is 1 to 32 of a-z, 0-9, '_' and '-'")
+        elif check.title in seen:
+            findings.error(f"{path}[{index}].name", f"is {check.title} again, like [{seen[check.title]}]; give each a name of its own")
+        seen.setdefault(check.title, index)
 
 
 def _entries(raw: dict[str, Any], section: str, findings: Findings) -> dict[str, Any]:

@@ -12,7 +12,10 @@ from agent_gateway.control.prices import Catalogue
 from agent_gateway.control.snapshot import Configuration
 
 #: What a running process cannot change under its own feet.
-RESTART = ("server.host", "server.port", "server.workers", "server.body_max_mb", "server.drain_timeout_s", "state.database", "state.redis")
+RESTART = (
+    *("server.host", "server.port", "server.workers", "server.body_max_mb", "server.bodies_max_mb", "server.drain_timeout_s"),
+    *("state.database", "state.redis"),
+)
 
 
 def reload(
@@ -29,6 +32,8 @@ def reload(
     new = load(running.source, environ, options=options, catalogue=catalogue)
     if refused := [_refusal(path, running, new) for path in RESTART if _at(running, path) != _at(new, path)]:
         raise ConfigurationError(refused)
+    if (running.settings.server.tls is None) != (new.settings.server.tls is None):
+        raise ConfigurationError(["server.tls: TLS begins and ends with a restart; put it back, or restart the gateway"])
     return new
 
 

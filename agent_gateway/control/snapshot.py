@@ -164,6 +164,9 @@ def compile_route(name: str, model: Model, prices: Prices) -> Route:
         streaming=model.streaming,
         fallback=model.fallback,
         sessions=model.sessions,
+        concurrency=model.concurrency,
+        guards=model.guards,
+        limits=model.limits,
     )
 
 

@@ -8,6 +8,15 @@ from msgspec import Struct
 
 #: The protocols that are spoken, each with a codec in `protocols/`.
 Dialect = Literal["openai_chat", "openai_completions", "openai_embeddings", "openai_responses", "anthropic", "anthropic_count", "gemini"]
+#: Where clients ask models. Gemini's paths hold the model, and what is asked of it.
+MODEL_PATHS: dict[Dialect, str] = {
+    "openai_chat": "/v1/chat/completions",
+    "openai_completions": "/v1/completions",
+    "openai_embeddings": "/v1/embeddings",
+    "openai_responses": "/v1/responses",
+    "anthropic": "/v1/messages",
+    "anthropic_count": "/v1/messages/count_tokens",
+}
 #: What a request asks of a model beyond text: it is planned only onto deployments that have it, but for `reasoning`, a wish.
 Need = Literal["vision", "documents", "audio", "tools", "json_schema", "reasoning"]
 NO_NEEDS: frozenset[Need] = frozenset()
@@ -50,6 +59,13 @@ class Call(Struct, frozen=True):
     framing: Literal["sse", "json_array"] = "sse"
     #: None: nothing is kept of it under an id of its own.
     keeping: Keeping | None = None
+
+    @property
+    def path(self) -> str:
+        """Where it came in, by whatever edge; of several paths that mean the same the one that documents name."""
+        if self.dialect == "gemini":
+            return f"/v1beta/models/{self.model}:{'streamGenerateContent' if self.stream else 'generateContent'}"
+        return MODEL_PATHS[self.dialect]
 
     @property
     def in_background(self) -> bool:

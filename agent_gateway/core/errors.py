@@ -63,6 +63,13 @@ class StoreDown(GatewayError):
     code = "store_down"
 
 
+class GuardFailed(GatewayError):
+    """A check that must be made could not be; `param` names it."""
+
+    status = 503
+    code = "guard_failed"
+
+
 class StreamLost(GatewayError):
     """The process that made an answer is gone, and the rest of the answer with it."""
 
@@ -169,6 +176,18 @@ class RateLimited(ClientError):
     code = "rate_limit_exceeded"
     type = "rate_limit_error"
     limit_lines = ""
+
+
+class BudgetSpent(RateLimited):
+    """`retry_after_s` is until its next period begins; None: it has none."""
+
+    code = "budget_exceeded"
+
+
+class GuardRefused(ClientError):
+    """What was asked, or what the model answered, is not let through; `param` names the check."""
+
+    code = "guard_refused"
 
 
 class HeadersTooLarge(ClientError):

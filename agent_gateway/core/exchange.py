@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
@@ -9,7 +10,7 @@ from msgspec import Struct
 
 from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.delta import Delta
-from agent_gateway.core.errors import ClientLeft, GatewayError
+from agent_gateway.core.errors import ClientLeft, GatewayError, InternalError, ShuttingDown
 from agent_gateway.core.pricing import Price
 from agent_gateway.core.route import Deployment, Route
 from agent_gateway.core.usage import Usage
@@ -26,10 +27,18 @@ class Reservation(Protocol):
     def release(self) -> None:
         """It runs no more."""
 
-    def settle(self, tokens: int) -> None: ...
+    def settle(self, tokens: int, cost_usd: float) -> None:
+        """What it used in the end, of every attempt; 0 where nothing is known of it."""
 
     def lines(self, dialect: Dialect) -> str:
         """How much is left now, as response headers of the client's protocol."""
+
+
+class Hold(Protocol):
+    """Memory that is set aside for a request's body."""
+
+    def release(self) -> None:
+        """Idempotent."""
 
 
 class Attempt(Struct):
@@ -50,6 +59,8 @@ class Attempt(Struct):
     cost_usd: float | None = None
     #: Of the deployment; with it the recorder bills what is found out only later (the tokens of a cut stream). None: not known.
     price: Price | None = None
+    #: Until it began, the request had waited for room so long in all (s).
+    queued_s: float = 0.0
 
 
 class Exchange(Struct):
@@ -71,17 +82,23 @@ class Exchange(Struct):
     #: (docs/decisions/0006). A stage that has to see every event sets it to None.
     tap: Tap | None = None
 
+    #: Of its body, until it ends.
+    hold: Hold | None = None
+
     # Grown by the stages.
     reservation: Reservation | None = None
     route: Route | None = None
     deadline: float = 0.0  # monotonic; every network await is under it
     attempts: list[Attempt] = []
+    queued_s: float = 0.0  # waited for room at a deployment
     deployment: str | None = None  # the one that answered
     reason: str | None = None  # why not `success`
     usage: Usage | None = None
     cost_usd: float | None = None
     finish_reason: str | None = None
     quality: float | None = None
+    #: What guards did, each once: the check, and `block`, `mask`, `flag` or, of one that could not be made, `failed`.
+    guards: tuple[tuple[str, str], ...] = ()
     #: The answer as it was sent, made into text by the recorder: OpenAI chat's SSE frames or JSON body, or deltas.
     answer: list[bytes | Delta] = []
     answer_bytes: int = 0
@@ -102,11 +119,23 @@ class Exchange(Struct):
     first_token: float | None = None
     ended: float | None = None
 
+    def why(self, raised: BaseException) -> GatewayError:
+        """What has ended the work on it, as clients and records are told."""
+        if isinstance(raised, GatewayError):
+            return raised
+        if not isinstance(raised, CancelledError | GeneratorExit):
+            return InternalError("The gateway failed.", detail=repr(raised))
+        if self.client_left:
+            return ClientLeft("The client closed the connection.")
+        return ShuttingDown("The gateway was stopped before the answer was complete.")
+
     def end(self, error: GatewayError | None, now: float) -> None:
         """What became of it: called once, when nothing more will happen."""
         self.ended = now
         if self.reservation is not None:
             self.reservation.release()
+        if self.hold is not None:
+            self.hold.release()
         if self.answered and isinstance(error, ClientLeft):
             error = None
         self.error = error or self.error

@@ -18,9 +18,20 @@ Count = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(min_length=1)]
 
 Preset = Literal["support", "codegen", "saver"]
+JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
+Period = Literal["day", "week", "month", "total"]
 MonitoringMode = Literal["full", "minimal", "off"]
 
 FIXED_REPLY = "Sorry, I cannot handle this request right now. Please try again later. 抱歉,我无法处理此请求。请稍后再试。"
+
+
+class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """PEM files; read again at every reload."""
+
+    cert_file: Name
+    key_file: Name
+    #: Clients must show a certificate of one of these authorities. None: they need none.
+    client_ca_file: Name | None = None
 
 
 class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,12 +40,17 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
     workers: Count = 1
     body_max_mb: Annotated[float, Meta(gt=0)] = 20
+    #: Bodies of all requests under way, together; who comes when they are that large is told to come back (503).
+    bodies_max_mb: Annotated[float, Meta(gt=0)] = 512
     files_max_mb: Annotated[float, Meta(gt=0)] = 200
     drain_timeout_s: Annotated[float, Meta(ge=0)] = 30
     compression: bool = True
     cors_origins: tuple[str, ...] = ()
     #: None: loopback names when bound to loopback, else any.
     allowed_hosts: tuple[str, ...] | None = None
+    tls: Tls | None = None
+    #: Addresses and networks of proxies whose `x-forwarded-for` tells the client's address.
+    trusted_proxies: tuple[str, ...] = ()
 
     @property
     def loopback(self) -> bool:
@@ -46,17 +62,40 @@ class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     redis: str | None = None
 
 
+class Jwt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Tokens of an OpenID Connect provider as a second way in. Claims are named by dotted paths (`realm_access.roles`)."""
+
+    issuer: Name
+    audience: Name
+    #: None: as `issuer`/.well-known/openid-configuration says.
+    jwks_url: Name | None = None
+    algorithms: Annotated[tuple[JwtAlgorithm, ...], Meta(min_length=1)] = ("RS256", "ES256")
+    #: Whose value names the owner of what the request makes.
+    subject_claim: Name = "sub"
+    #: Whose value is the team, a role of ours (or a list with one in it), a list of models, a list of endpoints. None: not looked at.
+    team_claim: Name | None = None
+    role_claim: Name | None = None
+    models_claim: Name | None = None
+    endpoints_claim: Name | None = None
+
+
 class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     admin_key: str | None = None
     #: None: true when `admin_key` is set. Read `key_required`.
     require_key: bool | None = None
+    #: While the store is down, keys that were known go on working for so long.
+    grace_s: Annotated[float, Meta(ge=0)] = 3600
+    jwt: Jwt | None = None
+    #: Signs the head of the audit log. None: a key of its own, in a file beside the database.
+    audit_key: str | None = None
 
     @property
     def key_required(self) -> bool:
         return self.admin_key is not None if self.require_key is None else self.require_key
 
     def __repr__(self) -> str:
-        return f"Auth(admin_key={'set' if self.admin_key else None}, require_key={self.require_key})"
+        shown = {name: "set" if getattr(self, name) else None for name in ("admin_key", "audit_key")}
+        return f"Auth({shown}, require_key={self.require_key}, grace_s={self.grace_s}, jwt={self.jwt})"
 
 
 class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -148,12 +187,46 @@ class Sessions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     on_store_down: Literal["fail", "forget"] = "fail"
 
 
-class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The default for every key."""
+class Concurrency(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Requests under way at one deployment."""
+
+    #: None: no bound but the one that is learnt.
+    max: Count | None = None
+    #: A bound is learnt from 429s, timeouts and the time to first token. False: only `max` counts.
+    adaptive: bool = True
+    #: Requests that wait for a deployment with room; any more are refused at once.
+    queue_max: Annotated[int, Meta(ge=0)] = 256
+
+
+class Guards(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Checks, in order: each a mapping with the `kind` of a plug-in and its own settings; once loaded, that plug-in's struct."""
+
+    input: tuple[Any, ...] = ()
+    output: tuple[Any, ...] = ()
+
+
+class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Calendar periods in UTC; a week begins on Monday."""
+
+    usd: Annotated[float, Meta(gt=0)]
+    per: Period = "month"
+    #: From this share on it is told (once a period); nothing is refused before the whole is spent.
+    soft: Share = 0.8
+
+
+class Allowance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """None: no limit."""
 
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
     max_parallel: Count | None = None
+
+
+class Limits(Allowance, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The default for every key, and for every user of it."""
+
+    budget: Budget | None = None
+    per_user: Allowance = Allowance()
 
 
 class ExactCache(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -201,7 +274,11 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     batching: Batching = Batching()
     fallback: Fallback = Fallback()
     sessions: Sessions = Sessions()
+    concurrency: Concurrency = Concurrency()
+    guards: Guards = Guards()
     cache: Cache = Cache()
+    #: Of the model, whoever asks for it.
+    limits: Allowance = Allowance()
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -221,10 +298,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fallback: Fallback = Fallback()
     monitoring: Monitoring = Monitoring()
     sessions: Sessions = Sessions()
+    concurrency: Concurrency = Concurrency()
+    guards: Guards = Guards()
     limits: Limits = Limits()
     cache: Cache = Cache()
     alerts: Alerts = Alerts()
 
 
 #: The sections that a model may override.
-POLICIES = ("timeouts", "retries", "hedging", "breaker", "streaming", "batching", "fallback", "sessions", "cache")
+POLICIES = ("timeouts", "retries", "hedging", "breaker", "streaming", "batching", "fallback", "sessions", "concurrency", "guards", "cache")

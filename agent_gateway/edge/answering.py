@@ -44,6 +44,9 @@ class Outlet(Protocol):
     def unsent(self) -> int:
         """Bytes that the client's side has not taken; 0 where that is not known."""
 
+    def refused(self, error: GatewayError) -> None:
+        """Why the request comes to nothing, before it is said: refusals of access are counted by where they come from."""
+
     def give_up(self) -> None:
         """The client takes nothing: ends its connection at once and cancels the answer, as when it had left by itself."""
 
@@ -189,6 +192,7 @@ class Answering:
             await self._close_stream()
         else:
             self._stop_beating()
+            self._outlet.refused(error)
             await self._settled(self._outlet.whole(*error_response(error, self._exchange)))
 
     async def _close_stream(self) -> None:

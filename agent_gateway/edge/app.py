@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import msgspec
 
+from agent_gateway.admission.refusals import Refusals
+from agent_gateway.core.admin import Admin, AdminAsk
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.errors import (
     BadRequest,
     ClientLeft,
+    Forbidden,
     GatewayError,
     HeadersTooLarge,
     InternalError,
@@ -26,12 +29,16 @@ from agent_gateway.core.errors import (
 )
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge import websocket
+from agent_gateway.edge.access import looked_up
+from agent_gateway.edge.addresses import source_of
 from agent_gateway.edge.answering import Answering
 from agent_gateway.edge.background import outliving
+from agent_gateway.edge.bodies import BodyHold
+from agent_gateway.edge.cors import answer_lines, is_foreign, is_preflight, preflight_lines
 from agent_gateway.edge.hosts import check_host
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.models import model_list, model_object
-from agent_gateway.edge.request import Head, Headers, body_length, check_media, new_exchange, read_head, read_into
+from agent_gateway.edge.request import Head, Headers, body_length, check_framing, check_media, new_exchange, read_head, read_into
 from agent_gateway.edge.response import JSON, HeadLines, error_response, pairs
 from agent_gateway.edge.responses import STATE_PATHS, StateAsk, state_answer, stream_of_response
 from agent_gateway.edge.resumable import events_seen, resumed
@@ -54,6 +61,11 @@ _MODELS = ("/v1/models/", "/v1beta/models/")
 _SESSIONS = "/v1/sessions/"
 #: Where streams are taken up again.
 _STREAMS = "/v1/streams/"
+#: Below it the admin API answers.
+_ADMIN = "/admin/v1/"
+#: Of a request to the admin API.
+ADMIN_BODY_MAX_BYTES = 1024 * 1024
+QUERY_FIELDS_MAX = 100
 #: What fits into the buffers of any server without waiting.
 _AT_ONCE_BYTES = 64 * 1024
 
@@ -65,7 +77,7 @@ class App:
 
     Mounted in another app it hears of no lifespan: then the first request has it started.
 
-    `admin_views`: path → what it shows, as JSON, to an admin.
+    `admin` answers below `/admin/v1/`; `refusals` hears of whoever is not let in.
     """
 
     def __init__(
@@ -76,7 +88,8 @@ class App:
         ready: Callable[[], str | None],
         started: Callable[[], Awaitable[None]],
         stopped: Callable[[], Awaitable[None]],
-        admin_views: Mapping[str, Callable[[], Any]],
+        admin: Admin,
+        refusals: Refusals,
     ) -> None:
         self._live = live
         self._limits = limits
@@ -84,7 +97,8 @@ class App:
         self._started = started
         self._stopped = stopped
         self._starting: asyncio.Future[None] | None = None
-        self._admin_views = admin_views
+        self._admin = admin
+        self.refusals = refusals
         self._routes: dict[str, dict[str, Handler]] = {
             "/v1/models": {"GET": self._models},
             "/v1beta/models": {"GET": self._models},
@@ -92,8 +106,7 @@ class App:
             "/health/ready": {"GET": self._health_ready},
             "/metrics": {"GET": self._metrics},
             "/v1/sessions": {"GET": self._sessions},
-            "/admin/v1/sessions": {"GET": self._all_sessions},
-            **{path: {"GET": self._admin_view} for path in admin_views},
+            "/openapi.json": {"GET": self._openapi},
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,7 +116,7 @@ class App:
             case "http":
                 await self._http(scope, receive, send)
             case "websocket":
-                await websocket.serve(scope, receive, send, self._live, self._limits, self._start)
+                await websocket.serve(scope, receive, send, self._live, self._limits, self.refusals, self._start)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         runtime = self._live.runtime
@@ -112,23 +125,35 @@ class App:
         url = _url(scope)
         asked = dialect_of(url)
         exchange = new_exchange(head, runtime.clock, asked or _style(url, headers))
-        ask = _Ask(scope, receive, send, headers, head, exchange, runtime, self._limits)
+        server = runtime.settings.server
+        if server.cors_origins and (lines := answer_lines(server, headers)):
+            send = _with_lines(send, lines)
+        ask = _Ask(scope, receive, send, headers, head, exchange, runtime, self._limits, self.refusals)
         try:
             if self._starting is None or not self._starting.done():
                 await self._start()
             if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > self._limits.head_max_bytes:
                 raise HeadersTooLarge(f"The request's headers are over {self._limits.head_max_bytes} bytes.")
+            check_framing(scope["headers"], headers)
             check_host(runtime.settings.server, headers.get(b"host"))
-            handler = self._handler(ask.method, ask.path, is_model_path=asked is not None)
+            if is_foreign(runtime.settings.server, ask.method, headers) and head.secret is None:
+                raise Forbidden("A page of another origin needs a key of this gateway, or to be in `server.cors_origins`.")
+            handler = self._handler(ask, is_model_path=asked is not None)
             await handler(ask)
         except GatewayError as error:
             if ask.method == "POST" and asked is not None:
                 refuse(ask.exchange, error, runtime)
+            ask.refused(error)
             if not isinstance(error, ClientLeft):
                 await ask.whole(*error_response(error, ask.exchange))
         except Exception:
             _log.exception("%s %s failed by a fault of the gateway", ask.method, scope["path"])
+            if exchange.hold is not None:
+                exchange.hold.release()
             await ask.whole(*error_response(InternalError("The gateway failed to handle the request."), ask.exchange))
+        finally:
+            if asked is None and exchange.hold is not None:  # a model's answer gives it back at its end
+                exchange.hold.release()
 
     async def _start(self) -> None:
         """Once, whoever asks first."""
@@ -140,7 +165,18 @@ class App:
             self._starting = None
             raise
 
-    def _handler(self, method: str, path: str, *, is_model_path: bool) -> Handler:
+    def _handler(self, ask: _Ask, *, is_model_path: bool) -> Handler:
+        method, path = ask.method, ask.path
+        by_method = self._methods(method, path, is_model_path=is_model_path)
+        if method == "OPTIONS" and is_preflight(ask.runtime.settings.server, method, ask.headers):
+            return lambda ask: ask.whole(200, preflight_lines(by_method, ask.headers) + ask.id_line.encode(), b"")
+        handler = by_method.get("GET" if method == "HEAD" else method)
+        if handler is None:
+            allowed = ", ".join(by_method)
+            raise MethodNotAllowed(f"{path} does not take {method}; it takes {allowed}.", param=allowed)
+        return handler
+
+    def _methods(self, method: str, path: str, *, is_model_path: bool) -> dict[str, Handler]:
         by_method = self._routes.get(path) or self._routes.get(path.rstrip("/"))
         if is_model_path:
             by_method = {"POST": self._ask_model}
@@ -152,25 +188,23 @@ class App:
             by_method = {"GET": self._stream}
         elif by_method is None and path.startswith(STATE_PATHS):
             by_method = dict.fromkeys(("GET", "POST", "DELETE"), self._state)
+        elif by_method is None and path.startswith(_ADMIN):
+            by_method = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), self._administer)
         if by_method is None:
             places = ", ".join([known.decode() for known in MODEL_PATHS])
             raise NotFound(
                 f"There is nothing at {path[:200]!r}. Models are asked at {places}, and in Gemini's protocol at "
                 "/v1beta/models/MODEL:generateContent and :streamGenerateContent."
             )
-        handler = by_method.get("GET" if method == "HEAD" else method)
-        if handler is None:
-            allowed = ", ".join(by_method)
-            raise MethodNotAllowed(f"{path} does not take {method}; it takes {allowed}.", param=allowed)
-        return handler
+        return by_method
 
     # --- the model routes ---
 
     async def _ask_model(self, ask: _Ask) -> None:
         exchange, runtime = ask.exchange, ask.runtime
         check_media(ask.headers)
-        await _authenticated(ask)
-        read_into(exchange, ask.head, await self._body(ask.receive, ask.headers), _url(ask.scope).decode("latin-1"))
+        await ask.authenticated()
+        read_into(exchange, ask.head, await self._body(ask), _url(ask.scope).decode("latin-1"))
         outlet = _Outlet(ask)
         answering = None
         if ask.head.resumable or exchange.call.in_background:
@@ -181,7 +215,7 @@ class App:
 
     async def _stream(self, ask: _Ask) -> None:
         """The rest of a stream whose client has lost it."""
-        await _authenticated(ask)
+        await ask.let_in()
         await self._resume(ask, ask.path.removeprefix(_STREAMS), events_seen(ask.headers, ask.query))
 
     async def _resume(self, ask: _Ask, request_id: str, after: int) -> None:
@@ -194,7 +228,7 @@ class App:
         if ask.method == "GET" and (stream := stream_of_response(ask.path, ask.query)) is not None:
             await self._resume(ask, *stream)
             return
-        body = await self._body(ask.receive, ask.headers) if ask.method == "POST" else b""
+        body = await self._body(ask) if ask.method == "POST" else b""
         runtime = ask.runtime
         asked = StateAsk(runtime.responses, owner, ask.query, body, runtime.settings.sessions.ttl_s, ask.method, ask.path)
         await ask.whole(200, JSON + ask.id_line.encode(), await state_answer(asked))
@@ -215,14 +249,17 @@ class App:
         finally:
             leaving.cancel()
 
-    async def _body(self, receive: Receive, headers: Headers) -> bytes:
-        limit = self._limits.body_max_bytes
+    async def _body(self, ask: _Ask, limit: int | None = None) -> bytes:
+        """Held by the exchange."""
+        headers = ask.headers
+        limit = limit or self._limits.body_max_bytes
         length = body_length(headers)
         if length is not None and length > limit:
             raise TooLarge(f"The request's body has {length} bytes; the limit is {limit}.")
+        hold = ask.exchange.hold = self._limits.bodies.hold(0)
         try:
             async with asyncio.timeout(self._limits.body_timeout_s):
-                body = await _received(receive, limit)
+                body = await _received(ask.receive, limit, hold)
         except TimeoutError:
             raise RequestTimeout("The request was not sent in time.") from None
         encoding = headers.get(b"content-encoding", b"identity").strip().lower()
@@ -230,7 +267,9 @@ class App:
             return body
         if encoding != b"gzip":
             raise UnsupportedMedia(f"content-encoding: {encoding[:32].decode('latin-1')!r} is not supported; send gzip or none.")
-        return _gunzipped(body, limit)
+        plain = _gunzipped(body, limit)
+        hold.grow(max(len(plain) - len(body), 0))
+        return plain
 
     # --- models ---
 
@@ -259,11 +298,6 @@ class App:
         session_id = ask.path.removeprefix(_SESSIONS)
         await ask.json(await delete_session(ask.runtime.memory.store, owner, session_id, ask.runtime.clock.wall()))
 
-    async def _all_sessions(self, ask: _Ask) -> None:
-        await _authenticated(ask)
-        ask.runtime.gate.admit_admin(ask.exchange)
-        await ask.json(await session_list(ask.runtime.memory.store, None, ask.query, ask.runtime.clock.wall()))
-
     # --- health and metrics ---
 
     async def _health_live(self, ask: _Ask) -> None:
@@ -282,10 +316,30 @@ class App:
 
     # --- admin ---
 
-    async def _admin_view(self, ask: _Ask) -> None:
-        await _authenticated(ask)
-        ask.runtime.gate.admit_admin(ask.exchange)
-        await ask.json(self._admin_views[ask.path.rstrip("/")]())
+    async def _administer(self, ask: _Ask) -> None:
+        await ask.let_in()
+        writes = ask.method not in ("GET", "HEAD")
+        ask.runtime.gate.admit_admin(ask.exchange, writes=writes)
+        body = b""
+        if writes:
+            check_media(ask.headers)
+            body = await self._body(ask, ADMIN_BODY_MAX_BYTES)
+        told = await self._admin.answer(
+            AdminAsk(
+                request_id=ask.exchange.id,
+                method="GET" if ask.method == "HEAD" else ask.method,
+                path=ask.path.removeprefix(_ADMIN).rstrip("/"),
+                query=_last_values(ask.query),
+                body=body,
+                key=ask.exchange.key,
+                source=ask.source(),
+            )
+        )
+        await ask.json(told.body, told.status)
+
+    async def _openapi(self, ask: _Ask) -> None:
+        """Says nothing that the documents do not say, and to everybody."""
+        await ask.whole(200, JSON + ask.id_line.encode(), self._admin.openapi())
 
     # --- lifespan ---
 
@@ -305,7 +359,7 @@ class App:
 class _Ask:
     """One HTTP request, as far as its head says, and the way back."""
 
-    __slots__ = ("_limits", "exchange", "head", "headers", "method", "path", "receive", "runtime", "scope", "send")
+    __slots__ = ("_limits", "_refusals", "exchange", "head", "headers", "method", "path", "receive", "runtime", "scope", "send")
 
     def __init__(
         self,
@@ -317,6 +371,7 @@ class _Ask:
         exchange: Exchange,
         runtime: Runtime,
         limits: Limits,
+        refusals: Refusals,
     ) -> None:
         self.scope = scope
         self.receive = receive
@@ -330,6 +385,7 @@ class _Ask:
         #: Below where the app is mounted.
         self.path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         self._limits = limits
+        self._refusals = refusals
 
     @property
     def query(self) -> bytes:
@@ -340,8 +396,26 @@ class _Ask:
     def id_line(self) -> str:
         return f"x-request-id: {self.exchange.id}\r\n"
 
+    def source(self) -> str:
+        return source_of(self.scope, self.runtime.settings.server)
+
+    async def authenticated(self) -> None:
+        """Raises `Unauthenticated`, `RateLimited` or `StoreDown`."""
+        waiting = self.runtime.gate.authenticate(self.exchange, self.head.secret)
+        if waiting is not None:
+            await looked_up(waiting, self._refusals, self.source)
+
+    async def let_in(self) -> None:
+        """Where no model is asked: raises `Forbidden` too, for a key that may not be used here."""
+        await self.authenticated()
+        self.runtime.gate.check_endpoint(self.exchange, self.path)
+
+    def refused(self, error: GatewayError) -> None:
+        self._refusals.count(error, self.source, key_shown=self.head.secret is not None)
+
     async def json(self, value: Any, status: int = 200) -> None:
-        await self.whole(status, JSON + self.id_line.encode(), msgspec.json.encode(value))
+        """What is told here is for who asks, now."""
+        await self.whole(status, b"%bcache-control: no-store\r\n%b" % (JSON, self.id_line.encode()), msgspec.json.encode(value))
 
     async def whole(self, status: int, head: HeadLines, body: bytes) -> None:
         """An answer that no exchange makes; a client that does not take it is given up."""
@@ -387,6 +461,9 @@ class _Outlet:
     def unsent(self) -> int:
         return 0
 
+    def refused(self, error: GatewayError) -> None:
+        self._ask.refused(error)
+
     def give_up(self) -> None:
         if self.work is not None:
             self.work.cancel()
@@ -401,7 +478,7 @@ async def _watch_for_leaving(receive: Receive, exchange: Exchange, work: asyncio
         work.cancel()
 
 
-async def _received(receive: Receive, limit: int) -> bytes:
+async def _received(receive: Receive, limit: int, hold: BodyHold) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
@@ -412,6 +489,7 @@ async def _received(receive: Receive, limit: int) -> bytes:
         size += len(part)
         if size > limit:
             raise TooLarge(f"The request's body is over the limit of {limit} bytes.")
+        hold.grow(len(part))
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
@@ -445,21 +523,33 @@ def _style(url: bytes, headers: Headers) -> Dialect:
     return "anthropic" if b"anthropic-version" in headers else "openai_chat"
 
 
-async def _authenticated(ask: _Ask) -> None:
-    """Raises `Unauthenticated` or `StoreDown`."""
-    waiting = ask.runtime.gate.authenticate(ask.exchange, ask.head.secret)
-    if waiting is not None:
-        await waiting
+def _last_values(query: bytes) -> dict[str, str]:
+    """Of names given twice the last. Raises `BadRequest`."""
+    try:
+        return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX))
+    except ValueError:
+        raise BadRequest(f"The query has more than {QUERY_FIELDS_MAX} fields.") from None
+
+
+def _with_lines(send: Send, lines: HeadLines) -> Send:
+    more = pairs(lines)
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *more]
+        await send(message)
+
+    return sending
 
 
 async def _owner(ask: _Ask) -> Owner:
     """Whose sessions are asked for: the key's, and the user's where one is named."""
-    await _authenticated(ask)
+    await ask.let_in()
     return Owner("" if ask.exchange.key is None else ask.exchange.key.id, checked_user(ask.head.user or ""))
 
 
 async def _visible_models(ask: _Ask) -> list[str]:
-    await _authenticated(ask)
+    await ask.let_in()
     return ask.runtime.gate.visible_models(ask.exchange)
 
 

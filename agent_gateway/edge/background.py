@@ -17,7 +17,7 @@ from agent_gateway.edge.answering import Answering, Outlet
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.request import Head
 from agent_gateway.edge.resumable import resumable
-from agent_gateway.pipeline import Live, Runtime, cancelled, refuse, run
+from agent_gateway.pipeline import Live, Runtime, refuse, run
 
 _log = logging.getLogger("agent_gateway.edge")
 
@@ -57,9 +57,9 @@ class _Queued(Answering):
         def over(task: asyncio.Task[None]) -> None:
             self._live.tasks.discard(task)
             if exchange.ended is None:  # cancelled before the first stage
-                refuse(exchange, cancelled(exchange), runtime)
+                refuse(exchange, asyncio.CancelledError(), runtime)
             if not first.done():
-                first.set_exception(exchange.error or cancelled(exchange))
+                first.set_exception(exchange.error or exchange.why(asyncio.CancelledError()))
                 first.exception()  # the client may have left, and nobody wait for it
 
         task = self._loop.create_task(_made(exchange, runtime, first))

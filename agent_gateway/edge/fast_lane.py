@@ -1,6 +1,6 @@
 """The plain case, served by an asyncio protocol of our own: HTTP/1.1 POST with a content-length to a model's path.
 
-Any other connection (chunked body, Expect, Upgrade, HTTP/1.0, compression, admin, anything odd) is handed to uvicorn's
+Any other connection (chunked body, Expect, Upgrade, HTTP/1.0, compression, a browser's, admin, anything odd) is handed to uvicorn's
 protocol with the bytes read so far, and stays there. Promise: no answer differs from the ASGI app's.
 """
 
@@ -16,24 +16,29 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from agent_gateway.admission.refusals import Refusals
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout, TooLarge
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.writes import Writes
+from agent_gateway.edge.access import looked_up
+from agent_gateway.edge.addresses import client_address
 from agent_gateway.edge.answering import Answering
 from agent_gateway.edge.background import outliving
+from agent_gateway.edge.bodies import BodyHold
+from agent_gateway.edge.closing import close
 from agent_gateway.edge.hosts import check_host
-from agent_gateway.edge.limits import Limits
+from agent_gateway.edge.limits import Limits, too_many_connections
 from agent_gateway.edge.request import Head, check_media, new_exchange, read_head, read_into
 from agent_gateway.edge.response import STATUS_LINES, HeadLines, error_response
 from agent_gateway.edge.routes import dialect_of
 from agent_gateway.edge.slow_lane import SlowLane
-from agent_gateway.pipeline import Live, Runtime, cancelled, refuse
+from agent_gateway.pipeline import Live, Runtime, refuse
 
 _log = logging.getLogger("agent_gateway.edge")
 
-#: Headers that make a request odd.
-_ODD = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"content-encoding"})
+#: Headers that make a request odd; only browsers send an origin, and they want more headers on the answer.
+_ODD = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"content-encoding", b"origin"})
 _LENGTH_LINE = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 _DIGITS_MAX = 15
 _UNKNOWN = (b"", b"")
@@ -45,11 +50,20 @@ class FastLane(asyncio.Protocol):
     """One client connection. Reads a request, has it answered in a task, reads the next; pipelined ones wait in the buffer."""
 
     def __init__(
-        self, live: Live, limits: Limits, *, config: Config, server_state: ServerState, app_state: dict[str, Any], **_: Any
+        self,
+        live: Live,
+        limits: Limits,
+        refusals: Refusals,
+        *,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        **_: Any,
     ) -> None:
         # Of the server.
         self._live = live
         self._limits = limits
+        self._refusals = refusals
         self._config = config
         self._state = server_state
         self._app_state = app_state
@@ -65,6 +79,8 @@ class FastLane(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._buffered = 0
         self._needed = 0
+        #: Of a body that comes in parts, until its exchange has it.
+        self._hold: BodyHold | None = None
         #: Of a head or a body that is being sent.
         self._timer: asyncio.TimerHandle | None = None
         #: Of the pauses between requests: left to run from one to the next, looks at `_idle_since` when its time has come.
@@ -91,12 +107,23 @@ class FastLane(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         # uvicorn asks no more of a connection than `shutdown`.
         self._state.connections.add(self)  # type: ignore[arg-type]
+        if len(self._state.connections) > self._limits.connections_max:
+            self._keep_alive = False
+            self.whole(*error_response(too_many_connections(self._limits)))
+            self._close()
+            return
         self._timer = self._loop.call_later(self._limits.head_timeout_s, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
         if self._needed:  # in a body
+            assert self._hold is not None
+            try:
+                self._hold.grow(len(data))
+            except GatewayError as error:
+                self._refuse(error)
+                return
             self._parts.append(data)
             self._buffered += len(data)
             if self._buffered >= self._needed:
@@ -116,6 +143,8 @@ class FastLane(asyncio.Protocol):
         self._closing = True
         self._state.connections.discard(self)
         self._stop_timers()
+        if self._hold is not None:
+            self._hold.release()
         if self._task is not None:
             if self._exchange is not None:
                 self._exchange.client_left = True
@@ -146,7 +175,7 @@ class FastLane(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        if name in _ODD:
+        if name in _ODD or name in self._headers:
             self._odd = True
         self._headers[name] = value
 
@@ -228,6 +257,7 @@ class FastLane(asyncio.Protocol):
             self._live.runtime.gate.check_shown(self._head.secret)
             if length > self._limits.body_max_bytes:
                 raise TooLarge(f"The request's body has {length} bytes; the limit is {self._limits.body_max_bytes}.")
+            self._hold = self._limits.bodies.hold(len(self._buffer) - self._head_end)
         except GatewayError as error:
             self._refuse(error)
             return
@@ -272,6 +302,8 @@ class FastLane(asyncio.Protocol):
         answering = Answering(exchange, runtime, self, head.accept_encoding, self._loop, self._limits)
         try:
             try:
+                exchange.hold = self._hold or self._limits.bodies.hold(len(body))
+                self._hold = None
                 waiting = runtime.gate.authenticate(exchange, head.secret)
                 if waiting is not None:
                     await self._looked_up(waiting, exchange, runtime)
@@ -286,15 +318,17 @@ class FastLane(asyncio.Protocol):
             complete = True
         except Exception:
             _log.exception("a connection failed by a fault of the gateway")
+            if exchange.hold is not None:
+                exchange.hold.release()
         finally:
             self._done(complete)
 
     async def _looked_up(self, waiting: Awaitable[None], exchange: Exchange, runtime: Runtime) -> None:
         """Waits for the store to tell the key; who leaves meanwhile is recorded like any other."""
         try:
-            await waiting
-        except asyncio.CancelledError:
-            refuse(exchange, cancelled(exchange), runtime)
+            await looked_up(waiting, self._refusals, self._source)
+        except asyncio.CancelledError as error:
+            refuse(exchange, error, runtime)
             raise
 
     def _done(self, complete: bool) -> None:
@@ -360,6 +394,14 @@ class FastLane(asyncio.Protocol):
         """What is to be done comes with `connection_lost`."""
         self._transport.abort()
 
+    def refused(self, error: GatewayError) -> None:
+        self._refusals.count(error, self._source, key_shown=self._head.secret is not None)
+
+    def _source(self) -> str:
+        peer = self._transport.get_extra_info("peername")
+        trusted = self._live.runtime.settings.server.trusted_proxies
+        return client_address(peer, self._headers.get(b"x-forwarded-for", b""), trusted)
+
     # --- the ends ---
 
     def _refuse(self, error: GatewayError) -> None:
@@ -367,6 +409,7 @@ class FastLane(asyncio.Protocol):
         runtime = self._live.runtime
         exchange = new_exchange(read_head(self._headers), runtime.clock, self._dialect)
         refuse(exchange, error, runtime)
+        self.refused(error)
         self._keep_alive = False
         self.whole(*error_response(error, exchange))
         self._linger()
@@ -393,13 +436,13 @@ class FastLane(asyncio.Protocol):
         self._writes.flush()
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        self._timer = self._loop.call_later(self._limits.linger_s, self._transport.close)
+        self._timer = self._loop.call_later(self._limits.linger_s, self._close)
 
     def _close(self) -> None:
         self._closing = True
         self._stop_timers()
         self._writes.flush()
-        self._transport.close()
+        close(self._transport, self._loop, self._limits)
 
     def _stop_timers(self) -> None:
         self._stop_timer()
@@ -413,10 +456,10 @@ class FastLane(asyncio.Protocol):
             self._timer = None
 
 
-def fast_lane(live: Live, limits: Limits) -> Callable[..., FastLane]:
+def fast_lane(live: Live, limits: Limits, refusals: Refusals) -> Callable[..., FastLane]:
     """What uvicorn's server is given as its `http` class."""
 
     def connect(**of_the_server: Any) -> FastLane:
-        return FastLane(live, limits, **of_the_server)
+        return FastLane(live, limits, refusals, **of_the_server)
 
     return connect

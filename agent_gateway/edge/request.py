@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import get_args
 
 from msgspec import Struct, structs
@@ -18,6 +19,8 @@ from agent_gateway.session.identity import checked_session, checked_user, sessio
 FORWARDED = (b"traceparent", b"tracestate", b"openai-beta", b"anthropic-version", b"anthropic-beta")
 #: Where a key may stand, looked for in this order.
 KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
+#: What a request may say only once.
+ONCE = (b"host", b"authorization", *KEY_HEADERS, b"content-length", b"content-type", b"content-encoding", b"x-session-id", b"x-user-id")
 #: A client's own request id is kept up to this length.
 CLIENT_ID_MAX_LENGTH = 128
 
@@ -103,12 +106,24 @@ def check_media(headers: Headers) -> None:
         raise UnsupportedMedia(f"content-type: {shown!r} is not supported; send application/json.", param="content-type")
 
 
+def check_framing(pairs: Collection[tuple[bytes, bytes]], headers: Headers) -> None:
+    """`pairs`: the headers as they came. Raises `BadRequest` for what another on the way may have understood otherwise."""
+    encoding = headers.get(b"transfer-encoding")
+    if encoding is not None and encoding.strip().lower() != b"chunked":
+        raise BadRequest("transfer-encoding: only chunked is taken.", param="transfer-encoding")
+    if len(pairs) != len(headers):
+        counts = Counter(name for name, _ in pairs)
+        for name in ONCE:
+            if counts[name] > 1:
+                raise BadRequest(f"{name.decode()}: this header is there {counts[name]} times; send it once.", param=name.decode())
+
+
 def body_length(headers: Headers) -> int | None:
     """The announced length; None when there is none."""
     value = headers.get(b"content-length")
     if value is None:
         return None
-    if not value.isdigit():
+    if not value.strip().isdigit():
         raise BadRequest("content-length: expected a number of bytes.", param="content-length")
     return int(value)
 

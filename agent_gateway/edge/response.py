@@ -11,7 +11,7 @@ import msgspec
 
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.clock import SYSTEM_CLOCK, new_request_id
-from agent_gateway.core.errors import GatewayError, MethodNotAllowed, ProviderRefusedRequest, RateLimited
+from agent_gateway.core.errors import BudgetSpent, GatewayError, MethodNotAllowed, ProviderRefusedRequest, RateLimited
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.protocols.base import codec_of
 from agent_gateway.wire.sse import frame_data
@@ -28,6 +28,7 @@ NO_COMMENTS: frozenset[Dialect] = frozenset({"gemini"})
 JSON: HeadLines = b"content-type: application/json\r\n"
 STREAM: HeadLines = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
 GZIPPED: HeadLines = b"content-encoding: gzip\r\nvary: accept-encoding\r\n"
+_DONE = {"block": "blocked", "mask": "masked", "flag": "flagged", "failed": "failed"}
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -60,7 +61,7 @@ def whole_head(exchange: Exchange, now: float) -> HeadLines:
         upstream_s += (attempt.ended or now) - attempt.started
         if attempt.cost_usd is not None:
             cost_usd = (cost_usd or 0.0) + attempt.cost_usd
-    overhead_ms = (now - exchange.started - upstream_s) * 1000
+    overhead_ms = (now - exchange.started - upstream_s - exchange.queued_s) * 1000
     return b"%b%b%b%bx-gateway-overhead-ms: %.2f\r\n" % (
         JSON,
         _story(exchange),
@@ -74,6 +75,8 @@ def _story(exchange: Exchange) -> HeadLines:
     more = f"x-session-id: {exchange.session}\r\n" if exchange.session is not None else ""
     if exchange.reservation is not None:
         more += exchange.reservation.lines(exchange.call.dialect)
+    if exchange.guards:
+        more += f"x-gateway-guard: {guards_told(exchange)}\r\n"
     if exchange.status is None:
         return f"x-request-id: {exchange.id}\r\n{more}".encode()
     model = f"x-gateway-model: {exchange.deployment}\r\n" if exchange.deployment else ""
@@ -82,6 +85,14 @@ def _story(exchange: Exchange) -> HeadLines:
         f"x-request-id: {exchange.id}\r\nx-gateway-status: {exchange.status}\r\n{model}"
         f"x-gateway-attempts: {len(exchange.attempts)}\r\n{reason}{more}"
     ).encode("latin-1", "replace")
+
+
+def guards_told(exchange: Exchange) -> str:
+    """What guards did, by what they did: `flagged=injection,topics; masked=pii`."""
+    done: dict[str, list[str]] = {}
+    for check, action in exchange.guards:
+        done.setdefault(_DONE[action], []).append(check)
+    return "; ".join([f"{action}={','.join(done[action])}" for action in sorted(done)])
 
 
 def closing_comment(exchange: Exchange) -> bytes:
@@ -110,7 +121,7 @@ def error_response(error: GatewayError, exchange: Exchange | None = None) -> tup
     if exchange is not None and exchange.attempts:
         lines.append(f"x-gateway-attempts: {len(exchange.attempts)}")
     lines.append(f"x-gateway-reason: {error.code}")
-    if error.retry_after_s is not None or error.status == 429:
+    if error.retry_after_s is not None or (error.status == 429 and not isinstance(error, BudgetSpent)):
         lines.append(f"retry-after: {max(ceil(error.retry_after_s or 0), 1)}")
     if isinstance(error, RateLimited) and error.limit_lines:
         lines.append(error.limit_lines[:-2])

@@ -14,14 +14,14 @@ from urllib.parse import parse_qs
 import msgspec
 
 from agent_gateway.core.call import Call
-from agent_gateway.core.errors import BadRequest, NotFound
+from agent_gateway.core.errors import BadRequest, GatewayError, NotFound
 from agent_gateway.core.event import Chunk, Event
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge.answering import Answering, Outlet
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.request import Head, Headers
 from agent_gateway.edge.response import HeadLines, stream_error
-from agent_gateway.pipeline import Live, Runtime, cancelled, refuse
+from agent_gateway.pipeline import Live, Runtime, refuse
 from agent_gateway.session.identity import owner_of
 from agent_gateway.session.live_streams import Stream, StreamLog
 
@@ -123,7 +123,7 @@ class _First(_Following):
         def over(task: asyncio.Task[None]) -> None:
             self._live.tasks.discard(task)
             if exchange.ended is None:  # cancelled before the first stage
-                refuse(exchange, cancelled(exchange), runtime)
+                refuse(exchange, asyncio.CancelledError(), runtime)
             log.end()
 
         task = self._loop.create_task(_Making(exchange, runtime, _Writing(exchange, log), None, self._loop, self._limits).run())
@@ -165,6 +165,9 @@ class _Writing:
 
     def unsent(self) -> int:
         return 0
+
+    def refused(self, error: GatewayError) -> None:
+        return None  # the client's own outlet tells it
 
     def give_up(self) -> None:
         return None

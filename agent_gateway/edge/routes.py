@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import re
 
+from agent_gateway.core import call
 from agent_gateway.core.call import Dialect
 
 #: Where clients ask models, as URLs without their query.
-MODEL_PATHS: dict[bytes, Dialect] = {
-    b"/v1/chat/completions": "openai_chat",
-    b"/v1/completions": "openai_completions",
-    b"/v1/embeddings": "openai_embeddings",
-    b"/v1/responses": "openai_responses",
-    b"/v1/messages": "anthropic",
-    b"/v1/messages/count_tokens": "anthropic_count",
-}
+MODEL_PATHS: dict[bytes, Dialect] = {path.encode(): dialect for dialect, path in call.MODEL_PATHS.items()}
 #: Gemini puts the model, and what is asked of it, into the path.
 _GEMINI = re.compile(rb"/v1(?:beta)?/(?:models|tunedModels)/[^?]+:(?:generateContent|streamGenerateContent)")
 

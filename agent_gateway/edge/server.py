@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
     from agent_gateway.edge.websocket_lane import WebSocketLane
 
 BACKLOG = 4096
+#: So long a browser that was here over TLS comes back over TLS only (s).
+HSTS_S = 365 * 24 * 3600
 
 
 class Server(UvicornServer):
-    """`listening` is called with the bound address once connections are taken; `reload` on SIGHUP."""
+    """`listening` is called with the bound address once connections are taken; `reload` on SIGHUP. `tls`: what connections are made with;
+    None: they are not encrypted.
+    """
 
     def __init__(
         self,
@@ -40,17 +45,21 @@ class Server(UvicornServer):
         use_fast_lane: bool,
         listening: Callable[[str, int], None],
         reload: Callable[[], None],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = None if tls is None else Renewable(tls)
         config = Config(
             app,
             host=host,
             port=port,
-            http=fast_lane(live, limits) if use_fast_lane else slow_lane(limits),  # type: ignore[arg-type]  # a class is only called
+            http=fast_lane(live, limits, app.refusals) if use_fast_lane else slow_lane(limits),  # type: ignore[arg-type]  # a class is only called
             **websocket_settings(live, limits),
             lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
+            headers=security_headers(encrypted=tls is not None),
+            ssl_context_factory=None if self._tls is None else self._renewable,
             proxy_headers=False,
             backlog=BACKLOG,
             timeout_keep_alive=int(limits.keep_alive_s),
@@ -60,6 +69,15 @@ class Server(UvicornServer):
         self.server_state.tasks = live.tasks
         self._listening = listening
         self._reload = reload
+
+    def renew(self, tls: ssl.SSLContext) -> None:
+        """From the next connection on."""
+        assert self._tls is not None, "TLS begins with a restart"
+        self._tls.current = tls
+
+    def _renewable(self, *_: object) -> ssl.SSLContext:
+        assert self._tls is not None
+        return self._tls
 
     @property
     def draining(self) -> bool:
@@ -83,6 +101,28 @@ class Server(UvicornServer):
         finally:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 loop.remove_signal_handler(number)
+
+
+class Renewable(ssl.SSLContext):
+    """A listening socket keeps the context that it began with; this one has every connection made with the `current` one."""
+
+    current: ssl.SSLContext
+
+    def __new__(cls, current: ssl.SSLContext) -> Renewable:
+        context = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+        context.current = current
+        return context
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        return self.current.wrap_bio(*arguments, **options)
+
+
+def security_headers(*, encrypted: bool) -> list[tuple[str, str]]:
+    """On every answer: no browser guesses what it may be, and none goes back to plain HTTP."""
+    headers = [("x-content-type-options", "nosniff")]
+    if encrypted:
+        headers.append(("strict-transport-security", f"max-age={HSTS_S}"))
+    return headers
 
 
 def websocket_settings(live: Live, limits: Limits) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Sessions as HTTP shows them: to whoever they belong to, and as a list to an admin."""
+"""Sessions as HTTP shows them to whoever they belong to; an admin's view is `control/admin`'s."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ LIMIT = 20
 LIMIT_MAX = 100
 
 
-async def session_list(store: SessionStore, owner: Owner | None, query: bytes, now: float) -> dict[str, Any]:
-    """Of everybody, with whose they are, where `owner` is None. Raises `BadRequest` and `StoreDown`."""
-    asked = {name.decode("latin-1"): values[-1].decode("latin-1") for name, values in parse_qs(query).items()}
+async def session_list(store: SessionStore, owner: Owner, query: bytes, now: float) -> dict[str, Any]:
+    """Raises `BadRequest` and `StoreDown`."""
+    asked = {name: values[-1] for name, values in parse_qs(query.decode("latin-1")).items()}
     limit = asked.get("limit", str(LIMIT))
     if not (limit.isascii() and limit.isdigit() and len(limit) < 4 and 1 <= int(limit) <= LIMIT_MAX):
         raise BadRequest(f"limit: expected a number from 1 to {LIMIT_MAX}.", param="limit")
     page = await store.list_sessions(owner, now=now, limit=int(limit), cursor=asked.get("cursor"))
-    whose = owner is None
-    return {"data": [_shown(info) | ({"key": info.owner.key or None} if whose else {}) for info in page.sessions], "next": page.next}
+    return {"data": [_shown(info) for info in page.sessions], "next": page.next}
 
 
 async def session_object(store: SessionStore, owner: Owner, session_id: str, now: float) -> dict[str, Any]:

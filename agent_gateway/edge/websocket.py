@@ -8,7 +8,11 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from msgspec.structs import replace
 
+from agent_gateway.admission.refusals import Refusals
 from agent_gateway.core.errors import Forbidden, GatewayError, HeadersTooLarge, InternalError, NotFound
+from agent_gateway.edge.access import looked_up
+from agent_gateway.edge.addresses import source_of
+from agent_gateway.edge.cors import is_allowed
 from agent_gateway.edge.hosts import check_host, same_origin
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.request import Head, new_exchange, read_head
@@ -26,14 +30,22 @@ _log = logging.getLogger("agent_gateway.edge")
 
 
 async def serve(
-    scope: Scope, receive: Receive, send: Send, live: Live, limits: Limits, start: Callable[[], Awaitable[None]]
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    live: Live,
+    limits: Limits,
+    refusals: Refusals,
+    start: Callable[[], Awaitable[None]],
 ) -> None:
     """One socket from its handshake to its end; `start` has the app started, where nobody did before."""
     await receive()  # nothing but `websocket.connect` comes first
+    head = _head(scope)
     try:
         await start()
-        head = await _let_in(scope, live.runtime, limits)
+        await _let_in(scope, head, live.runtime, limits, refusals)
     except GatewayError as error:
+        refusals.count(error, lambda: source_of(scope, live.runtime.settings.server), key_shown=head.secret is not None)
         await _turn_away(scope, send, error)
     except Exception:
         _log.exception("a WebSocket handshake failed by a fault of the gateway")
@@ -41,12 +53,18 @@ async def serve(
     else:
         offered: Iterable[str] = scope.get("subprotocols", ())
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if SUBPROTOCOL in offered else None})
-        await Session(scope, receive, send, head, live, limits).run()
+        await Session(scope, receive, send, head, live, limits, refusals).run()
 
 
-async def _let_in(scope: Scope, runtime: Runtime, limits: Limits) -> Head:
-    """What holds for all requests of the socket. Raises `GatewayError` for what HTTP refuses, and for a page of another origin
-    without a key: no browser asks before it opens a WebSocket, so being on this machine would be all that such a page needs.
+def _head(scope: Scope) -> Head:
+    """What holds for all requests of the socket."""
+    head = read_head(dict(scope["headers"]))
+    return head if head.secret is not None else replace(head, secret=_offered_key(scope.get("subprotocols", ())))
+
+
+async def _let_in(scope: Scope, head: Head, runtime: Runtime, limits: Limits, refusals: Refusals) -> None:
+    """Raises `GatewayError` for what HTTP refuses, and for a page of another origin without a key: no browser asks before it opens a
+    WebSocket, so being on this machine would be all that such a page needs.
     """
     headers: dict[bytes, bytes] = dict(scope["headers"])
     if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > limits.head_max_bytes:
@@ -56,16 +74,13 @@ async def _let_in(scope: Scope, runtime: Runtime, limits: Limits) -> Head:
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     if path.rstrip("/") != PATH:
         raise NotFound(f"There is no WebSocket at {path[:200]!r}; it is at {PATH}.")
-    head = read_head(headers)
-    if head.secret is None:
-        head = replace(head, secret=_offered_key(scope.get("subprotocols", ())))
     exchange = new_exchange(head, runtime.clock)
     waiting = runtime.gate.authenticate(exchange, head.secret)
     if waiting is not None:
-        await waiting
-    if exchange.key is None and not same_origin(headers.get(b"origin"), host):
+        await looked_up(waiting, refusals, lambda: source_of(scope, runtime.settings.server))
+    origin = headers.get(b"origin")
+    if exchange.key is None and origin is not None and not same_origin(origin, host) and not is_allowed(runtime.settings.server, origin):
         raise Forbidden("A page of another origin needs a key of this gateway to open a WebSocket.")
-    return head
 
 
 def _offered_key(subprotocols: Iterable[str]) -> bytes | None:

@@ -69,6 +69,12 @@ class WebSocketLane(WebSocketsSansIOProtocol):
         if event.fin:
             self.send_receive_event_to_app()
 
+    def handle_ping(self) -> None:
+        """Who takes nothing is not answered either: pongs would pile up."""
+        pong = b"".join(self.conn.data_to_send())
+        if self.writable.is_set():
+            self.transport.write(pong)
+
     handle_text = handle_bytes  # what it says is decoded where it is read
 
     def handle_cont(self, event: Frame) -> None:

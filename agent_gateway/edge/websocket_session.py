@@ -11,15 +11,18 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Literal
 
-from agent_gateway.core.errors import Conflict, GatewayError, RateLimited, ShuttingDown
+from agent_gateway.admission.refusals import Refusals
+from agent_gateway.core.errors import Conflict, GatewayError, Overloaded, RateLimited, ShuttingDown
 from agent_gateway.core.exchange import Exchange
+from agent_gateway.edge.access import looked_up
+from agent_gateway.edge.addresses import source_of
 from agent_gateway.edge.answering import Answering
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.request import Head, new_exchange, read_into
 from agent_gateway.edge.response import HeadLines
 from agent_gateway.edge.slow_lane import ABORT
 from agent_gateway.edge.websocket_frames import Cancel, NotAFrame, NotReadable, Request, Writer, read
-from agent_gateway.pipeline import Live, Runtime, cancelled, refuse
+from agent_gateway.pipeline import Live, Runtime, refuse
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -44,12 +47,14 @@ _log = logging.getLogger("agent_gateway.edge")
 class Session:
     """An open socket. One task reads, each request has one of its own; what they write waits for the client."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, head: Head, live: Live, limits: Limits) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, head: Head, live: Live, limits: Limits, refusals: Refusals) -> None:
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._head = head
         self._live = live
         self._limits = limits
+        self._refusals = refusals
         self._loop = asyncio.get_running_loop()
         extensions = scope.get("extensions", {})
         self._abort: Callable[[], None] | None = extensions.get(ABORT, {}).get("abort")
@@ -129,7 +134,13 @@ class Session:
             full = f"{self._limits.socket_requests_max} requests are under way on this socket; more need another one."
             await self._refuse(name, RateLimited(full, retry_after_s=1))
         else:
+            try:
+                hold = self._limits.bodies.hold(len(request.body))
+            except Overloaded as error:
+                await self._refuse(name, error)
+                return
             exchange, runtime = self._new_exchange(name)
+            exchange.hold = hold
             task = self._loop.create_task(self._answer(name, request.body, exchange, runtime))
             self._running[name] = (exchange, task)
             self._tasks.add(task)
@@ -159,7 +170,7 @@ class Session:
             try:
                 waiting = runtime.gate.authenticate(exchange, self._head.secret)
                 if waiting is not None:
-                    await waiting
+                    await looked_up(waiting, self._refusals, self._source)
                 read_into(exchange, self._head, body)
             except GatewayError as error:
                 await answering.refuse(error)
@@ -186,7 +197,7 @@ class Session:
     def _gone(self, task: asyncio.Task[None], exchange: Exchange, runtime: Runtime) -> None:
         self._tasks.discard(task)
         if exchange.ended is None:  # cancelled before the first stage
-            refuse(exchange, cancelled(exchange), runtime)
+            refuse(exchange, asyncio.CancelledError(), runtime)
         if not task.cancelled() and task.exception() is not None:
             _log.error("request %s failed by a fault of the gateway", exchange.id, exc_info=task.exception())
         self._end_if_drained()
@@ -214,6 +225,12 @@ class Session:
     def unsent(self) -> int:
         """What the server holds, less all that it was given: others write too, and what counts is whether it falls."""
         return self._unsent() - self._written_bytes
+
+    def refused(self, error: GatewayError) -> None:
+        self._refusals.count(error, self._source, key_shown=self._head.secret is not None)
+
+    def _source(self) -> str:
+        return source_of(self._scope, self._live.runtime.settings.server)
 
     # --- the ends ---
 
@@ -260,6 +277,9 @@ class _Outlet:
 
     def unsent(self) -> int:
         return self._session.unsent()
+
+    def refused(self, error: GatewayError) -> None:
+        self._session.refused(error)
 
     def give_up(self) -> None:
         self._session.give_up()

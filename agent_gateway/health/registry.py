@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import Collection
 from random import Random
 
 from agent_gateway.core.route import Route
 from agent_gateway.core.settings import Breaker as BreakerPolicy
+from agent_gateway.core.settings import Concurrency as ConcurrencyPolicy
 from agent_gateway.core.settings import Fallback
 from agent_gateway.health.breaker import Breaker
+from agent_gateway.health.concurrency import Concurrency
 from agent_gateway.health.controller import Controller
+from agent_gateway.health.line import Line, Place
 from agent_gateway.health.load import Load
 from agent_gateway.health.window import Window
 
@@ -22,17 +27,38 @@ PASSING_MAX = 1024
 TELL_EVERY_S = 60.0
 
 _FALLBACK = Fallback()
+_CONCURRENCY = ConcurrencyPolicy()
 
 
 class DeploymentHealth:
     """`cooldown_until` (monotonic s) is the provider's own wish after a 429; it says nothing against the deployment."""
 
-    __slots__ = ("_told", "breaker", "cooldown_until", "hedges", "load", "repeats")
+    __slots__ = (
+        "_alone_since",
+        "_alone_until",
+        "_pause",
+        "_told",
+        "breaker",
+        "concurrency",
+        "cooldown_until",
+        "hedges",
+        "line",
+        "load",
+        "repeats",
+    )
 
-    def __init__(self, policy: BreakerPolicy) -> None:
+    def __init__(self, policy: BreakerPolicy, concurrency: ConcurrencyPolicy = _CONCURRENCY) -> None:
         self.load = Load()
         self.breaker = Breaker(policy)
+        self.concurrency = Concurrency(concurrency, self.load)
+        #: Requests that wait for room here.
+        self.line = Line()
+        self._pause: asyncio.TimerHandle | None = None
         self.cooldown_until = 0.0
+        #: From when to when the provider has asked for that itself: so long nobody who waits is let through. A 429 that names no time
+        #: is answered by the bound.
+        self._alone_since = 0.0
+        self._alone_until = 0.0
         #: First tries in total, repeats as hits.
         self.repeats = Window(BUDGET_WINDOW_S)
         #: Until when a kind of failure is not told again.
@@ -47,6 +73,60 @@ class DeploymentHealth:
         self._told[code] = now + TELL_EVERY_S
         return True
 
+    @property
+    def full(self) -> bool:
+        """No call may begin here: all slots are taken, or others wait for the next."""
+        limit = self.concurrency.limit
+        return limit is not None and (self.load.in_flight >= limit or len(self.line) > 0)
+
+    def has_room(self, now: float) -> bool:
+        """For the first in line. A provider that wants to be left alone is left alone by all who wait."""
+        limit = self.concurrency.limit
+        return now >= self._alone_until and (limit is None or self.load.in_flight < limit)
+
+    def expected_wait_s(self, place: Place, now: float) -> float:
+        """Until it would be served if it joined the line now, by what calls took so far."""
+        limit = self.concurrency.limit or 1
+        wait_s = (self.line.ahead_of(place) + 1) * self.concurrency.slot_s / limit
+        return max(self._alone_until - now, 0.0) + wait_s
+
+    def ended(self, began: float, now: float, *, answered: bool) -> None:
+        """A call has ended and its slot is free."""
+        self.concurrency.ended(now - began, now, answered=answered)
+        self.serve(now)
+
+    def serve(self, now: float) -> None:
+        """Calls as many of those who wait as there is room for, once the provider need not be left alone any more."""
+        if not self.line:
+            return
+        if now < self._alone_until:
+            if self._pause is None:
+                loop = asyncio.get_running_loop()
+                self._pause = loop.call_later(self._alone_until - now, self._resume, self._alone_until)
+            return
+        limit = self.concurrency.limit
+        self.line.call(len(self.line) if limit is None else max(limit - self.load.in_flight, 0))
+
+    def overloaded(self, began: float, now: float, wait_s: float | None, *, refused: bool) -> None:
+        """A call has failed by the provider's load; `wait_s` is for how long it wants to be left alone, where it said so. To a bound that
+        is learnt already, one that was made against such a wish tells nothing new.
+        """
+        if self.concurrency.learnt is None or not self._alone_since < began < self._alone_until:
+            calls, _ = self.repeats.counts(now)
+            self.concurrency.overloaded(began, now, calls, refused=refused and wait_s is None)
+        if wait_s is not None:
+            if now >= self._alone_until:
+                self._alone_since = now
+            self._alone_until = max(self._alone_until, now + wait_s)
+
+    def cool_down(self, now: float, wait_s: float) -> None:
+        self.cooldown_until = max(self.cooldown_until, now + wait_s)
+
+    def follow(self, concurrency: ConcurrencyPolicy) -> None:
+        """Takes a reloaded policy; what is known stays, and those who wait look whether they need not any more."""
+        self.concurrency.follow(concurrency)
+        self.line.call(len(self.line))
+
     def available(self, now: float) -> bool:
         return now >= self.cooldown_until and self.breaker.allows(now)
 
@@ -60,17 +140,23 @@ class DeploymentHealth:
         total, hedges = self.hedges.counts(now)
         return hedges + 1 <= max_share * total
 
+    def _resume(self, at: float) -> None:
+        self._pause = None
+        self.serve(at)
+
 
 class Health:
-    """A deployment that stands under two models is one thing with one health; its breaker follows the policy seen last."""
+    """A deployment that stands under two models is one thing with one health; its breaker follows the policy seen last, its concurrency
+    the tightest.
+    """
 
     def __init__(self, random: Random | None = None) -> None:
         self._random = random or Random()
         self._deployments: dict[str, DeploymentHealth] = {}
         self._controllers: dict[str, Controller] = {}
         self._routes: dict[str, Route] = {}
-        #: In how many of `_routes` a deployment stands.
-        self._uses: dict[str, int] = {}
+        #: By deployment, the policies of those of `_routes` in which it stands, by the route's identity.
+        self._uses: dict[str, dict[int, ConcurrencyPolicy]] = {}
         #: Those of `_routes` that may be forgotten; what was met last stands last.
         self._passing: OrderedDict[str, Route] = OrderedDict()
 
@@ -113,19 +199,22 @@ class Health:
         before = self._routes.get(route.name)
         self._routes[route.name] = route
         for deployment in route.deployments:
-            self._uses[deployment.id] = self._uses.get(deployment.id, 0) + 1
+            uses = self._uses.setdefault(deployment.id, {})
+            uses[id(route)] = route.concurrency
             known = self._deployments.get(deployment.id)
             if known is None:
-                self._deployments[deployment.id] = DeploymentHealth(route.breaker)
+                self._deployments[deployment.id] = DeploymentHealth(route.breaker, route.concurrency)
             else:
                 known.breaker.follow(route.breaker)
+                known.follow(_tightest(uses.values()))
         policy = route.fallback
         controller = self._controllers.get(route.name)
         if controller is None:
             self._controllers[route.name] = Controller(policy.alert_rate, policy.trigger_rate, self._random)
         else:
             controller.follow(policy.alert_rate, policy.trigger_rate)
-        self._release(before)
+        if before is not route:
+            self._release(before)
 
     def deployments(self) -> list[tuple[str, DeploymentHealth]]:
         return list(self._deployments.items())
@@ -135,6 +224,17 @@ class Health:
 
     def _release(self, route: Route | None) -> None:
         for deployment in route.deployments if route else ():
-            self._uses[deployment.id] -= 1
-            if not self._uses[deployment.id]:
+            uses = self._uses.get(deployment.id, {})
+            uses.pop(id(route), None)
+            if uses:
+                self._deployments[deployment.id].follow(_tightest(uses.values()))
+            elif deployment.id in self._uses:
                 del self._uses[deployment.id], self._deployments[deployment.id]
+
+
+def _tightest(policies: Collection[ConcurrencyPolicy]) -> ConcurrencyPolicy:
+    return ConcurrencyPolicy(
+        max=min([policy.max for policy in policies if policy.max is not None], default=None),
+        adaptive=all(policy.adaptive for policy in policies),
+        queue_max=min(policy.queue_max for policy in policies),
+    )

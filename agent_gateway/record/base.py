@@ -15,7 +15,7 @@ SINKS = Seat("sinks", {"database": "agent_gateway.record.sinks.database:Database
 
 
 class Sink(Protocol):
-    """All methods but `close` are called on the event loop, return at once and never raise."""
+    """All methods are called on the event loop; those that are not awaited return at once and never raise."""
 
     #: The label of `records_total`.
     name: str
@@ -35,6 +35,12 @@ class Sink(Protocol):
         """Records older than this may go."""
 
     def write(self, records: Sequence[Record]) -> None: ...
+
+    async def erase(self, user: str) -> int:
+        """Takes out of all records written so far what this user said, was told and is known by; figures stay. How many there were.
+
+        Raises `StoreDown` when it cannot be done now.
+        """
 
     async def close(self, timeout_s: float) -> None:
         """Everything written is safe when it returns, or `timeout_s` is over. Nothing is written after it."""

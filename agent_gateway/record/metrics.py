@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
-from agent_gateway.core.errors import ProviderTimeout, RateLimited, TimeoutKind
+from agent_gateway.core.errors import Overloaded, ProviderTimeout, RateLimited, TimeoutKind
 from agent_gateway.core.exchange import Attempt, Exchange
 from agent_gateway.health.registry import Health
 from agent_gateway.record.row import overhead_s, pattern_of
@@ -86,6 +86,16 @@ class Responses(Protocol):
     def unsaved(self) -> int: ...
 
 
+class Limits(Protocol):
+    """What limits tell of requests that they let in without knowing all."""
+
+    @property
+    def unshared(self) -> int: ...
+
+    @property
+    def unread(self) -> int: ...
+
+
 class Histogram:
     __slots__ = ("bounds", "counts", "total")
 
@@ -155,6 +165,7 @@ class Metrics:
         self._live_streams: LiveStreams | None = None
         self._sessions: Sessions | None = None
         self._responses: Responses | None = None
+        self._limits: Limits | None = None
         self._clock: Clock = SYSTEM_CLOCK
         self._dropped_before_sinks = 0
         self._edge_requests = 0
@@ -173,6 +184,8 @@ class Metrics:
         self._fallbacks: dict[tuple[str, str], int] = {}
         self._timeouts: dict[str, int] = {}
         self._rate_limited: dict[str, int] = {}
+        self._guards: dict[tuple[str, str], int] = {}
+        self._shed: dict[str, int] = {}
 
     def configure(self, models: Collection[str], deployments: Collection[str]) -> None:
         """The names that become labels. Series of names that are gone stay, as Prometheus expects."""
@@ -191,6 +204,9 @@ class Metrics:
 
     def watch_responses(self, responses: Responses) -> None:
         self._responses = responses
+
+    def watch_limits(self, limits: Limits) -> None:
+        self._limits = limits
 
     def watch(self, sink: Counted) -> None:
         self._sinks.append(sink)
@@ -243,10 +259,15 @@ class Metrics:
             self._fallbacks[fallback] = self._fallbacks.get(fallback, 0) + 1
         elif status == "degraded":
             figures.degraded += 1
+        for done in exchange.guards:
+            self._guards[done] = self._guards.get(done, 0) + 1
         if exchange.error is not None or len(exchange.attempts) > 1:
             if isinstance(exchange.error, RateLimited):
                 reason = exchange.error.param or OTHER
                 self._rate_limited[reason] = self._rate_limited.get(reason, 0) + 1
+            elif isinstance(exchange.error, Overloaded) and exchange.error.param is not None:
+                reason = exchange.error.param
+                self._shed[reason] = self._shed.get(reason, 0) + 1
             for kind in _timeouts(exchange):
                 self._timeouts[kind] = self._timeouts.get(kind, 0) + 1
 
@@ -323,7 +344,12 @@ class Metrics:
         yield _counter("attempts", "Model calls.", ("deployment", "outcome"), attempts)
         yield _counter("streams", "Streams that have ended.", ("model", "outcome"), self._streams)
         yield _counter("fallbacks", "Answers of a fallback model.", ("model", "reason"), self._fallbacks)
+        yield _counter("guard", "What guards did, by check.", ("check", "action"), self._guards)
         yield _counter("rate_limited", "Requests refused because a limit was reached.", ("reason",), _keyed(self._rate_limited))
+        yield _counter("shed", "Requests refused because there was no room for them.", ("reason",), _keyed(self._shed))
+        if self._limits is not None:
+            let_in = {"redis_down": self._limits.unshared, "store_down": self._limits.unread}
+            yield _counter("limits_failed_open", "Requests let in by what this process knew alone.", ("reason",), _keyed(let_in))
         yield _counter("timeouts", "Model calls and requests that ran out of time.", ("kind",), _keyed(self._timeouts))
         yield from self._collect_by_model()
         yield _gauge("in_flight", "Requests under way.", ("model",), self._in_flight_by_label())
@@ -344,6 +370,10 @@ class Metrics:
         known = [(name, one) for name, one in health.deployments() if name in deployments]
         breakers = {(name,): float(_BREAKERS.index(one.breaker.state)) for name, one in known}
         yield _gauge("breaker_state", "Circuit breaker: 0 closed, 1 half open, 2 open.", ("deployment",), breakers)
+        limits = {(name,): float(one.concurrency.limit) for name, one in known if one.concurrency.limit is not None}
+        yield _gauge("concurrency_limit", "Calls that may be under way, where that is bounded.", ("deployment",), limits)
+        waiting = {(name,): float(len(one.line)) for name, one in known}
+        yield _gauge("waiting", "Requests that wait for room.", ("deployment",), waiting)
         now = self._clock.monotonic()  # a reading, for an alert ends by itself when the traffic does
         states = {name: one.reading(now).state for name, one in health.controllers() if name in models}
         controllers = {(name,): float(_DEGRADATIONS.index(state)) for name, state in states.items()}

@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.settings import Monitoring, Settings
+from agent_gateway.record.archive import Archive
 from agent_gateway.record.base import SINKS, Sink
 from agent_gateway.record.cost import settle
 from agent_gateway.record.metrics import Metrics
@@ -36,8 +37,12 @@ _log = logging.getLogger("agent_gateway.record")
 class Recorder:
     """One a process, over all reloads; belongs to the event loop."""
 
-    def __init__(self, metrics: Metrics, sinks: Sequence[Sink] = (), clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, metrics: Metrics, sinks: Sequence[Sink] = (), clock: Clock = SYSTEM_CLOCK, *, archive: Archive | None = None
+    ) -> None:
         self.metrics = metrics
+        #: What the records are read back from; None: they are not kept here.
+        self.archive = archive
         self._sinks = tuple(sinks)
         self._clock = clock
         for sink in sinks:
@@ -60,7 +65,7 @@ class Recorder:
     def for_settings(cls, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Recorder:
         """With records beside the configured database."""
         sink = SINKS.load("database")(records_path(settings.state.database), clock=clock)
-        return cls(Metrics(), [sink], clock)
+        return cls(Metrics(), [sink], clock, archive=Archive(sink.reader))
 
     def configure(self, monitoring: Monitoring, models: Collection[str], deployments: Collection[str] = ()) -> None:
         """At every reload. `models` are the names of routes; they and the ids of deployments become labels of metrics."""
@@ -103,6 +108,11 @@ class Recorder:
         self._queue_bytes = 0
         self._hand_on()
 
+    async def erase(self, user: str) -> int:
+        """What a user said and was told, in every record so far. How many there were; raises `StoreDown`."""
+        self.fold()
+        return sum([await sink.erase(user) for sink in self._sinks])
+
     def scrape(self) -> tuple[bytes, str]:
         """Metrics that see every request that has ended, and their content type."""
         self.fold()
@@ -119,6 +129,8 @@ class Recorder:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self.archive is not None:
+            await self.archive.close()
         for sink in self._sinks:
             await sink.close(max(until - self._clock.monotonic(), 0.0))
 
@@ -168,9 +180,11 @@ class Recorder:
 
     def _count(self, exchange: Exchange) -> None:
         try:
-            settle(exchange)
-            if exchange.reservation is not None:
-                exchange.reservation.settle(exchange.usage.total if exchange.usage else 0)
+            try:
+                settle(exchange)
+            finally:  # or what was set aside would never come back
+                if exchange.reservation is not None:
+                    exchange.reservation.settle(exchange.usage.total if exchange.usage else 0, exchange.cost_usd or 0.0)
             self.metrics.observe(exchange)
         except Exception:  # as above
             self._tell_once()

@@ -10,13 +10,14 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from agent_gateway.record.row import Record
+from agent_gateway.record.row import Record, without_details
 from agent_gateway.stores.base import create_privately
 
 #: How long a write waits for another writer before the batch goes to the spill file (s).
@@ -30,51 +31,67 @@ STATEMENTS_MAX = 32
 PAGE_BYTES = 16384
 #: Pages of the log after which it is worked into the file: fewer, larger checkpoints cost less than many small ones.
 CHECKPOINT_PAGES = 1000
+#: How often the log is tried to be cut off; each waits `BUSY_TIMEOUT_S`.
+CLEAR_TRIES = 20
 #: Rows kept when the database is in memory.
 MEMORY_ROWS = 10_000
-VERSION = 1
+VERSION = 2
 
-#: The columns are those of `Record`, in its order; a test compares them.
-_SCHEMA = (
-    """
-    CREATE TABLE records (
-        id TEXT NOT NULL UNIQUE,
-        started_ms INTEGER NOT NULL,
-        model TEXT NOT NULL,
-        deployment TEXT,
-        dialect TEXT NOT NULL,
-        pattern TEXT NOT NULL,
-        status TEXT NOT NULL,
-        http_status INTEGER NOT NULL,
-        error_code TEXT,
-        reason TEXT,
-        finish_reason TEXT,
-        stream INTEGER NOT NULL,
-        key_id TEXT,
-        user_id TEXT,
-        session_id TEXT,
-        client_request_id TEXT,
-        input_tokens INTEGER,
-        output_tokens INTEGER,
-        cache_read_tokens INTEGER,
-        cache_write_tokens INTEGER,
-        reasoning_tokens INTEGER,
-        tokens_estimated INTEGER NOT NULL,
-        cost_usd REAL,
-        quality REAL,
-        duration_ms REAL NOT NULL,
-        ttft_ms REAL,
-        overhead_ms REAL NOT NULL,
-        attempts_count INTEGER NOT NULL,
-        attempts BLOB,
-        request_bytes INTEGER NOT NULL,
-        request BLOB,
-        answer BLOB
-    )
-    """,
-    "CREATE INDEX records_started_ms ON records (started_ms)",
-)
+#: By version: what leads from the one before to it. The columns are those of `Record`, in its order; a test compares them.
+_STEPS = {
+    1: (
+        """
+        CREATE TABLE records (
+            id TEXT NOT NULL UNIQUE,
+            started_ms INTEGER NOT NULL,
+            model TEXT NOT NULL,
+            deployment TEXT,
+            dialect TEXT NOT NULL,
+            pattern TEXT NOT NULL,
+            status TEXT NOT NULL,
+            http_status INTEGER NOT NULL,
+            error_code TEXT,
+            reason TEXT,
+            finish_reason TEXT,
+            stream INTEGER NOT NULL,
+            key_id TEXT,
+            user_id TEXT,
+            session_id TEXT,
+            client_request_id TEXT,
+            input_tokens INTEGER,
+            output_tokens INTEGER,
+            cache_read_tokens INTEGER,
+            cache_write_tokens INTEGER,
+            reasoning_tokens INTEGER,
+            tokens_estimated INTEGER NOT NULL,
+            cost_usd REAL,
+            quality REAL,
+            duration_ms REAL NOT NULL,
+            ttft_ms REAL,
+            overhead_ms REAL NOT NULL,
+            attempts_count INTEGER NOT NULL,
+            attempts BLOB,
+            request_bytes INTEGER NOT NULL,
+            request BLOB,
+            answer BLOB
+        )
+        """,
+        "CREATE INDEX records_started_ms ON records (started_ms)",
+    ),
+    # Usage is read off an index alone, past the bodies; a user's and a session's records are looked up.
+    2: (
+        "ALTER TABLE records ADD COLUMN guards TEXT",
+        "CREATE INDEX records_usage ON records (started_ms, model, key_id, user_id, status, input_tokens, output_tokens, cost_usd)",
+        "DROP INDEX records_started_ms",
+        "CREATE INDEX records_user_id ON records (user_id) WHERE user_id IS NOT NULL",
+        "CREATE INDEX records_session_id ON records (session_id) WHERE session_id IS NOT NULL",
+    ),
+}
 _BLOBS = {Record._fields.index(name) for name in ("attempts", "request", "answer")}
+_ERASE = (
+    "UPDATE records SET user_id = NULL, session_id = NULL, client_request_id = NULL, request = NULL, answer = NULL, attempts = ? "
+    "WHERE rowid = ?"
+)
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -135,6 +152,31 @@ class RecordsFile:
             (started_ms, limit),
         )
         return cursor.rowcount
+
+    def erase_user(self, user: str, limit: int) -> int:
+        """Takes out of at most `limit` records what the user said, was told and is known by; figures stay. How many there were."""
+        connection = self._open()
+        connection.execute("PRAGMA secure_delete = ON")  # what is freed is overwritten
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            found = connection.execute("SELECT rowid, attempts FROM records WHERE user_id = ? LIMIT ?", (user, limit)).fetchall()
+            connection.executemany(_ERASE, [(without_details(attempts), row) for row, attempts in found])
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            self._roll_back(connection)
+            raise
+        finally:
+            with suppress(sqlite3.Error):
+                connection.execute("PRAGMA secure_delete = OFF")
+        return len(found)
+
+    def clear_log(self) -> None:
+        """What was erased is still in the write-ahead log until that is worked in and cut off. Raises when somebody reads it for long."""
+        for _ in range(CLEAR_TRIES):
+            (is_busy, *_) = self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not is_busy:
+                return
+        raise sqlite3.OperationalError("the write-ahead log is being read")
 
     def set_aside_if_corrupt(self, error: BaseException) -> Path | None:
         """A file that is no database any more is renamed, never deleted; its new name."""
@@ -210,7 +252,7 @@ class RecordsFile:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Creates the table in a new file. A file of a later version is left alone."""
+    """Creates the table in a new file, and brings an older one up to date. A file of a later version is left alone."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == VERSION:
         return
@@ -219,10 +261,10 @@ def _migrate(connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
             raise sqlite3.OperationalError(f"a later version wrote the records (schema {version}; this one knows {VERSION})")
-        if version < VERSION:
-            for statement in _SCHEMA:
+        for step in range(version + 1, VERSION + 1):
+            for statement in _STEPS[step]:
                 connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")

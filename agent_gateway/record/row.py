@@ -66,10 +66,14 @@ class Record(NamedTuple):
     request: bytes | None
     #: JSON: `protocols.transcript.Answer`; `unpacked` reads it.
     answer: bytes | None
+    #: What guards did: `injection:flag,pii:mask`.
+    guards: str | None
 
 
 class AttemptRecord(msgspec.Struct, omit_defaults=True, gc=False):
-    """One call of a deployment. All times in ms since the request began; `usage` only where it is not the whole request's."""
+    """One call of a deployment. All times in ms since the request began, but for `queued_ms`: so long the request had waited for room
+    until then. `usage` only where it is not the whole request's.
+    """
 
     deployment: str
     started_ms: float
@@ -82,9 +86,11 @@ class AttemptRecord(msgspec.Struct, omit_defaults=True, gc=False):
     usage: Usage | None = None
     cost_usd: float | None = None
     detail: str | None = None
+    queued_ms: float | None = None
 
 
 _json = msgspec.json.Encoder()
+_attempts = msgspec.json.Decoder(list[AttemptRecord])
 _NO_USAGE = (None, None, None, None, None, 0)
 
 
@@ -95,8 +101,8 @@ def pattern_of(exchange: Exchange) -> Pattern:
 
 
 def overhead_s(exchange: Exchange, ended: float) -> float:
-    """The whole time less the time in which an attempt was under way (s); attempts that overlap count once."""
-    total = ended - exchange.started
+    """The whole time less the time in which an attempt was under way or waited for (s); attempts that overlap count once."""
+    total = ended - exchange.started - exchange.queued_s
     covered_until = exchange.started
     for attempt in exchange.attempts:
         attempt_ended = ended if attempt.ended is None else attempt.ended
@@ -148,6 +154,7 @@ def make_record(exchange: Exchange, mode: Mode) -> Record:
         len(call.body),
         call.body[:REQUEST_MAX_BYTES] if full else None,
         answer,
+        ",".join([f"{check}:{action}" for check, action in exchange.guards]) or None,
     )
     return Record._make(values)  # half the cost of calling it
 
@@ -161,6 +168,16 @@ def packed(body: bytes | None) -> bytes | None:
 
 def unpacked(stored: bytes | None) -> bytes | None:
     return zlib.decompress(stored) if stored is not None and stored.startswith(b"x") else stored
+
+
+def without_details(attempts: bytes | None) -> bytes | None:
+    """A record's attempts without what providers and sockets said: that may quote the user."""
+    if attempts is None:
+        return None
+    try:
+        return _json.encode([msgspec.structs.replace(attempt, detail=None) for attempt in _attempts.decode(attempts)])
+    except msgspec.MsgspecError:  # nothing of ours
+        return None
 
 
 def _tokens(usage: Usage | None) -> tuple[int | None, int | None, int | None, int | None, int | None, int]:
@@ -184,6 +201,7 @@ def _attempt(attempt: Attempt, started: float, usage: Usage | None, full: bool) 
         None if attempt.usage is usage else attempt.usage,
         attempt.cost_usd,
         None if detail is None else detail[:DETAIL_MAX_CHARS],
+        _ms(attempt.queued_s) if attempt.queued_s else None,
     )
 
 

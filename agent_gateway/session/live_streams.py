@@ -79,6 +79,12 @@ class LiveStreams(Protocol):
     async def find(self, request_id: str, owner: Owner) -> Stream | None:
         """None: there is none, or it is another owner's. Raises `StoreDown`."""
 
+    async def erase(self, user: str) -> int:
+        """Forgets the user's streams, whatever key they were made with; those that run keep nothing beyond their end. How many there were.
+
+        Raises `StoreDown`.
+        """
+
     async def close(self, timeout_s: float) -> None:
         """What was written is where others can read it, or the time is over."""
 
@@ -212,6 +218,18 @@ class MemoryStreams:
     async def find(self, request_id: str, owner: Owner) -> MemoryStream | None:
         stream = self._streams.get(request_id)
         return stream if stream is not None and stream.owner == owner else None
+
+    async def erase(self, user: str) -> int:
+        streams = [stream for stream in self._streams.values() if stream.owner.user == user]
+        for stream in streams:
+            if stream.ended:
+                self._forget(stream)
+            else:
+                stream.ttl_s = 0.0
+                self.kept_bytes -= stream.shrink(0)
+                if self._mirror is not None:
+                    self._mirror.changed(stream)
+        return len(streams)
 
     async def close(self, timeout_s: float) -> None:
         self._mirror = None

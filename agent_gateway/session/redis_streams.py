@@ -35,6 +35,8 @@ CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 3.0
 #: Streams of other processes that are followed from this one at once: each holds a connection.
 READERS_MAX = 200
+#: Keys looked at in one round trip, when a user's streams are looked for.
+SCAN_KEYS = 500
 #: Entries read at once; each holds `live_streams.READ_MAX_BYTES`, or one event.
 ENTRIES_AT_ONCE = 16
 
@@ -91,6 +93,18 @@ class RedisStreams:
         if not fields or Owner(fields[b"key"].decode(), fields[b"user"].decode()) != owner:
             return None
         return _RemoteStream(self, request_id, cast(Dialect, fields[b"dialect"].decode()), fields[b"head"])
+
+    async def erase(self, user: str) -> int:
+        """Here, and what other processes have copied. What they still make is not found any more, and gone soon after its end."""
+        count = await self._memory.erase(user)
+        position = None
+        while position != 0:
+            position, keys = await self._ask(self._reader.scan(position or 0, match=f"{_PREFIX}*", count=SCAN_KEYS))
+            for request_id in [key.decode().removeprefix(_PREFIX) for key in keys if not key.endswith((b":events", b":alive"))]:
+                if await self._ask(self._reader.hget(_PREFIX + request_id, "user")) == user.encode("utf-8", "replace"):
+                    count += self._memory.of(request_id) is None and request_id not in self._dropped
+                    await self._ask(self._reader.delete(*_keys(request_id)))
+        return count
 
     async def close(self, timeout_s: float) -> None:
         if self._task is not None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from agent_gateway.core.errors import BadRequest, Conflict
 from agent_gateway.core.plugins import Seat
+from agent_gateway.core.settings import Budget
 
 BACKENDS = Seat(
     "backends",
@@ -44,7 +45,8 @@ _RECORDS_FILE = Path("agent-gateway.records.db")
 #: Responses that may hang together by `previous_response_id`; what is older is not found.
 CHAIN_MAX = 1_000
 
-Role = Literal["user", "admin"]
+#: What a key may do in `/admin/v1`: nothing, read, or all.
+Role = Literal["user", "auditor", "admin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +65,147 @@ class Key:
     tokens_per_minute: int | None = None
     max_parallel: int | None = None
     role: Role = "user"
+    #: Where it may ask, as paths (`/v1/chat/completions`; a `*` at the end stands for any rest); None: everywhere.
+    endpoints: frozenset[str] | None = None
+    #: Who answers for it, in words.
+    owner: str = ""
+    #: A team's id.
+    team: str | None = None
+    #: None: what the configuration allows every key.
+    budget: Budget | None = None
+    #: JSON object of the caller's own.
+    metadata: bytes | None = None
+    #: Until when the secret before the last rotation is good; None: there is none.
+    previous_until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """Keys that share a budget."""
+
+    id: str
+    name: str
+    created_at: float = 0.0
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPage:
+    keys: Sequence[Key]
+    #: Give it as `cursor` to go on; None: there are no more.
+    next: str | None
+
+    @classmethod
+    def of(cls, keys: Sequence[Key], limit: int) -> KeyPage:
+        """Keys are never deleted: the last one's id says where to go on."""
+        return cls(keys, keys[-1].id if keys and len(keys) == limit else None)
 
 
 class KeyStore(Protocol):
     async def create_key(self, key: Key, secret_hash: bytes) -> None:
         """Raises `Conflict` when the id or the hash is taken."""
 
-    async def list_keys(self) -> Sequence[Key]:
-        """All, revoked and expired ones too, oldest first."""
+    async def list_keys(self, *, limit: int, cursor: str | None = None, team: str | None = None) -> KeyPage:
+        """Of everybody or of one team, revoked and expired ones too, oldest first. A cursor that was never given: `BadRequest`."""
+
+    async def find_key(self, key_id: str) -> Key | None: ...
+
+    async def update_key(self, key: Key) -> Key | None:
+        """All but its secret, its creation and its revocation become as given; the key as it is now, None when there is none."""
+
+    async def rotate_key(self, key_id: str, secret_hash: bytes, *, previous_until: float) -> Key | None:
+        """A new secret; the one before it is good until then, those before that no more. None when there is no key, or it is revoked."""
 
     async def revoke_key(self, key_id: str, at: float) -> Key | None:
         """The key as it is now; None when there is none. A second time changes nothing."""
 
     async def find_keys(self, secret_hashes: Collection[bytes]) -> Mapping[bytes, Key]:
-        """Those that exist, by hash; revoked and expired ones too."""
+        """Those that exist, by hash; revoked and expired ones too. Under the hash of a secret that was rotated away, its key expires
+        when that secret does.
+        """
+
+    async def put_team(self, team: Team) -> None:
+        """Makes it or replaces it."""
+
+    async def list_teams(self) -> Sequence[Team]:
+        """By id."""
+
+    async def delete_team(self, team_id: str) -> bool:
+        """Raises `Conflict` while a key that is not revoked belongs to it; False: there was none."""
 
     async def keys_version(self) -> int:
-        """Another number after any key was created or changed, by whatever process. Cheap: it is asked several times a second."""
+        """Another number after any key or team was created or changed, by whatever process. Cheap: it is asked several times a second."""
 
     async def close(self) -> None: ...
+
+
+def before_rotation(key: Key) -> Key:
+    """What the key is to those who show the secret that was rotated away."""
+    until = key.previous_until
+    return key if until is None else replace(key, expires_at=until if key.expires_at is None else min(until, key.expires_at))
+
+
+def key_exists(key_id: str) -> Conflict:
+    return Conflict(f"There is a key {key_id} already.")
+
+
+def team_in_use(team_id: str) -> Conflict:
+    return Conflict(f"There are keys of the team {team_id[:100]} that are not revoked; revoke them, or give them another team.")
+
+
+def unknown_cursor() -> BadRequest:
+    return BadRequest("This cursor is none that was given here.", param="cursor")
+
+
+# --- money ------------------------------------------------------------------------------------------------------------
+
+
+class SpendStore(Protocol):
+    """What was spent, by account (`key:ID`, `team:ID`) and the beginning of a period (Unix seconds; 0: of all time)."""
+
+    async def add_spend(self, spent: Mapping[tuple[str, float], float]) -> None:
+        """Adds USD to each, in one transaction."""
+
+    async def spend_of(self, accounts: Collection[tuple[str, float]]) -> Mapping[tuple[str, float], float]:
+        """Those that have spent anything."""
+
+
+# --- the audit log ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One entry, as the chain has it; what it says, and how it is chained, is `control/audit`'s."""
+
+    #: From 1, without a gap.
+    number: int
+    #: JSON, verbatim: what `hash` was made of.
+    body: bytes
+    hash: bytes
+
+
+#: Of `AuditStore.secret`.
+SECRET_BYTES = 32
+#: Of a log that has a signature and no rows any more.
+NO_ROW = AuditRow(0, b"", b"")
+
+
+class AuditStore(Protocol):
+    """Append-only. Databases refuse a change of what is there (triggers); whoever gets round that is found by the chain."""
+
+    async def append_audit(self, chain: Callable[[AuditRow | None], AuditRow], sign: Callable[[AuditRow], bytes]) -> AuditRow:
+        """`chain` makes the row that follows the last one; both are called within one transaction that no other append overlaps,
+        in whatever thread, and again where another append came between. `sign`'s signature of the new head replaces the one before.
+        """
+
+    async def read_audit(self, *, after: int, limit: int) -> Sequence[AuditRow]:
+        """In order of their numbers."""
+
+    async def audit_head(self) -> tuple[AuditRow, bytes] | None:
+        """The last row and the signature; None: nothing was ever appended. What somebody took away is empty (`NO_ROW`, b"")."""
+
+    async def secret(self, name: str) -> bytes:
+        """`SECRET_BYTES` random bytes that stay the same: made when they are first asked for, by whatever process."""
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------
@@ -208,7 +332,7 @@ def session_changed(session_id: str) -> Conflict:
 def number_of(cursor: str) -> int:
     """Sessions are numbered as they are made; a cursor is the last one shown."""
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-        raise BadRequest("This cursor is none that was given here.", param="cursor")
+        raise unknown_cursor()
     return int(cursor)
 
 
@@ -238,15 +362,13 @@ class ResponseStore(Protocol):
     async def put_response(self, owner: Owner, response: StoredResponse, *, now: float, ttl_s: float) -> None:
         """Replaces the owner's response of that id; renews those that it goes back to, so that a chain lives as a whole."""
 
-    async def fetch_chain(
-        self, owner: Owner, response_id: str, *, now: float, limit: int = CHAIN_MAX
-    ) -> Sequence[StoredResponse]:
+    async def fetch_chain(self, owner: Owner, response_id: str, *, now: float, limit: int = CHAIN_MAX) -> Sequence[StoredResponse]:
         """The response and those it goes back to, oldest first, at most `limit`: all of it when the first has no parent."""
 
     async def delete_response(self, owner: Owner, response_id: str, *, now: float) -> bool: ...
 
 
-class Store(KeyStore, SessionStore, ResponseStore, Protocol):
+class Store(KeyStore, SpendStore, AuditStore, SessionStore, ResponseStore, Protocol):
     """What every backend is."""
 
 

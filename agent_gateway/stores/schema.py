@@ -22,8 +22,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+AMOUNT: Double[float] = Double().with_variant(REAL(), "sqlite")
 #: Unix seconds.
-TIME: Double[float] = Double().with_variant(REAL(), "sqlite")
+TIME = AMOUNT
 #: SQLite numbers rows by itself only where their type is exactly INTEGER.
 NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -42,12 +43,62 @@ keys = Table(
     Column("requests_per_minute", Integer),
     Column("tokens_per_minute", BigInteger),
     Column("max_parallel", Integer),
+    Column("role", Text, nullable=False, server_default="user"),
+    Column("endpoints", Text),
+    Column("owner", Text, nullable=False, server_default=""),
+    Column("team", Text),
+    Column("budget", Text),
+    Column("metadata", LargeBinary),
+    # Of the secret before the last rotation.
+    Column("previous_hash", LargeBinary),
+    Column("previous_until", TIME),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("secret_hash"),
+    Index("keys_previous_hash", "previous_hash"),
+    Index("keys_team", "team"),
 )
 
-#: One row; triggers on `keys` count it up, so that no writer can forget to.
+teams = Table(
+    "teams",
+    metadata,
+    Column("id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("created_at", TIME, nullable=False),
+    Column("budget", Text),
+    PrimaryKeyConstraint("id"),
+)
+
+#: One row; triggers on `keys` and `teams` count it up, so that no writer can forget to.
 keys_version = Table("keys_version", metadata, Column("version", NUMBER, nullable=False))
+
+spend = Table(
+    "spend",
+    metadata,
+    Column("account", Text, nullable=False),
+    Column("period", TIME, nullable=False),
+    Column("usd", AMOUNT, nullable=False),
+    PrimaryKeyConstraint("account", "period"),
+)
+
+#: Triggers refuse to change or delete what is there.
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", NUMBER, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+#: One row: NULL until something is appended.
+audit_head = Table("audit_head", metadata, Column("signature", LargeBinary))
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", Text, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("name"),
+)
 
 sessions = Table(
     "sessions",

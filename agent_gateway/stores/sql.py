@@ -1,24 +1,16 @@
-"""Keys, sessions and responses in SQL, written once for SQLite and PostgreSQL.
-
-An operation is a generator: it yields statements and is sent their rows. So it never waits itself: SQLite runs all of it in one
-hop to a thread, PostgreSQL awaits each statement. Values are marked with `?`; both know `RETURNING` and `ON CONFLICT`.
-"""
+"""What a store keeps, in SQL, written once for SQLite and PostgreSQL: here sessions and responses, the rest beside it."""
 
 # ruff: noqa: S608 – what is put into statements are names of this module; values never are
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from functools import lru_cache
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any
 
-import msgspec
-
-from agent_gateway.core.errors import Conflict
 from agent_gateway.stores.base import (
     CHAIN_MAX,
-    Key,
     Owner,
     Session,
     SessionInfo,
@@ -29,81 +21,28 @@ from agent_gateway.stores.base import (
     number_of,
     session_changed,
 )
+from agent_gateway.stores.operation import Database, Operation, Row
+from agent_gateway.stores.operation import marks as _marks
+from agent_gateway.stores.operation import rows as _rows
+from agent_gateway.stores.sql_audit import SqlAudit
+from agent_gateway.stores.sql_keys import SqlKeys
+from agent_gateway.stores.sql_spend import SqlSpend
 
-T = TypeVar("T")
-Row: TypeAlias = Sequence[Any]
-Statement: TypeAlias = tuple[str, Sequence[Any]]
-Operation: TypeAlias = Generator[Statement, list[Row], T]
-
-#: Values of one statement, and rows that one inserts: databases bound them (SQLite: 32,766 values).
-VALUES_AT_ONCE = 500
+#: Rows that one statement inserts.
 TURNS_AT_ONCE = 100
 
-_KEY = "id, name, models, created_at, expires_at, revoked_at, requests_per_minute, tokens_per_minute, max_parallel, secret_hash"
 _INFO = "id, key_id, user_id, version, turns, tokens, created_at, used_at, expires_at, summarized, metadata"
 _RESPONSE = "id, status, input, body, created_at, parent, conversation"
 #: A session or a response of an owner; expired or not.
 _OWNED = "key_id = ? AND user_id = ? AND id = ?"
-_models = msgspec.json.Decoder(frozenset[str])
 
 
-class Database(Protocol):
-    """Raises `StoreDown`, and `BadRequest` for text that it cannot hold."""
-
-    async def read(self, operation: Operation[T]) -> T:
-        """None of its statements writes."""
-
-    async def write(self, operation: Operation[T]) -> T:
-        """In one transaction: all of it or, after any error, nothing."""
-
-    async def revision(self) -> str | None:
-        """Of its schema (`stores/revision.py`), None where there is none yet. Changes nothing."""
-
-    async def close(self) -> None: ...
-
-
-class SqlStore:
+class SqlStore(SqlKeys, SqlSpend, SqlAudit):
     def __init__(self, database: Database) -> None:
         self.database = database
 
     async def close(self) -> None:
         await self.database.close()
-
-    # --- keys
-
-    async def create_key(self, key: Key, secret_hash: bytes) -> None:
-        models = None if key.models is None else msgspec.json.encode(sorted(key.models)).decode()
-        limits = (key.requests_per_minute, key.tokens_per_minute, key.max_parallel)
-        values = (key.id, key.name, models, key.created_at, key.expires_at, key.revoked_at, *limits, secret_hash)
-        insert = f"INSERT INTO keys ({_KEY}) VALUES ({_marks(10)}) ON CONFLICT DO NOTHING RETURNING id"
-        if not await self.database.write(_rows(insert, values)):
-            raise Conflict(f"There is a key {key.id} already.")
-
-    async def list_keys(self) -> Sequence[Key]:
-        return [_key(row) for row in await self.database.read(_rows(f"SELECT {_KEY} FROM keys ORDER BY created_at, id"))]
-
-    async def revoke_key(self, key_id: str, at: float) -> Key | None:
-        def revoke() -> Operation[Key | None]:
-            yield "UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", (at, key_id)
-            found = yield f"SELECT {_KEY} FROM keys WHERE id = ?", (key_id,)
-            return _key(found[0]) if found else None
-
-        return await self.database.write(revoke())
-
-    async def find_keys(self, secret_hashes: Collection[bytes]) -> Mapping[bytes, Key]:
-        def find(hashes: Sequence[bytes]) -> Operation[dict[bytes, Key]]:
-            found = {}
-            for start in range(0, len(hashes), VALUES_AT_ONCE):
-                some = hashes[start : start + VALUES_AT_ONCE]
-                for row in (yield f"SELECT {_KEY} FROM keys WHERE secret_hash IN ({_marks(len(some))})", some):
-                    found[bytes(row[-1])] = _key(row)
-            return found
-
-        return await self.database.read(find(list(secret_hashes)))
-
-    async def keys_version(self) -> int:
-        ((version,),) = await self.database.read(_rows("SELECT version FROM keys_version"))
-        return int(version)
 
     # --- sessions
 
@@ -209,10 +148,6 @@ class SqlStore:
 
 
 # --- operations of several statements ---------------------------------------------------------------------------------
-
-
-def _rows(text: str, values: Sequence[Any] = ()) -> Operation[list[Row]]:
-    return (yield text, values)
 
 
 def _fetch(owner: Owner, session_id: str, now: float) -> Operation[Session | None]:
@@ -336,16 +271,6 @@ def _owned(owner: Owner, object_id: str) -> tuple[str, str, str]:
 
 def _tokens(turns: Iterable[StoredTurn]) -> int:
     return sum(turn.tokens for turn in turns)
-
-
-@lru_cache(VALUES_AT_ONCE)
-def _marks(count: int) -> str:
-    return ", ".join("?" * count)
-
-
-def _key(row: Row) -> Key:
-    key_id, name, models, *rest = row[:9]
-    return Key(key_id, name, None if models is None else _models.decode(models), *rest)
 
 
 def _info(row: Row) -> SessionInfo:

@@ -46,6 +46,8 @@ _log = logging.getLogger("agent_gateway.upstream")
 
 #: A 429 that names no time keeps the deployment out of the first row this long (s).
 DEFAULT_COOLDOWN_S = 1.0
+#: With these a provider says that it has too much to do: unavailable, and overloaded (Anthropic's).
+OVERLOAD_STATUS = (503, 529)
 #: Whole events that a provider may send before its first content, or while it is held back (bytes). The first content itself may be as
 #: large as any event (`wire.sse.FRAME_MAX_BYTES`).
 HELD_MAX_BYTES = 1024 * 1024
@@ -65,7 +67,7 @@ _TIMEOUT_TEXT: dict[TimeoutKind, str] = {
 
 
 class Running:
-    """An attempt under way: tells its deployment's health, exactly once, how it ended."""
+    """An attempt under way: has a slot at its deployment until it ends, and tells the deployment's health, exactly once, how it did."""
 
     __slots__ = ("_ended", "_exchange", "_probe", "attempt", "call", "candidate", "choosy", "clock", "health")
 
@@ -80,7 +82,8 @@ class Running:
         self.call = call
         self.candidate = candidate
         self.health = health
-        self.attempt = Attempt(candidate.deployment.id, clock.monotonic(), price=candidate.deployment.price)
+        deployment = candidate.deployment
+        self.attempt = Attempt(deployment.id, clock.monotonic(), price=deployment.price, queued_s=exchange.queued_s)
         exchange.attempts.append(self.attempt)
         health.load.in_flight += 1
         self._probe = health.breaker.begin(self.attempt.started)
@@ -108,8 +111,10 @@ class Running:
         now = self.clock.monotonic()
         if self.call.stream:
             self.attempt.first_token = now
-        latency = self.health.load.latency(stream=self.call.stream)
-        latency.observe(now - self.attempt.started, self.call.estimated_input_tokens, now)
+        call, health, seconds = self.call, self.health, now - self.attempt.started
+        health.load.latency(stream=call.stream).observe(seconds, call.estimated_input_tokens, now)
+        if call.stream and health.concurrency.adaptive:
+            health.concurrency.first_token(seconds, call.estimated_input_tokens, now)
 
     def bill(self, usage: Usage | None) -> None:
         """What the call has used, as far as the provider said."""
@@ -150,13 +155,20 @@ class Running:
     def _tell_health(self, error: BaseException, now: float) -> None:
         breaker = self.health.breaker
         match error:
-            case ProviderRateLimited():
-                self._cool_down(now, DEFAULT_COOLDOWN_S if error.retry_after_s is None else error.retry_after_s)
+            case ProviderRateLimited(retry_after_s=wait_s):
+                self.health.overloaded(self.attempt.started, now, wait_s, refused=True)
+                self.health.cool_down(now, DEFAULT_COOLDOWN_S if wait_s is None else wait_s)
                 breaker.abandoned(self._probe)
             case ProviderTimeout() if self._cut_short(error, now):
                 breaker.abandoned(self._probe)
-            case ProviderFault(retry_after_s=float(wait_s)):
-                self._cool_down(now, wait_s)
+            case ProviderTimeout():
+                self.health.overloaded(self.attempt.started, now, None, refused=False)
+                breaker.failed(now, self._probe)
+            case ProviderFault(retry_after_s=wait_s):
+                if error.provider_status in OVERLOAD_STATUS:
+                    self.health.overloaded(self.attempt.started, now, wait_s, refused=True)
+                if wait_s is not None:
+                    self.health.cool_down(now, wait_s)
                 breaker.failed(now, self._probe)
             case ProviderRefusedRequest() | ProviderModelMissing() | LowQuality() | NoConnectionFree() | NotExpressible():
                 breaker.abandoned(self._probe)
@@ -169,9 +181,6 @@ class Running:
         if self.clock.monotonic() >= self._exchange.deadline:
             kind = "total"
         return ProviderTimeout(_TIMEOUT_TEXT[kind], kind=kind)
-
-    def _cool_down(self, now: float, wait_s: float) -> None:
-        self.health.cooldown_until = max(self.health.cooldown_until, now + wait_s)
 
     def _cut_short(self, error: ProviderTimeout, now: float) -> bool:
         """The request's time was up, or what was left of it was less than the deployment is allowed: nothing is said against it."""
@@ -186,9 +195,12 @@ class Running:
         if self._ended:
             return None
         self._ended = True
-        self.health.load.in_flight -= 1
-        now = self.attempt.ended = self.clock.monotonic()
-        self.attempt.outcome = outcome
+        health, attempt = self.health, self.attempt
+        health.load.in_flight -= 1
+        now = attempt.ended = self.clock.monotonic()
+        attempt.outcome = outcome
+        if health.concurrency.limit is not None:
+            health.ended(attempt.started, now, answered=outcome == "success")
         return now
 
 

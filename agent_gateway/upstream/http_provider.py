@@ -112,6 +112,12 @@ class HttpProvider(ABC):
             raise await self._not_a_stream(reply, until, dialect)
         return _HttpAnswer(reply)
 
+    def redact(self, text: str) -> str:
+        for key in self._keys:
+            if key.secret:
+                text = text.replace(key.secret.decode("latin-1"), "[key]")
+        return text
+
     async def close(self) -> None:  # noqa: B027 - a plug-in may hold more
         """The transport is shared; whoever made it closes it."""
 
@@ -151,11 +157,12 @@ class HttpProvider(ABC):
     async def _error_body(self, reply: Reply, until: float) -> bytes:
         """The error's body as far as it can be had: the status alone already says enough."""
         try:
-            return await reply.read(min(until, self._clock.monotonic() + ERROR_WAIT_S), ERROR_MAX_BYTES)
+            said = await reply.read(min(until, self._clock.monotonic() + ERROR_WAIT_S), ERROR_MAX_BYTES)
         except (ProviderError, ReadTimeout):
             return b""
         finally:
             reply.close()
+        return self.redact(said.decode("latin-1")).encode("latin-1")
 
 
 @dataclass(slots=True)

@@ -10,7 +10,6 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from random import Random
 
-from agent_gateway.core.call import Call
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import (
     ContentFiltered,
@@ -35,6 +34,7 @@ from agent_gateway.upstream.fixed_reply import fixed_reply
 from agent_gateway.upstream.hedge import bill_losers, race
 from agent_gateway.upstream.quality import score
 from agent_gateway.upstream.recovery import Continuation, continued_stream, sent_text, used_so_far
+from agent_gateway.upstream.room import FULL, with_room
 
 _log = logging.getLogger("agent_gateway.upstream")
 
@@ -119,19 +119,28 @@ class AttemptLoop:
         limit = plan.route.retries.max_attempts
         spare: FinishedAnswer | None = None
         error: ProviderError | None = None
+        shed: Overloaded | None = None
         repeats = 0
         queue = list(plan.candidates)
         while len(exchange.attempts) < limit:
             candidate = self._next(queue, exchange, plan)
-            if candidate is not None:
-                self._health.of(candidate.deployment.id).repeats.add(self._clock.monotonic())
-            else:
+            repeated = candidate is None
+            if candidate is None:
                 candidate = await self._repeat(exchange, plan, error, repeats)
                 if candidate is None:
                     break
                 repeats += 1
             try:
+                health = self._health.of(candidate.deployment.id)
+                if health.full:
+                    candidate = await self._with_room(candidate, queue, exchange)
+                    health = self._health.of(candidate.deployment.id)
+                if not repeated:
+                    health.repeats.add(self._clock.monotonic())
                 return await self._try(exchange, plan, candidate, queue)
+            except Overloaded as failure:
+                shed = failure
+                break
             except LowQuality as failure:
                 error = failure
                 if isinstance(failure.answer, FinishedAnswer):
@@ -145,20 +154,25 @@ class AttemptLoop:
         if spare is not None:
             exchange.reason = LowQuality.code
             return spare
-        raise error or Overloaded("No deployment can take the request at the moment.", retry_after_s=1)
+        raise error or shed or Overloaded("No deployment can take the request at the moment.", retry_after_s=1)
 
     @staticmethod
     def _next(queue: list[Candidate], exchange: Exchange, plan: Plan) -> Candidate | None:
-        """The next one that was not tried; after a context that was too long, only one that holds more."""
-        if not exchange.attempts:
-            return queue.pop(0)
-        tried = {attempt.deployment for attempt in exchange.attempts}
-        too_small = {attempt.deployment for attempt in exchange.attempts if attempt.outcome == ContextTooLong.code}
-        while queue:
-            candidate = queue.pop(0)
-            if candidate.deployment.id not in tried and (not too_small or _is_larger(candidate, too_small, plan)):
-                return candidate
-        return None
+        """The next one that was not tried; after a context that was too long, only one that holds more. Who may not is taken out."""
+        if exchange.attempts:
+            tried = {attempt.deployment for attempt in exchange.attempts}
+            too_small = {attempt.deployment for attempt in exchange.attempts if attempt.outcome == ContextTooLong.code}
+            queue[:] = [
+                candidate
+                for candidate in queue
+                if candidate.deployment.id not in tried and (not too_small or _is_larger(candidate, too_small, plan))
+            ]
+        return queue.pop(0) if queue else None
+
+    async def _with_room(self, candidate: Candidate, queue: list[Candidate], exchange: Exchange) -> Candidate:
+        """Instead of one that is full. Raises `Overloaded`."""
+        queue.insert(0, candidate)
+        return await with_room(queue, exchange, self._health, self._clock)
 
     async def _try(self, exchange: Exchange, plan: Plan, candidate: Candidate, queue: list[Candidate]) -> Begun:
         now = self._clock.monotonic()
@@ -168,7 +182,7 @@ class AttemptLoop:
             after_s = self._hedge_after_s(exchange, plan, candidate, now)
             if after_s is not None:
                 return await self._raced(exchange, plan, candidate, queue, patience_until, after_s)
-        return await self._start(exchange, exchange.call, candidate, patience_until, choosy=left > 1)
+        return await self._start(self._running(exchange, candidate, choosy=left > 1), patience_until)
 
     def _hedge_after_s(self, exchange: Exchange, plan: Plan, candidate: Candidate, now: float) -> float | None:
         """How long the call may take before another is made beside it; None: no matter how long."""
@@ -183,8 +197,9 @@ class AttemptLoop:
     async def _raced(
         self, exchange: Exchange, plan: Plan, candidate: Candidate, queue: list[Candidate], patience_until: float, after_s: float
     ) -> Begun:
+        first = self._running(exchange, candidate)
         begun = await race(
-            lambda: self._start(exchange, exchange.call, candidate, patience_until),
+            lambda: self._start(first, patience_until),
             lambda: self._hedge(exchange, plan, candidate, queue),
             after_s,
         )
@@ -196,25 +211,25 @@ class AttemptLoop:
         now = self._clock.monotonic()
         for index, other in enumerate(queue):
             same_model = other.route.name == beside.route.name and other.deployment.id != beside.deployment.id
-            if same_model and self._health.of(other.deployment.id).available(now):
+            health = self._health.of(other.deployment.id)
+            if same_model and health.available(now) and not health.full:
                 self._health.of(beside.deployment.id).hedges.add(now, total=0, hits=1)
                 del queue[index]
                 patience_until = now + (exchange.deadline - now) / _calls_left(exchange, plan, queue)
-                return self._start(exchange, exchange.call, other, patience_until)
+                return self._start(self._running(exchange, other), patience_until)
         return None
 
-    async def _start(
-        self, exchange: Exchange, call: Call, candidate: Candidate, patience_until: float, *, choosy: bool = True
-    ) -> Begun:
+    async def _start(self, running: Running, patience_until: float) -> Begun:
+        begin = begin_stream if running.call.stream else fetch_whole
+        return await begin(running, self._providers[running.candidate.deployment.provider], patience_until)
+
+    def _running(self, exchange: Exchange, candidate: Candidate, *, choosy: bool = True) -> Running:
+        """From here on it has a slot at its deployment. It is given back as the call ends, so it has to be made."""
+        call = exchange.call
         if exchange.fit is not None:
             call = exchange.call = exchange.fit(candidate.deployment)
         if call.stream and not candidate.route.streaming.enabled:
             call = codec_of(call.dialect).as_unary(call)
-        running = self._running(exchange, call, candidate, choosy=choosy)
-        begin = begin_stream if call.stream else fetch_whole
-        return await begin(running, self._providers[candidate.deployment.provider], patience_until)
-
-    def _running(self, exchange: Exchange, call: Call, candidate: Candidate, *, choosy: bool = True) -> Running:
         return Running(exchange, call, candidate, self._health.of(candidate.deployment.id), self._clock, choosy=choosy)
 
     def _may_go_on(self, error: ProviderError, exchange: Exchange, plan: Plan) -> bool:
@@ -253,14 +268,20 @@ class AttemptLoop:
         if sent is None:
             return None
         before = used_so_far(exchange, sent.text)
-        for candidate in _continuers(exchange, plan):
+        queue = _continuers(exchange, plan)
+        while queue:
             if len(exchange.attempts) >= plan.route.retries.max_attempts or self._clock.monotonic() >= exchange.deadline:
                 return None
+            candidate = queue.pop(0)
             try:
+                if self._health.of(candidate.deployment.id).full:
+                    candidate = await self._with_room(candidate, queue, exchange)
                 call = codec_of(exchange.call.dialect).continued(exchange.call, sent.text, candidate.deployment)
-                running = self._running(exchange, call, candidate)
+                running = Running(exchange, call, candidate, self._health.of(candidate.deployment.id), self._clock)
                 provider = self._providers[candidate.deployment.provider]
                 stream = await continued_stream(running, provider, exchange.deadline, sent, before)
+            except Overloaded:
+                return None
             except GatewayError:
                 continue
             exchange.reason = "recovered"
@@ -271,9 +292,9 @@ class AttemptLoop:
 
     def _report(self, exchange: Exchange, plan: Plan, *, fell_back: bool, error: ProviderError | None = None) -> None:
         """To the controller: whether the model itself answered. Nothing is said about it by its own detours, nor by requests that were
-        wrong, or not for this model.
+        wrong, not for this model, or more than it has room for.
         """
-        if plan.detour not in ("controller", "capability") and (error is None or _is_outage(error)):
+        if plan.detour not in ("controller", "capability") and exchange.reason != FULL and (error is None or _is_outage(error)):
             can_trip = fell_back and any(candidate.fallback for candidate in plan.candidates)
             tried = plan.detour is None
             controller = self._health.controller(plan.route.name)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
+import sys
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,13 +16,14 @@ import pytest
 import pytest_asyncio
 
 from agent_gateway.admission import keys as module
-from agent_gateway.admission.keys import ADMIN, KEY_PREFIX, KeyRing, create_key
+from agent_gateway.admission.keys import ADMIN, KeyRing, create_key, rotate_key
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import GatewayError, Overloaded, StoreDown, Unauthenticated
+from agent_gateway.core.settings import Auth, Budget
 from agent_gateway.stores.backends.memory import MemoryStore
-from agent_gateway.stores.backends.sqlite import SqliteStore
-from agent_gateway.stores.base import Key
+from agent_gateway.stores.base import Key, Team
 from tests.kit.eventually import eventually
+from tests.stores.stores import SHARED_KINDS, fresh_url, opened
 
 UNKNOWN = b"agw_abcdefghijkl_" + b"x" * 43
 
@@ -84,9 +87,9 @@ async def refused(ring: KeyRing, secret: bytes) -> Unauthenticated:
 
 
 async def test_a_key_has_its_form_and_only_its_hash_is_stored(store: Store) -> None:
-    key, secret = await create_key(store, "agent", models=["small"], expires_at=5.0)
+    key, secret = await create_key(store, "agent", models=frozenset({"small"}), expires_at=5.0)
     assert re.fullmatch(r"agw_[a-z0-9]{12}_[A-Za-z0-9]{43}", secret)
-    assert secret.startswith(f"{KEY_PREFIX.decode()}{key.id}_")
+    assert secret.startswith(f"agw_{key.id}_")
     assert key == Key(key.id, "agent", frozenset({"small"}), key.created_at, 5.0)
     assert secret.split("_")[2] not in repr(vars(store))
     assert (await create_key(store, "agent"))[1] != secret
@@ -169,18 +172,40 @@ async def test_changes_are_learnt_by_a_refresh(ring: KeyRing, store: Store) -> N
     assert store.asked == asked
 
 
-async def test_a_change_by_another_process_is_known_within_a_second(tmp_path: Path) -> None:
-    ring, other = KeyRing(SqliteStore(tmp_path / "gateway.db")), SqliteStore(tmp_path / "gateway.db")
-    try:
-        key, secret = await create_key(other, "agent")
-        assert await ring.find(secret.encode()) == key
-        await other.revoke_key(key.id, 1.0)
-        await eventually(lambda: ring.cached(secret.encode()) is None, "the revoked key refused")
-        with pytest.raises(Unauthenticated, match="revoked"):
-            await ring.find(secret.encode())
-    finally:
-        await ring.close()
-        await other.close()
+#: A gateway's key ring: says when it has met the key, and when it lets it in no more.
+WATCHER = """
+import asyncio, sys
+from agent_gateway.admission.keys import KeyRing
+from agent_gateway.stores.base import open_store
+async def watch(url, secret):
+    ring = KeyRing(open_store(url))
+    await ring.find(secret)
+    print("met", flush=True)
+    while ring.cached(secret) is not None:
+        await asyncio.sleep(0.005)
+    print("gone", flush=True)
+    await ring.close()
+asyncio.run(watch(sys.argv[1], sys.argv[2].encode()))
+"""
+
+
+@pytest.mark.parametrize("kind", SHARED_KINDS)
+async def test_a_key_that_another_process_revokes_is_refused_within_a_second(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    url = await fresh_url(kind, request.config, tmp_path)
+    async with opened(url, 1) as (store,):
+        key, secret = await create_key(store, "agent")
+        watcher = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", WATCHER, url, secret, stdout=asyncio.subprocess.PIPE
+        )
+        assert watcher.stdout is not None
+        assert await watcher.stdout.readline() == b"met\n"
+        await store.revoke_key(key.id, time.time())
+        started = time.monotonic()
+        assert await watcher.stdout.readline() == b"gone\n"
+        assert time.monotonic() - started < 1
+        assert await watcher.wait() == 0
 
 
 async def test_while_the_store_is_down_known_keys_work_and_others_get_503(ring: KeyRing, store: Store) -> None:
@@ -197,6 +222,91 @@ async def test_while_the_store_is_down_known_keys_work_and_others_get_503(ring: 
     store.down = False
     assert (await ring.find(other.encode())).name == "other"
     await refused(ring, UNKNOWN)
+
+
+async def test_when_the_grace_is_over_no_key_is_let_in_and_none_is_called_wrong(store: Store, moment: Time) -> None:
+    ring = KeyRing(store, moment.clock, auth=Auth(grace_s=100))
+    key, secret = await create_key(store, "agent")
+    await ring.find(secret.encode())
+    await ring.refresh()
+    store.down = True
+    moment.now += 99.9
+    await ring.refresh()
+    assert ring.cached(secret.encode()) == key
+    moment.now += 0.2
+    await ring.refresh()
+    assert ring.cached(secret.encode()) is None
+    with pytest.raises(StoreDown) as down:
+        await ring.find(secret.encode())
+    assert down.value.status == 503
+    store.down = False
+    assert await ring.find(secret.encode()) == key
+    await ring.close()
+
+
+async def test_the_grace_begins_when_the_store_was_last_there(store: Store, moment: Time) -> None:
+    ring = KeyRing(store, moment.clock, auth=Auth(grace_s=100))
+    moment.now += 1000  # nobody asked for so long
+    key, secret = await create_key(store, "agent")
+    await ring.find(secret.encode())
+    store.down = True
+    await ring.refresh()
+    assert ring.cached(secret.encode()) == key
+    moment.now += 60
+    store.down = False
+    await ring.refresh()
+    moment.now += 60
+    store.down = True
+    await ring.refresh()
+    assert ring.cached(secret.encode()) == key
+    await ring.close()
+
+
+async def test_after_a_rotation_the_old_secret_is_known_until_its_overlap_is_over(
+    ring: KeyRing, store: Store, moment: Time
+) -> None:
+    key, old = await create_key(store, "agent")
+    await ring.find(old.encode())
+    rotated = await rotate_key(store, key.id, overlap_s=60, clock=moment.clock)
+    assert rotated is not None
+    now, new = rotated
+    assert new.startswith(f"agw_{key.id}_")
+    await ring.refresh()
+    assert ring.cached(old.encode()) == replace(now, expires_at=moment.now + 60)
+    assert await ring.find(new.encode()) == now
+    moment.now += 60
+    assert ring.cached(old.encode()) is None
+    assert "replaced by a newer one" in (await refused(ring, old.encode())).message
+    assert ring.cached(new.encode()) == now
+    assert await rotate_key(store, "nobody", overlap_s=60) is None
+
+
+async def test_a_key_that_did_not_change_stays_the_same_object(ring: KeyRing, store: Store) -> None:
+    _, secret = await create_key(store, "agent")
+    other, other_secret = await create_key(store, "other")
+    await ring.refresh()
+    same = await ring.find(secret.encode())
+    await ring.find(other_secret.encode())
+    await store.update_key(replace(other, models=frozenset({"small"})))
+    await ring.refresh()
+    assert ring.cached(secret.encode()) is same
+    changed = ring.cached(other_secret.encode())
+    assert changed is not None
+    assert changed.models == frozenset({"small"})
+
+
+async def test_a_team_is_known_as_soon_as_its_key(ring: KeyRing, store: Store) -> None:
+    await store.put_team(search := Team("search", "Search", 1.0, Budget(usd=5)))
+    _, secret = await create_key(store, "agent", team="search")
+    assert ring.team("search") is None
+    await ring.find(secret.encode())
+    assert ring.team("search") == search
+    await store.put_team(richer := replace(search, budget=Budget(usd=50)))
+    await ring.refresh()
+    assert ring.team("search") == richer
+    _, secret = await create_key(store, "agent", team="ghosts")
+    assert (await ring.find(secret.encode())).team == "ghosts"
+    assert ring.team("ghosts") is None
 
 
 async def test_requests_with_one_new_key_ask_once_and_all_others_together(ring: KeyRing, store: Store) -> None:
@@ -257,13 +367,13 @@ async def test_an_answer_older_than_what_a_refresh_learnt_is_not_kept(ring: KeyR
 
 
 async def test_the_admin_key_passes_and_changes_with_a_reload(store: Store) -> None:
-    ring = KeyRing(store, admin_key="sk-admin")
+    ring = KeyRing(store, auth=Auth(admin_key="sk-admin"))
     assert ring.cached(b"sk-admin") is ADMIN
     assert await ring.find(b"sk-admin") is ADMIN
     assert ADMIN.models is None
-    ring.configure("sk-other")
+    ring.configure(Auth(admin_key="sk-other"))
     await refused(ring, b"sk-admin")
     assert ring.cached(b"sk-other") is ADMIN
-    ring.configure(None)
+    ring.configure(Auth())
     await refused(ring, b"sk-other")
     await ring.close()

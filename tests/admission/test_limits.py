@@ -1,150 +1,163 @@
-"""Limits of a key: exact to the request, given back to the last token, and forgotten only when that changes nothing."""
+"""Limits of keys, users, teams and models in one process: exact to the request, and a refused request costs nothing."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from agent_gateway.admission import limits
-from agent_gateway.admission.limits import Allowance, Bucket, Limiter, Share
+from agent_gateway.admission import accounts
 from agent_gateway.core.call import Call
-from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import RateLimited
+from agent_gateway.core.exchange import Exchange
+from agent_gateway.core.settings import Allowance, Budget, Limits
 from agent_gateway.stores.base import Key
-
-CALL = Call("openai_chat", "chat", b"x" * 400, max_output_tokens=100)  # 100 tokens in, 100 out
-
-
-class Time:
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.clock = Clock(monotonic=lambda: self.now, wall=lambda: self.now)
+from tests.admission.desk import Desk, exchange_of, route_of, spend
 
 
-def reserve(limiter: Limiter, allowance: Allowance, key: str = "k") -> Share:
-    share = limiter.reserve(Key(key, key), allowance, CALL)
-    assert share is not None
-    return share
+async def test_the_burst_is_the_minutes_allowance_and_no_request_more() -> None:
+    desk = Desk()
+    limits = Limits(requests_per_minute=60)
+    assert await desk.let_in(limits, 500) == 60
+    desk.time.now += 0.999
+    assert await desk.let_in(limits, 5) == 0
+    desk.time.now += 0.002
+    assert await desk.let_in(limits, 5) == 1
+    desk.time.now += 60
+    assert await desk.let_in(limits, 500) == 60
 
 
-def admitted(limiter: Limiter, allowance: Allowance, times: int, key: str = "k") -> int:
-    done = 0
-    for _ in range(times):
-        try:
-            reserve(limiter, allowance, key).release()
-        except RateLimited:
-            continue
-        done += 1
-    return done
-
-
-def test_the_burst_is_the_minutes_allowance_and_no_request_more() -> None:
-    time = Time()
-    limiter = Limiter(time.clock)
-    allowance = Allowance(requests_per_minute=60)
-    assert admitted(limiter, allowance, 500) == 60
-    time.now += 0.999
-    assert admitted(limiter, allowance, 5) == 0
-    time.now += 0.002
-    assert admitted(limiter, allowance, 5) == 1
-    time.now += 60
-    assert admitted(limiter, allowance, 500) == 60
-
-
-def test_a_refused_request_costs_nothing() -> None:
-    time = Time()
-    limiter = Limiter(time.clock)
-    allowance = Allowance(requests_per_minute=10, tokens_per_minute=1000)
-    assert admitted(limiter, allowance, 100) == 5  # 200 tokens each
+async def test_a_refused_request_costs_nothing() -> None:
+    desk = Desk()
+    limits = Limits(requests_per_minute=10, tokens_per_minute=1000)
+    assert await desk.let_in(limits, 100) == 5  # 200 tokens each
     with pytest.raises(RateLimited) as refused:
-        reserve(limiter, allowance)
+        await desk.ask(limits)
     assert refused.value.param == "tokens"
     assert refused.value.retry_after_s == pytest.approx(12)
-    time.now += 12
-    assert admitted(limiter, allowance, 100) == 1
+    desk.time.now += 12
+    assert await desk.let_in(limits, 100) == 1
 
 
-def test_what_was_estimated_is_settled_to_what_was_used_once() -> None:
-    time = Time()
-    limiter = Limiter(time.clock)
-    allowance = Allowance(tokens_per_minute=1000)
-    reservation = reserve(limiter, allowance)
-    reservation.settle(50)
-    reservation.settle(900)
-    assert "x-ratelimit-remaining-tokens: 950" in reservation.lines("openai_chat")
-    greedy = reserve(limiter, allowance)
-    greedy.settle(1950)  # a thousand more than there was
+async def test_all_accounts_or_none() -> None:
+    """The model refuses what the key, its user and its budget would let in: nothing of theirs is used."""
+    desk = Desk()
+    limits = Limits(requests_per_minute=2, budget=Budget(usd=1), per_user=Allowance(requests_per_minute=2, max_parallel=1))
+    narrow = route_of(limits=Allowance(tokens_per_minute=100))
+    spend(await desk.ask(limits, user="ann", route=narrow, tokens=100), 100, 0.25)
+    for _ in range(20):
+        with pytest.raises(RateLimited, match="the model 'chat'"):
+            await desk.ask(limits, user="ann", route=narrow, tokens=100)
+    spend(await desk.ask(limits, user="ann"), 10, 0.5)
     with pytest.raises(RateLimited) as refused:
-        reserve(limiter, allowance)
+        await desk.ask(limits, user="ann")
+    assert refused.value.param == "requests"
+
+
+async def test_what_was_estimated_is_settled_to_what_was_used_once() -> None:
+    desk = Desk()
+    limits = Limits(tokens_per_minute=1000)
+    reservation = await desk.ask(limits)
+    reservation.settle(50, 0)
+    reservation.settle(900, 0)
+    assert "x-ratelimit-remaining-tokens: 950" in reservation.lines("openai_chat")
+    (await desk.ask(limits)).settle(1950, 0)  # a thousand more than there was
+    with pytest.raises(RateLimited) as refused:
+        await desk.ask(limits)
     assert refused.value.retry_after_s == pytest.approx(60 + 12)
 
 
-def test_more_than_a_minutes_tokens_wait_for_the_whole_allowance() -> None:
-    time = Time()
-    limiter = Limiter(time.clock)
-    allowance = Allowance(tokens_per_minute=150)
-    reserve(limiter, allowance).release()
+async def test_more_than_a_minutes_tokens_wait_for_the_whole_allowance() -> None:
+    desk = Desk()
+    limits = Limits(tokens_per_minute=150)
+    await desk.ask(limits)
     with pytest.raises(RateLimited) as refused:
-        reserve(limiter, allowance)
-    time.now += refused.value.retry_after_s or 0
-    reserve(limiter, allowance)
+        await desk.ask(limits)
+    desk.time.now += refused.value.retry_after_s or 0
+    await desk.ask(limits)
 
 
-def test_so_many_at_once() -> None:
-    limiter = Limiter(Time().clock)
-    allowance = Allowance(max_parallel=2)
-    first = reserve(limiter, allowance)
-    reserve(limiter, allowance)
-    with pytest.raises(RateLimited, match="2 requests of this key at once"):
-        reserve(limiter, allowance)
-    reserve(limiter, allowance, "other")
+async def test_so_many_at_once() -> None:
+    desk = Desk()
+    limits = Limits(max_parallel=2)
+    first = await desk.ask(limits)
+    await desk.ask(limits)
+    with pytest.raises(RateLimited, match="2 requests at once") as refused:
+        await desk.ask(limits)
+    assert refused.value.param == "parallel"
+    await desk.ask(limits, "other")
     first.release()
     first.release()
-    reserve(limiter, allowance)
+    await desk.ask(limits)
     with pytest.raises(RateLimited):
-        reserve(limiter, allowance)
+        await desk.ask(limits)
 
 
-def test_another_allowance_holds_at_once_and_running_requests_stay_counted() -> None:
-    limiter = Limiter(Time().clock)
-    reserve(limiter, Allowance(requests_per_minute=1))
-    reserve(limiter, Allowance(requests_per_minute=2, max_parallel=2))
+async def test_another_limit_holds_at_once_and_requests_under_way_stay_counted() -> None:
+    desk = Desk()
+    await desk.ask(Limits(requests_per_minute=1))
+    await desk.ask(Limits(requests_per_minute=2, max_parallel=2))
     with pytest.raises(RateLimited) as refused:
-        reserve(limiter, Allowance(requests_per_minute=2, max_parallel=2))
+        await desk.ask(Limits(requests_per_minute=2, max_parallel=2))
     assert refused.value.param == "parallel"
 
 
-def test_accounts_are_forgotten_only_when_they_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "ACCOUNTS_MAX", 3)
-    time = Time()
-    limiter = Limiter(time.clock)
-    allowance = Allowance(requests_per_minute=1)
-    for key in ("a", "b", "c"):
-        assert admitted(limiter, allowance, 2, key) == 1
-    assert admitted(limiter, allowance, 2, "d") == 1
-    assert admitted(limiter, allowance, 2, "a") == 0
-    time.now += 61
-    assert admitted(limiter, allowance, 2, "e") == 1
-    assert len(limiter._accounts) == 1
+async def test_each_user_of_a_key_has_a_share_and_all_together_the_keys() -> None:
+    desk = Desk()
+    limits = Limits(requests_per_minute=5, per_user=Allowance(requests_per_minute=2))
+    assert await desk.let_in(limits, 9, user="ann") == 2
+    assert await desk.let_in(limits, 9, user="bob") == 2
+    with pytest.raises(RateLimited, match="the user 'bob' of this key is reached: 2 requests a minute"):
+        await desk.ask(limits, user="bob")
+    assert await desk.let_in(limits, 9) == 1
+    assert await desk.let_in(limits, 9, "other", user="ann") == 2
 
 
-def test_a_keys_own_limits_go_before_those_of_every_key() -> None:
-    limiter = Limiter(Time().clock)
-    everybody = Allowance(requests_per_minute=1, max_parallel=5)
+async def test_a_users_name_may_be_long_and_is_not_kept() -> None:
+    desk = Desk()
+    limits = Limits(per_user=Allowance(requests_per_minute=1))
+    assert await desk.let_in(limits, 5, user="x" * 1_000_000 + "\ud800") == 1
+    assert await desk.let_in(limits, 5, user="x" * 1_000_000) == 1
+
+
+async def test_a_model_has_limits_of_its_own_whoever_asks() -> None:
+    desk = Desk()
+    route = route_of(limits=Allowance(max_parallel=1))
+    held = await desk.ask(Limits(), "a", route=route)
+    with pytest.raises(RateLimited, match="the model 'chat' is reached: 1 requests at once"):
+        await desk.ask(Limits(), "b", route=route)
+    held.release()
+    await desk.ask(Limits(), "b", route=route)
+
+
+async def test_a_keys_own_limits_go_before_those_of_every_key() -> None:
+    desk = Desk()
+    everybody = Limits(requests_per_minute=1, max_parallel=5)
     generous = Key("k", "k", requests_per_minute=3)
-    for _ in range(3):
-        limiter.reserve(generous, everybody, CALL)
+    assert await desk.let_in(everybody, 9, generous) == 3
     with pytest.raises(RateLimited, match="3 requests a minute"):
-        limiter.reserve(generous, everybody, CALL)
-    assert limiter.reserve(None, Allowance(), CALL) is None
+        await desk.ask(everybody, generous)
 
 
-def test_headers_are_those_of_the_clients_protocol() -> None:
-    limiter = Limiter(Time().clock)
-    share = limiter.reserve(None, Allowance(requests_per_minute=10, tokens_per_minute=1000), CALL)
-    assert share is not None
-    assert share.lines("openai_chat").splitlines() == [
+async def test_where_nothing_is_limited_nothing_is_reserved() -> None:
+    exchange = exchange_of()
+    assert Desk().limiter.reserve(exchange, route_of(), None, Limits()) is None
+    assert exchange.reservation is None
+
+
+async def test_of_several_limits_the_one_that_lasts_longest_is_told() -> None:
+    desk = Desk()
+    limits = Limits(requests_per_minute=60, tokens_per_minute=200, max_parallel=1)
+    await desk.ask(limits)
+    with pytest.raises(RateLimited) as refused:
+        await desk.ask(limits)
+    assert refused.value.param == "tokens"
+    assert refused.value.retry_after_s == pytest.approx(60)
+    assert "x-ratelimit-remaining-requests: 59" in refused.value.limit_lines
+
+
+async def test_headers_are_those_of_the_clients_protocol() -> None:
+    desk = Desk()
+    reservation = await desk.ask(Limits(requests_per_minute=10, tokens_per_minute=1000), None)
+    assert reservation.lines("openai_chat").splitlines() == [
         "x-ratelimit-limit-requests: 10",
         "x-ratelimit-remaining-requests: 9",
         "x-ratelimit-reset-requests: 6000ms",
@@ -152,17 +165,42 @@ def test_headers_are_those_of_the_clients_protocol() -> None:
         "x-ratelimit-remaining-tokens: 800",
         "x-ratelimit-reset-tokens: 12000ms",
     ]
-    assert "anthropic-ratelimit-requests-reset: 1970-01-01T00:16:46Z" in share.lines("anthropic").splitlines()
+    assert "anthropic-ratelimit-requests-reset: 2026-03-04T12:00:06Z" in reservation.lines("anthropic").splitlines()
 
 
-@given(st.integers(1, 100), st.lists(st.tuples(st.floats(0, 30), st.integers(1, 50)), max_size=60))
-def test_never_more_than_the_burst_and_what_time_brings(per_minute: int, asked: list[tuple[float, int]]) -> None:
-    bucket = Bucket("requests", per_minute)
-    now, taken = 0.0, 0
-    for wait_s, amount in asked:
-        now += wait_s
-        if bucket.wait_s(amount, now) <= 0 and amount <= per_minute:
-            bucket.take(amount, now)
-            taken += amount
-        assert taken <= per_minute * (1 + now / limits.MINUTE_S) + 1e-6
-        assert 0 <= bucket.remaining(now) <= per_minute
+async def test_headers_tell_of_the_tightest_account() -> None:
+    desk = Desk()
+    limits = Limits(requests_per_minute=10, per_user=Allowance(requests_per_minute=3))
+    reservation = await desk.ask(limits, user="ann", route=route_of(limits=Allowance(requests_per_minute=100)))
+    assert reservation.lines("openai_chat").startswith("x-ratelimit-limit-requests: 3\r\nx-ratelimit-remaining-requests: 2\r\n")
+
+
+async def test_accounts_are_forgotten_when_that_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "ACCOUNTS_MAX", 10)
+    desk = Desk()
+    limits = Limits(requests_per_minute=1)
+    for number in range(10):
+        assert await desk.let_in(limits, 2, f"k{number}") == 1
+    desk.time.now += 61
+    assert await desk.let_in(limits, 2, "other") == 1
+    assert len(desk.limiter._accounts) == 1
+
+
+async def test_accounts_are_bounded_and_those_in_use_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "ACCOUNTS_MAX", 10)
+    monkeypatch.setattr(accounts, "STANDINGS_MAX", 10)
+    desk = Desk()
+    limits = Limits(per_user=Allowance(requests_per_minute=5, max_parallel=1))
+    await desk.ask(limits, user="under way")
+    for number in range(200):
+        assert await desk.let_in(limits, 1, user=f"user {number}") == 1
+        assert len(desk.limiter._accounts) <= 10
+    assert await desk.let_in(limits, 1, user="under way") == 0
+
+
+async def test_a_standing_follows_a_key_that_was_changed() -> None:
+    desk = Desk()
+    assert await desk.let_in(Limits(), 3, Key("k", "k", requests_per_minute=1)) == 1
+    assert await desk.let_in(Limits(), 9, Key("k", "k", requests_per_minute=4)) == 4
+    exchange = Exchange(id="r", call=Call("openai_chat", "chat", b""), started=0, started_wall=0)
+    assert desk.limiter.reserve(exchange, route_of(), Key("k", "k"), Limits()) is None

@@ -20,6 +20,7 @@ models:
       - {provider: local, model: small, weight: 2, price: {input: 0, output: 0}}
     fallbacks: ["backup[1]"]
     timeouts: {first_token_s: 10}
+    concurrency: {max: 8}
   "backup[1]":
     deployments: [{provider: local, model: other, price: {input: 1, output: 2}}]
 fallback: {alert_rate: 0.2}
@@ -62,7 +63,7 @@ def test_a_script_reads_the_same_as_json(file: Path, capsys: pytest.CaptureFixtu
             {"id": "local/small", "weight": 2, "price": {"input": 0, "output": 0}, "context_window": None, "lacks": []},
         ],
         "fallbacks": ["backup[1]"],
-        "policies": {"timeouts.first_token_s": 10, "fallback.alert_rate": 0.2},
+        "policies": {"timeouts.first_token_s": 10, "fallback.alert_rate": 0.2, "concurrency.max": 8},
     }
     assert len(report["warnings"]) == 1
     assert "sk-hidden" not in printed

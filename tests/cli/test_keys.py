@@ -132,22 +132,133 @@ def test_a_keys_limits_are_kept(keys: Run) -> None:
     assert (told["requests_per_minute"], told["tokens_per_minute"], told["max_parallel"]) == (60, 100_000, 3)
 
 
-@pytest.mark.parametrize("option", [("--budget", "5", "--per", "day")], ids=" ".join)
-def test_what_is_not_available_yet_is_refused(keys: Run, option: tuple[str, ...]) -> None:
-    status, out, err = keys("create", "agent", *option)
-    assert (status, out) == (2, "")
-    assert f"{option[0]} is not available yet" in err
-    assert "no keys yet" in keys("list")[1]
+def test_a_keys_scopes_are_kept(keys: Run) -> None:
+    keys("team", "create", "search")
+    words = ["--endpoints", "/v1/chat/completions,/v1/batches*", "--role", "auditor", "--owner", " Ann ", "--team", "search"]
+    made = created(keys, "agent", *words, "--metadata", '{"a": [1]}', "--budget", "2.5", "--per", "day")
+    [told] = msgspec.json.decode(keys("list", "--json")[1])["data"]
+    assert {name: made[name] for name in told} == told
+    assert (told["endpoints"], told["role"], told["owner"]) == (["/v1/batches*", "/v1/chat/completions"], "auditor", "Ann")
+    assert (told["team"], told["metadata"]) == ("search", {"a": [1]})
+    assert told["budget"] == {"usd": 2.5, "per": "day", "soft": 0.8}
+    assert keys("list")[1].splitlines()[1].split("\t")[4] == "$2.5 a day"
+
+
+def test_a_key_has_no_team_that_is_not_there(keys: Run) -> None:
+    status, out, err = keys("create", "agent", "--team", "search")
+    assert (status, out) == (1, "")
+    assert "agent-gateway keys team create search" in err
+
+
+def test_the_list_goes_on_where_it_ended(keys: Run) -> None:
+    names = [f"agent {number}" for number in range(5)]
+    for name in names:
+        created(keys, name)
+    shown, cursor = [], None
+    while True:
+        page = msgspec.json.decode(keys("list", "--json", "--limit", "2", *(["--cursor", cursor] if cursor else []))[1])
+        shown += [key["name"] for key in page["data"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert shown == names
+    assert "--cursor" in keys("list", "--limit", "2")[2]
+    assert keys("list", "--cursor", "nobody")[0] == 1
+
+
+def test_after_a_rotation_both_secrets_are_let_in_for_a_while(keys: Run, database: str) -> None:
+    made = created(keys, "agent")
+    status, out, err = keys("rotate", made["id"])
+    assert status == 0
+    assert out.startswith(f"agw_{made['id']}_")
+    assert out.count("\n") == 1
+    assert "The secret before is good until" in err
+    assert shown(database, made["key"]) == shown(database, out.strip()) == made["id"]
+    again = msgspec.json.decode(keys("rotate", made["id"], "--overlap", "0", "--json")[1])
+    assert shown(database, again["key"]) == made["id"]
+    assert "replaced by a newer one" in shown(database, out.strip())
+    assert "not known" in shown(database, made["key"])
+
+
+def test_what_is_revoked_or_not_there_is_not_rotated(keys: Run) -> None:
+    made = created(keys, "agent")
+    keys("revoke", made["id"])
+    for key_id, said in ((made["id"], "was revoked"), ("nobody", "no key 'nobody'")):
+        status, out, err = keys("rotate", key_id)
+        assert (status, out) == (1, "")
+        assert said in err
+
+
+def test_teams_are_made_changed_listed_and_deleted(keys: Run) -> None:
+    assert "no teams yet" in keys("team", "list")[1]
+    assert keys("team", "create", "search", "--name", "Search", "--budget", "500")[1] == "Team search: $500 a month.\n"
+    first = msgspec.json.decode(keys("team", "list", "--json")[1])["data"]
+    assert keys("team", "create", "search", "--budget", "100", "--per", "total")[0] == 0
+    [team] = msgspec.json.decode(keys("team", "list", "--json")[1])["data"]
+    assert (team["id"], team["name"], team["budget"]["usd"], team["created_at"]) == ("search", "search", 100, first[0]["created_at"])
+    assert keys("team", "list")[1].splitlines() == ["id\tname\tbudget", "search\tsearch\t$100 in all"]
+    made = created(keys, "agent", "--team", "search")
+    status, _, err = keys("team", "delete", "search")
+    assert (status, "not revoked" in err) == (1, True)
+    keys("revoke", made["id"])
+    assert keys("team", "delete", "search")[0] == 0
+    assert keys("team", "delete", "search")[0] == 1
+
+
+def test_every_change_is_in_the_audit_log_and_no_secret_is(keys: Run, database: str) -> None:
+    keys("team", "create", "search")
+    made = created(keys, "agent", "--team", "search")
+    secrets = [made["key"], msgspec.json.decode(keys("rotate", made["id"], "--json")[1])["key"]]
+    keys("team", "delete", "search")
+    keys("revoke", made["id"])
+    keys("revoke", made["id"])
+
+    async def entries() -> list[dict[str, Any]]:
+        store = open_store(database)
+        try:
+            return [msgspec.json.decode(row.body) for row in await store.read_audit(after=0, limit=100)]
+        finally:
+            await store.close()
+
+    found = asyncio.run(entries())
+    assert [(entry["action"], entry["target"], entry["outcome"]) for entry in found] == [
+        ("teams.create", "search", "allowed"),
+        ("keys.create", made["id"], "allowed"),
+        ("keys.rotate", made["id"], "allowed"),
+        ("teams.delete", "search", "allowed"),
+        ("teams.delete", "search", "failed"),
+        ("keys.revoke", made["id"], "allowed"),
+    ]
+    assert {entry["actor"]["role"] for entry in found} == {"local"}
+    assert not any(secret.split("_")[2] in str(found) for secret in secrets)
 
 
 @pytest.mark.parametrize(
     "words",
-    ["", "create", "create a --expires soon", "create a --expires 0d", "create a --models a,,b", "rotate x"],
+    [
+        "",
+        "create",
+        "create a --expires soon",
+        "create a --expires 0d",
+        "create a --models a,,b",
+        "create a --per day",
+        "create a --budget 0",
+        "create a --budget 5 --per hour",
+        "create a --endpoints v1/chat",
+        "create a --endpoints /v1/*/x",
+        "create a --metadata [1]",
+        "create a --role root",
+        "list --limit 0",
+        "rotate",
+        "rotate x --overlap -1h",
+        "team",
+        "team create a/b",
+    ],
 )
 def test_wrong_words_are_a_matter_of_usage(keys: Run, words: str) -> None:
     status, out, err = keys(*words.split())
     assert (status, out) == (2, "")
-    assert "usage" in err
+    assert "usage" in err or "needs a --budget" in err
 
 
 def test_a_wrong_configuration_is_told_as_check_tells_it(keys: Run, tmp_path: Path) -> None:
@@ -198,7 +309,7 @@ def test_a_model_that_is_not_configured_is_warned_of(keys: Run) -> None:
     assert "'small'" not in err
 
 
-@pytest.mark.parametrize("words", ["create agent", "list", "revoke nobody"])
+@pytest.mark.parametrize("words", ["create agent", "list", "revoke nobody", "team create a"])
 def test_a_folder_that_is_not_there_is_not_made(keys: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
     monkeypatch.setenv("GATEWAY_DATABASE_URL", f"sqlite:///{tmp_path}/none/gateway.db")
     status, out, err = keys(*words.split())
@@ -209,13 +320,15 @@ def test_a_folder_that_is_not_there_is_not_made(keys: Run, tmp_path: Path, monke
 
 def test_looking_at_keys_makes_no_file(keys: Run, tmp_path: Path) -> None:
     assert "no keys yet" in keys("list")[1]
-    assert keys("revoke", "nobody")[0] == 1
+    for words in ("revoke nobody", "rotate nobody", "team delete nobody"):
+        assert keys(*words.split())[0] == 1
+    assert keys("team", "list")[0] == 0
     assert list(tmp_path.glob("*.db*")) == []
 
 
-@pytest.mark.parametrize("action", ["create", "list", "revoke"])
+@pytest.mark.parametrize("action", ["create", "list", "rotate", "revoke", "team create", "team list", "team delete"])
 def test_the_help_of_an_action_ends_with_an_example(keys: Run, action: str) -> None:
-    status, out, _ = keys(action, "--help")
+    status, out, _ = keys(*action.split(), "--help")
     assert status == 0
     assert out.splitlines()[-2:][0] == "example:"
     assert out.splitlines()[-1].startswith(f"  agent-gateway keys {action}")

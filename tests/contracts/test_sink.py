@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_gateway.core.errors import StoreDown
 from agent_gateway.record.base import SINKS, Sink
 from tests.record.exchanges import records
 
@@ -44,6 +45,16 @@ async def test_what_comes_too_late_is_counted(sink: Sink) -> None:
     sink.write(records(2))
     await sink.close(10)
     assert (sink.written, sink.dropped) == (0, 2)
+
+
+async def test_a_users_records_are_erased_with_all_that_was_written_before(sink: Sink) -> None:
+    assert await sink.erase("ann") == 0
+    sink.write([*records(3, user_id="ann"), *records(2)])
+    assert await sink.erase("ann") == 3
+    assert await sink.erase("ann") == 0
+    await sink.close(10)
+    with pytest.raises(StoreDown):
+        await sink.erase("ann")
 
 
 async def test_an_empty_batch_is_nothing(sink: Sink) -> None:

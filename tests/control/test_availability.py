@@ -18,7 +18,6 @@ MODEL = "models: {gpt: {deployments: [{provider: local, model: m, price: {input:
         ("preset: saver", ["preset: not available yet; leave it out"]),
         ("server: {workers: 2}", ["server.workers: not available yet; leave it out, or at 1"]),
         ("server: {files_max_mb: 10}", ["server.files_max_mb: not available yet; leave it out, or at 200"]),
-        ("server: {cors_origins: ['*']}", ["server.cors_origins: not available yet; leave it out"]),
         (
             "batching: {native: off, timeout_s: 1}",
             [

@@ -59,10 +59,10 @@ def test_the_commands_options_hold_on(file: Path) -> None:
     assert reload(running, {}, options=options).settings.server.port == 0
 
 
-@pytest.mark.parametrize("field", ["body_max_mb", "drain_timeout_s", "workers"])
+@pytest.mark.parametrize("field", ["body_max_mb", "bodies_max_mb", "drain_timeout_s", "workers"])
 def test_what_only_a_start_reads_is_not_ignored(file: Path, field: str) -> None:
     running = load(file, {})
-    file.write_text(TEXT + f"server: {{{field}: 7}}\n")
+    file.write_text(TEXT + f"server: {{{field}: 70}}\n")
     with pytest.raises(ConfigurationError) as caught:
         reload(running, {})
     assert caught.value.errors[0].startswith(f"server.{field}: ")

@@ -65,7 +65,7 @@ async def served(gateway: Gateway, limits: Limits, *, fast: bool, send_buffer: i
     websockets = websocket_settings(gateway.live, limits)
     config = Config(gateway.app, log_config=None, access_log=False, lifespan="off", **websockets)
     config.load()
-    make = fast_lane(gateway.live, limits) if fast else slow_lane(limits)
+    make = fast_lane(gateway.live, limits, gateway.app.refusals) if fast else slow_lane(limits)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: make(config=config, server_state=state, app_state={}), "127.0.0.1", 0)
     if send_buffer is not None:

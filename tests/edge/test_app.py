@@ -130,4 +130,12 @@ def _app(gateway: Gateway, started: Any = None) -> App:
         pass
 
     limits = replace(gateway.limits, write_stall_s=STALL_S)
-    return App(gateway.live, limits, ready=lambda: None, started=started or nothing, stopped=nothing, admin_views={})
+    return App(
+        gateway.live,
+        limits,
+        ready=lambda: None,
+        started=started or nothing,
+        stopped=nothing,
+        admin=gateway.app._admin,
+        refusals=gateway.app.refusals,
+    )

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from agent_gateway.admission.refusals import Refusals
 from agent_gateway.app import Gateway
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge.limits import Limits
@@ -194,7 +195,7 @@ async def _serve(gateway: Gateway, server: _Server, limits: Limits | None = None
         pass
 
     async with asyncio.timeout(10):
-        await serve(_scope(**scope), server.receive, server.send, gateway.live, limits or gateway.limits, started)
+        await serve(_scope(**scope), server.receive, server.send, gateway.live, limits or gateway.limits, Refusals(), started)
 
 
 async def test_it_is_served_below_a_prefix(gateway: Gateway, told: list[Exchange]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from agent_gateway.core.route import Deployment, Route
-from agent_gateway.core.settings import Breaker, Fallback
+from agent_gateway.core.settings import Breaker, Concurrency, Fallback
 from agent_gateway.health.registry import BUDGET_FLOOR, BUDGET_WINDOW_S, PASSING_MAX, DeploymentHealth, Health
 
 SHARED = Deployment("p/m", "p", "m")
@@ -27,6 +29,24 @@ def test_a_deployment_under_two_models_is_one_thing() -> None:
         health.follow(Route(name=name, deployments=(SHARED,)))
     assert [name for name, _ in health.deployments()] == ["p/m"]
     assert [name for name, _ in health.controllers()] == ["a", "b"]
+
+
+def test_of_several_bounds_the_tightest_holds_as_long_as_its_model_is_there() -> None:
+    health = Health()
+    routes = [Route(name=f"m{most}", deployments=(SHARED,), concurrency=Concurrency(max=most)) for most in (None, 3, 7)]
+    for route in routes:
+        health.follow(route)
+    limits = [health.of("p/m").concurrency.limit]
+    changes: list[Callable[[], None]] = [
+        lambda: health.follow(routes[1]),
+        lambda: health.follow(Route(name="m3", deployments=(SHARED,))),
+        lambda: health.forget(routes[2]),
+        lambda: health.follow(Route(name="m3", deployments=(SHARED,), concurrency=Concurrency(max=2))),
+    ]
+    for change in changes:
+        change()
+        limits.append(health.of("p/m").concurrency.limit)
+    assert limits == [3, 3, 7, None, 2]
 
 
 def test_cooling_down_or_ejected_it_is_not_available() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,10 @@ def gateway(shared_gateway: Gateway, provider: ScriptedProvider) -> Iterator[Gat
 def launch(edge: EdgeName, provider: ScriptedProvider, closed_port: int, tmp_path: Path) -> Iterator[Launch]:
     started: list[Gateway] = []
 
-    def start(env: dict[str, str] | None = None, **sections: Any) -> Gateway:
+    def start(env: dict[str, str] | None = None, tls: ssl.SSLContext | None = None, **sections: Any) -> Gateway:
         folder = tmp_path / f"gateway-{len(started)}"
         folder.mkdir()
-        started.append(Gateway(folder, configuration(provider.port, closed_port, **sections), edge, env))
+        started.append(Gateway(folder, configuration(provider.port, closed_port, **sections), edge, env, tls))
         return started[-1].start()
 
     try:

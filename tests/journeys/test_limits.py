@@ -95,9 +95,23 @@ async def test_requests_at_once_are_counted_until_they_end_however_they_end(laun
 async def test_an_anthropic_client_finds_them_by_its_own_names(launch: Launch) -> None:
     gateway = launch(limits={"requests_per_minute": 5})
     async with AsyncAnthropic(base_url=gateway.url, api_key="any", max_retries=0) as client:
-        raw = await client.messages.with_raw_response.create(
-            model="chat", max_tokens=50, messages=[{"role": "user", "content": "Hi"}]
-        )
+        raw = await client.messages.with_raw_response.create(model="chat", max_tokens=50, messages=[{"role": "user", "content": "Hi"}])
     assert raw.headers["anthropic-ratelimit-requests-limit"] == "5"
     assert raw.headers["anthropic-ratelimit-requests-remaining"] == "4"
     assert raw.headers["anthropic-ratelimit-requests-reset"].endswith("Z")
+
+
+async def test_a_user_and_a_model_have_limits_of_their_own(launch: Launch) -> None:
+    deployment = {"provider": "scripted", "model": samples.PROVIDER_MODEL}
+    models = {"narrow": {"deployments": [deployment], "limits": {"requests_per_minute": 2}}}
+    gateway = launch(models=models, limits={"per_user": {"requests_per_minute": 1}})
+
+    async def refused(model: str = "chat", **fields: str) -> str:
+        reply = await ask(gateway.url, CHAT, {**chat(model), **fields})
+        return str(reply.error["message"]) if reply.status == 429 else ""
+
+    assert await refused(user="ann") == ""
+    assert "the user 'ann' of all without a key is reached: 1 requests a minute" in await refused(user="ann")
+    assert await refused(user="bob") == ""
+    assert [await refused(model="narrow") for _ in range(2)] == ["", ""]
+    assert "the model 'narrow' is reached: 2 requests a minute" in await refused(model="narrow")

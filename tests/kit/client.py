@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -143,7 +144,7 @@ class Wire:
 
 
 @asynccontextmanager
-async def connect(url: str, *, receive_buffer: int | None = None) -> AsyncIterator[Wire]:
+async def connect(url: str, *, receive_buffer: int | None = None, tls: ssl.SSLContext | None = None) -> AsyncIterator[Wire]:
     """`receive_buffer` (bytes) makes the kernel's side small, for tests of back-pressure."""
     address = urlsplit(url)
     sock = socket.socket()
@@ -152,7 +153,8 @@ async def connect(url: str, *, receive_buffer: int | None = None) -> AsyncIterat
     sock.setblocking(False)
     try:
         await asyncio.get_running_loop().sock_connect(sock, (address.hostname, address.port))
-        reader, writer = await asyncio.open_connection(sock=sock, limit=receive_buffer or _BUFFER_BYTES)
+        name = None if tls is None else address.hostname
+        reader, writer = await asyncio.open_connection(sock=sock, limit=receive_buffer or _BUFFER_BYTES, ssl=tls, server_hostname=name)
     except BaseException:
         sock.close()
         raise
@@ -180,11 +182,12 @@ async def ask(
     *,
     method: str | None = None,
     headers: Mapping[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Reply:
     """One request on a connection of its own. `body`: bytes as they are, or a value that is sent as JSON."""
     data = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
     method = method or ("GET" if data is None else "POST")
-    async with connect(url) as wire:
+    async with connect(url, tls=tls) as wire:
         await wire.send(request(method, target, data, headers))
         return await wire.reply(to_head=method == "HEAD")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -27,13 +28,21 @@ _STOP_S = 30.0
 
 
 class Gateway:
-    """One running `agent-gateway serve` in a folder of its own."""
+    """One running `agent-gateway serve` in a folder of its own. `tls`: how it is connected to, where it serves TLS."""
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], edge: EdgeName, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        edge: EdgeName,
+        env: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.folder = folder
         self.edge = edge
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.tls = tls
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self.port}"
         self.config_file = folder / "gateway.yaml"
         self.write_config(config)
         clean = {
@@ -62,7 +71,7 @@ class Gateway:
 
     def _ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=2) as reply:
+            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=2, context=self.tls) as reply:
                 return bool(reply.status == 200)
         except (urllib.error.URLError, OSError):
             return False

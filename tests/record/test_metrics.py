@@ -10,9 +10,13 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent_gateway.core.errors import ClientLeft, ConnectionCut, ProviderTimeout
+from agent_gateway.core.clock import SYSTEM_CLOCK
+from agent_gateway.core.errors import ClientLeft, ConnectionCut, Overloaded, ProviderTimeout, ShuttingDown
 from agent_gateway.core.exchange import Exchange
+from agent_gateway.core.route import Deployment, Route
+from agent_gateway.core.settings import Concurrency
 from agent_gateway.core.usage import Usage
+from agent_gateway.health.registry import Health
 from agent_gateway.record.cost import settle
 from agent_gateway.record.metrics import DURATION_S, UNCONFIGURED_DEPLOYMENTS_MAX, Metrics
 from tests.record.exchanges import attempt, exchange
@@ -161,6 +165,28 @@ def test_a_timeout_before_any_attempt_and_one_that_was_retried_are_counted(metri
     observe(metrics, exchange(attempts=[attempt(outcome="provider_timeout"), attempt()]))
     assert value(metrics, "timeouts_total", kind="total") == 1
     assert value(metrics, "timeouts_total", kind="connect") == 1
+
+
+def test_requests_that_there_was_no_room_for_are_counted_by_reason(metrics: Metrics) -> None:
+    for error in (
+        Overloaded("No room.", param="queue"),
+        Overloaded("No room.", param="bodies"),
+        Overloaded("Nothing there."),
+        ShuttingDown("Bye."),
+    ):
+        observe(metrics, exchange(attempts=[], error=error))
+    assert [value(metrics, "shed_total", reason=reason) for reason in ("queue", "bodies")] == [1, 1]
+    assert len(samples(metrics)[P + "shed_total"]) == 2
+
+
+def test_limits_and_lines_are_told_by_deployment(metrics: Metrics) -> None:
+    health = Health()
+    metrics.watch_health(health, SYSTEM_CLOCK)
+    deployment = Deployment("local/small", "local", "small")
+    health.follow(Route(name="chat", deployments=(deployment,)))
+    assert (value(metrics, "concurrency_limit", deployment="local/small"), value(metrics, "waiting", deployment="local/small")) == (None, 0)
+    health.follow(Route(name="chat", deployments=(deployment,), concurrency=Concurrency(max=3)))
+    assert value(metrics, "concurrency_limit", deployment="local/small") == 3
 
 
 def test_what_is_in_flight_goes_back_to_zero_over_a_reload(metrics: Metrics) -> None:

@@ -50,6 +50,10 @@ class ListSink:
         self.rows += records
         self.batches.append(len(records))
 
+    async def erase(self, user: str) -> int:
+        """What it has at this moment."""
+        return sum(row.user_id == user for row in self.rows)
+
     async def close(self, timeout_s: float) -> None:
         self.closed += 1
 
@@ -70,6 +74,12 @@ def pass_through(recorder: Recorder, *exchanges: Exchange) -> None:
 def told(recorder: Recorder, line: str) -> float:
     text = recorder.scrape()[0].decode()
     return sum(float(found.rsplit(" ", 1)[1]) for found in text.splitlines() if found.startswith(f"agent_gateway_{line}"))
+
+
+async def test_what_ended_before_a_user_is_erased_is_erased_too() -> None:
+    recorder, _ = made()
+    pass_through(recorder, exchange(), exchange())
+    assert await recorder.erase("user-7") == 2
 
 
 async def test_a_submitted_exchange_is_recorded_by_itself() -> None:

@@ -70,6 +70,7 @@ def test_a_full_record_tells_the_whole_story() -> None:
         request_bytes=len(REQUEST),
         request=REQUEST,
         answer=b'{"content":"Hello there","finish_reason":"stop"}',
+        guards=None,
     )
     assert made.cost_usd == pytest.approx(54e-6)
     assert [record.duration_ms, record.ttft_ms, record.overhead_ms] == [pytest.approx(time, abs=0.002) for time in (501, 101, 2)]
@@ -156,6 +157,13 @@ def test_patterns(edge: str, stream: bool, pattern: str) -> None:
 def test_overhead_is_what_no_attempt_covers(spans: list[tuple[float, float | None]], overhead: float) -> None:
     made = exchange(attempts=[attempt(started, ended=ended) for started, ended in spans])  # type: ignore[arg-type]
     assert overhead_s(made, 11.0) == pytest.approx(overhead)
+
+
+def test_a_wait_for_room_is_told_and_is_no_overhead() -> None:
+    made = exchange(attempts=[attempt(10.3, ended=10.9, queued_s=0.25)], queued_s=0.25)
+    assert overhead_s(made, 11.0) == pytest.approx(0.15)
+    assert msgspec.json.decode(make_record(made, "minimal").attempts or b"")[0]["queued_ms"] == 250
+    assert b"queued_ms" not in (make_record(exchange(), "full").attempts or b"")
 
 
 def test_large_bodies_are_packed_and_small_ones_are_not() -> None:

@@ -298,3 +298,31 @@ async def test_any_dialect_and_any_owner(place: Place) -> None:
     assert log is not None
     log.end()
     assert (await place.find("g", owner)).dialect == "gemini"
+
+
+async def test_a_users_streams_are_erased_whatever_key_they_were_made_with(place: Place) -> None:
+    owners = {"a": ANN, "b": Owner("other", "ann"), "c": Owner("key", "bob")}
+    for request_id, owner in owners.items():
+        log = place.open(request_id, owner)
+        write(log, 1)
+        log.end()
+        await place.find(request_id, owner)
+    assert await place.there.erase("ann") == 2
+    for request_id, owner in owners.items():
+        assert (await place.there.find(request_id, owner) is None) == (owner.user == "ann")
+    assert await place.there.erase("ann") == 0
+
+
+async def test_of_a_stream_that_runs_nothing_is_kept_beyond_its_end(place: Place) -> None:
+    log = place.open()
+    write(log, 1, 2)
+    await place.find()
+    assert await place.here.erase("ann") == 1
+    write(log, 3)
+    log.end()
+
+    async def is_gone() -> bool | None:
+        return True if await place.there.find("r", ANN) is None else None
+
+    await _eventually(is_gone)
+    assert place.here.kept_bytes == 0

@@ -75,7 +75,7 @@ from agent_gateway.stores.base import open_store
 async def use():
     for _ in range(2):
         store = open_store("sqlite:///{tmp_path}/new.db")
-        await store.list_keys()
+        await store.list_keys(limit=10)
         await store.close()
 asyncio.run(use())
 print(sorted({{"sqlalchemy", "alembic", "asyncpg", "redis"}} & sys.modules.keys()))

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import msgspec
 
@@ -272,7 +272,7 @@ class Stage:
         self.planner = Planner(self.routes.get, _strategy_of, self.health, CLOCK, Random(seed))
         self.loop = AttemptLoop({"fake": cast(Provider, self.provider)}, self.health, CLOCK, random=Random(seed), sleep=self._sleep)
 
-    def script(self, **scripts: Scripts) -> Stage:
+    def script(self, **scripts: Scripts) -> Self:
         self.provider.scripts |= {f"fake/{name}": script for name, script in scripts.items()}
         return self
 

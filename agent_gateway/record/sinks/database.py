@@ -9,14 +9,18 @@ import asyncio
 import logging
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
+from agent_gateway.core.errors import StoreDown
 from agent_gateway.record.records_file import RecordsFile
-from agent_gateway.record.row import Record, packed
+from agent_gateway.record.row import NAME_MAX_CHARS, Record, packed
 from agent_gateway.record.spill import Spill, SpillFull, orphans
 
 #: Rows of one transaction, and bytes of their bodies.
@@ -35,10 +39,31 @@ RETRY_MAX_S = 5.0
 SWEEP_EVERY_S = 60.0
 SWEEP_ROWS = 500
 DAY_MS = 86_400_000
+#: Records of a user that are erased in one transaction, and how long the whole may take (s).
+ERASE_ROWS = 200
+ERASE_TIMEOUT_S = 60.0
 
 _log = logging.getLogger("agent_gateway.record")
 _DOWN = (sqlite3.Error, OSError)
 _UNWRITABLE = (OverflowError, UnicodeError)
+
+
+@dataclass(slots=True)
+class _Erasure:
+    """Of one user's records."""
+
+    user: str
+    #: So many so far.
+    count: int = 0
+    done: Future[int] = field(default_factory=Future)
+
+    def end(self, error: StoreDown | None) -> None:
+        if not self.done.set_running_or_notify_cancel():
+            return
+        if error is None:
+            self.done.set_result(self.count)
+        else:
+            self.done.set_exception(error)
 
 
 class DatabaseSink:
@@ -50,7 +75,7 @@ class DatabaseSink:
         self._clock = clock
         self._file = RecordsFile(path)
         self._retention_days = retention_days
-        self._queue: SimpleQueue[tuple[list[Record], int] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[list[Record], int] | _Erasure | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
         # The loop counts what it gives, the thread what it has done: each number has one writer.
@@ -62,6 +87,7 @@ class DatabaseSink:
         self._spill = Spill(_spill_prefix(path)) if path else None
         self._held: list[Record] = []
         self._held_bytes = 0
+        self._erasures: deque[_Erasure] = deque()
         self._failures = 0
         self._retry_at = 0.0
         self._load_orphans = path is not None
@@ -102,6 +128,18 @@ class DatabaseSink:
         if batch:
             self._give(batch, batch_bytes)
 
+    async def erase(self, user: str) -> int:
+        if self._closed:
+            raise _not_erased("the gateway stops")
+        self.start()
+        erasure = _Erasure(user[:NAME_MAX_CHARS])
+        self._queue.put(erasure)
+        try:
+            async with asyncio.timeout(ERASE_TIMEOUT_S):
+                return await asyncio.wrap_future(erasure.done)
+        except TimeoutError:
+            raise _not_erased(f"not done in {ERASE_TIMEOUT_S:g} s") from None
+
     def _give(self, batch: list[Record], batch_bytes: int) -> None:
         rows = self._given_rows - self._done_rows + len(batch)
         if self._closed or rows > WAITING_MAX_ROWS or self._given_bytes - self._done_bytes + batch_bytes > WAITING_MAX_BYTES:
@@ -133,11 +171,42 @@ class DatabaseSink:
             self._done_bytes += batch_bytes
         self._finish()
 
+    def _erase(self, erasure: _Erasure) -> bool:
+        """A part of it, so that records need not wait for long. True: it is done, cannot be done now, or is not waited for any more."""
+        if erasure.done.cancelled():
+            return True
+        try:
+            if not erasure.count:
+                self._bring_in()
+            count = self._file.erase_user(erasure.user, ERASE_ROWS)
+            erasure.count += count
+            if count == ERASE_ROWS:
+                return False
+            self._file.clear_log()
+        except Exception as error:  # whatever it was, somebody waits for it
+            erasure.end(_not_erased(str(error)))
+            if not isinstance(error, _DOWN):
+                raise
+        else:
+            erasure.end(None)
+        return True
+
+    def _bring_in(self) -> None:
+        """What waits beside the database. Raises `OSError` where that cannot be."""
+        self._retry_at, self._load_orphans = 0.0, self._spill is not None
+        self._load_back()
+        if self._held or self._load_orphans or (self._spill is not None and self._spill.holds_any):
+            raise OSError("records wait beside their database, which cannot be written")
+
     def _work(self, batch: list[Record], closing: bool) -> None:
         if batch:
             self._store([_pack(record) for record in batch])
         if closing:
             self._retry_at = 0.0
+        if self._erasures:
+            erasure = self._erasures.popleft()
+            if not self._erase(erasure):
+                self._erasures.append(erasure)
         if self._is_due(self._retry_at):
             self._load_back()
         self._sweep()
@@ -149,6 +218,9 @@ class DatabaseSink:
         try:
             item = self._queue.get(timeout=self._wait_s())
             while item is not None:
+                if isinstance(item, _Erasure):
+                    self._erasures.append(item)  # after what came before it
+                    return batch, batch_bytes, False
                 batch += item[0]
                 batch_bytes += item[1]
                 if len(batch) >= BATCH_ROWS or batch_bytes >= BATCH_BYTES:
@@ -160,6 +232,8 @@ class DatabaseSink:
 
     def _wait_s(self) -> float:
         """Until there is something to do, should no record come."""
+        if self._erasures:
+            return 0.0
         waiting = bool(self._held) or (self._spill is not None and self._spill.holds_any)
         if self._failures and not waiting and not self._load_orphans:
             return RETRY_MAX_S
@@ -289,6 +363,8 @@ class DatabaseSink:
     def _finish(self) -> None:
         self._lose(len(self._held), "the gateway stopped while neither the database nor the spill file could be written")
         self._held = []
+        for erasure in self._erasures:
+            erasure.end(_not_erased("the gateway stopped"))
         with suppress(sqlite3.Error):
             self._file.close()
         if self._spill is not None:
@@ -299,6 +375,10 @@ class DatabaseSink:
 def _spill_prefix(path: Path | None) -> Path:
     assert path is not None, "a database in memory has no spill file"
     return path.with_name(f"{path.stem}.spill-")
+
+
+def _not_erased(why: str) -> StoreDown:
+    return StoreDown("The user's records are not all erased: they cannot be written at the moment. Ask again.", detail=why)
 
 
 def _pack(record: Record) -> Record:

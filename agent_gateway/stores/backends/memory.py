@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import secrets
+from collections import deque
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import TypeAlias, TypeVar
 
-from agent_gateway.core.errors import Conflict
 from agent_gateway.stores.base import (
     CHAIN_MAX,
+    SECRET_BYTES,
+    AuditRow,
     Key,
+    KeyPage,
     Owner,
     Session,
     SessionInfo,
@@ -18,13 +22,23 @@ from agent_gateway.stores.base import (
     StoredResponse,
     StoredTurn,
     Swept,
+    Team,
+    before_rotation,
+    key_exists,
     number_of,
     session_changed,
+    team_in_use,
+    unknown_cursor,
 )
 
 SESSIONS_MAX = 10_000
 RESPONSES_MAX = 10_000
+#: Accounts in a period each; of those spent on longest ago, what was spent is forgotten.
+SPENDS_MAX = 100_000
+#: The oldest entries make room: what is left is still a chain.
+AUDIT_MAX = 10_000
 
+_Name = TypeVar("_Name", bound=Hashable)
 _Value = TypeVar("_Value")
 #: An owner's session or response.
 _Place: TypeAlias = tuple[Owner, str]
@@ -46,9 +60,18 @@ class _Kept:
 
 class MemoryStore:
     def __init__(self) -> None:
+        #: The hash of each secret that is or, before the last rotation, was good → the key's id.
         self._hashes: dict[bytes, str] = {}
         self._keys: dict[str, Key] = {}
+        #: By the key's id: the hash of its secret, and of the one before.
+        self._current: dict[str, bytes] = {}
+        self._previous: dict[str, bytes] = {}
+        self._teams: dict[str, Team] = {}
         self._version = 0
+        self._spend: dict[tuple[str, float], float] = {}
+        self._audit: deque[AuditRow] = deque(maxlen=AUDIT_MAX)
+        self._audit_signature = b""
+        self._secrets: dict[str, bytes] = {}
         self._numbers = count(1)
         # Both in the order of their last change.
         self._sessions: dict[_Place, _Conversation] = {}
@@ -63,26 +86,107 @@ class MemoryStore:
 
     async def create_key(self, key: Key, secret_hash: bytes) -> None:
         if key.id in self._keys or secret_hash in self._hashes:
-            raise Conflict(f"There is a key {key.id} already.")
+            raise key_exists(key.id)
         self._keys[key.id] = key
         self._hashes[secret_hash] = key.id
+        self._current[key.id] = secret_hash
         self._version += 1
 
-    async def list_keys(self) -> Sequence[Key]:
-        return list(self._keys.values())
+    async def list_keys(self, *, limit: int, cursor: str | None = None, team: str | None = None) -> KeyPage:
+        shown = None if cursor is None else self._keys.get(cursor)
+        if cursor is not None and shown is None:
+            raise unknown_cursor()
+        fitting = [
+            key
+            for key in self._keys.values()
+            if team in (None, key.team) and (shown is None or (key.created_at, key.id) > (shown.created_at, shown.id))
+        ]
+        return KeyPage.of(sorted(fitting, key=lambda key: (key.created_at, key.id))[:limit], limit)
+
+    async def find_key(self, key_id: str) -> Key | None:
+        return self._keys.get(key_id)
+
+    async def update_key(self, key: Key) -> Key | None:
+        return self._change(
+            key.id, lambda was: replace(key, created_at=was.created_at, revoked_at=was.revoked_at, previous_until=was.previous_until)
+        )
+
+    async def rotate_key(self, key_id: str, secret_hash: bytes, *, previous_until: float) -> Key | None:
+        key = self._keys.get(key_id)
+        if key is None or key.revoked_at is not None:
+            return None
+        self._hashes.pop(self._previous.get(key_id, b""), None)
+        self._previous[key_id] = self._current[key_id]
+        self._current[key_id] = secret_hash
+        self._hashes[secret_hash] = key_id
+        return self._change(key_id, lambda was: replace(was, previous_until=previous_until))
 
     async def revoke_key(self, key_id: str, at: float) -> Key | None:
         key = self._keys.get(key_id)
-        if key is not None and key.revoked_at is None:
-            key = self._keys[key_id] = replace(key, revoked_at=at)
-            self._version += 1
-        return key
+        if key is None or key.revoked_at is not None:
+            return key
+        return self._change(key_id, lambda was: replace(was, revoked_at=at))
 
     async def find_keys(self, secret_hashes: Collection[bytes]) -> Mapping[bytes, Key]:
-        return {known: self._keys[self._hashes[known]] for known in secret_hashes if known in self._hashes}
+        found = {}
+        for secret_hash in secret_hashes:
+            key_id = self._hashes.get(secret_hash)
+            if key_id is not None:
+                key = self._keys[key_id]
+                found[secret_hash] = key if self._current[key_id] == secret_hash else before_rotation(key)
+        return found
+
+    async def put_team(self, team: Team) -> None:
+        self._teams[team.id] = team
+        self._version += 1
+
+    async def list_teams(self) -> Sequence[Team]:
+        return sorted(self._teams.values(), key=lambda team: team.id)
+
+    async def delete_team(self, team_id: str) -> bool:
+        if any(key.team == team_id and key.revoked_at is None for key in self._keys.values()):
+            raise team_in_use(team_id)
+        gone = self._teams.pop(team_id, None)
+        self._version += gone is not None
+        return gone is not None
 
     async def keys_version(self) -> int:
         return self._version
+
+    def _change(self, key_id: str, change: Callable[[Key], Key]) -> Key | None:
+        key = self._keys.get(key_id)
+        if key is None:
+            return None
+        key = self._keys[key_id] = change(key)
+        self._version += 1
+        return key
+
+    # --- money
+
+    async def add_spend(self, spent: Mapping[tuple[str, float], float]) -> None:
+        for account, usd in spent.items():
+            _put_last(self._spend, account, self._spend.get(account, 0.0) + usd, SPENDS_MAX)
+
+    async def spend_of(self, accounts: Collection[tuple[str, float]]) -> Mapping[tuple[str, float], float]:
+        return {account: self._spend[account] for account in accounts if account in self._spend}
+
+    # --- the audit log
+
+    async def append_audit(self, chain: Callable[[AuditRow | None], AuditRow], sign: Callable[[AuditRow], bytes]) -> AuditRow:
+        row = chain(self._audit[-1] if self._audit else None)
+        self._audit_signature = sign(row)
+        self._audit.append(row)
+        return row
+
+    async def read_audit(self, *, after: int, limit: int) -> Sequence[AuditRow]:
+        rows = (row for row in self._audit if row.number > after)
+        return list(islice(rows, limit))
+
+    async def audit_head(self) -> tuple[AuditRow, bytes] | None:
+        return (self._audit[-1], self._audit_signature) if self._audit else None
+
+    async def secret(self, name: str) -> bytes:
+        return self._secrets.setdefault(name, secrets.token_bytes(SECRET_BYTES))
 
     # --- sessions
 
@@ -211,7 +315,7 @@ class MemoryStore:
             response_id = kept.response.parent
 
 
-def _put_last(table: dict[_Place, _Value], place: _Place, value: _Value, most: int) -> None:
+def _put_last(table: dict[_Name, _Value], place: _Name, value: _Value, most: int) -> None:
     table.pop(place, None)
     if len(table) >= most:
         del table[next(iter(table))]

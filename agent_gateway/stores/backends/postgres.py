@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import asyncpg  # type: ignore[import-untyped]
 
 from agent_gateway.core.errors import BadRequest, StoreDown
+from agent_gateway.stores.operation import Operation, Row
 from agent_gateway.stores.revision import is_head, script
-from agent_gateway.stores.sql import Operation, Row, SqlStore
+from agent_gateway.stores.sql import SqlStore
 
 #: Of one process.
 CONNECTIONS_MAX = 8

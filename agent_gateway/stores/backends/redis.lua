@@ -5,7 +5,9 @@
 --   session:PLACE, response:PLACE  hash          turns:PLACE  list            lease:PLACE  "until holder"
 --   sessions:expiries              place → when it expires; responses:expiries too
 --   sessions:all, sessions:of:OWNER, sessions:by:USER   place → its number; of responses only the last
---   keys  id → key    keys:ids  hash of the secret → id    keys:revoked  id → when    keys:version, number  counters
+--   key:ID  hash    keys:ids  hash of a secret, good or rotated away → id    keys:all, keys:of:TEAM  id → when it was made
+--   teams  id → team    spend:ACCOUNT  period → USD    audit  row → its number    secrets  name → value
+--   keys:version, number  counters
 
 local P = 'agent-gateway:'
 local CHAIN_MAX = 1000
@@ -181,22 +183,78 @@ function run.fetch_chain(owner, id, now, limit)
     return found
 end
 
--- keys
+-- keys and teams
 
-function run.create_key(id, secret_hash, key)
-    if redis.call('HEXISTS', P .. 'keys', id) == 1 or redis.call('HEXISTS', P .. 'keys:ids', secret_hash) == 1 then return 0 end
-    redis.call('HSET', P .. 'keys', id, key)
-    redis.call('HSET', P .. 'keys:ids', secret_hash, id)
+local function changed()
     return redis.call('INCR', P .. 'keys:version')
 end
 
 local function key_of(id)
-    return {redis.call('HGET', P .. 'keys', id), redis.call('HGET', P .. 'keys:revoked', id)}
+    return redis.call('HMGET', P .. 'key:' .. id, 'key', 'created_at', 'revoked_at', 'previous_until')
+end
+
+local function put_key(id, key, team)
+    redis.call('HSET', P .. 'key:' .. id, 'key', key, 'team', team)
+    if team ~= '' then redis.call('ZADD', P .. 'keys:of:' .. team, redis.call('HGET', P .. 'key:' .. id, 'created_at'), id) end
+    return changed()
+end
+
+function run.create_key(id, secret_hash, key, created_at, team)
+    if redis.call('EXISTS', P .. 'key:' .. id) == 1 or redis.call('HEXISTS', P .. 'keys:ids', secret_hash) == 1 then return 0 end
+    redis.call('HSET', P .. 'key:' .. id, 'created_at', created_at, 'hash', secret_hash)
+    redis.call('HSET', P .. 'keys:ids', secret_hash, id)
+    redis.call('ZADD', P .. 'keys:all', created_at, id)
+    return put_key(id, key, team)
+end
+
+-- Where to go on after a key, which may have left the team since it was shown; nil: there is none.
+local function place_after(keys, cursor)
+    local shown = redis.call('ZRANK', keys, cursor)
+    if shown then return shown + 1 end
+    local created_at = redis.call('HGET', P .. 'key:' .. cursor, 'created_at')
+    if not created_at then return nil end
+    redis.call('ZADD', keys, created_at, cursor)
+    shown = redis.call('ZRANK', keys, cursor)
+    redis.call('ZREM', keys, cursor)
+    return shown
+end
+
+function run.list_keys(list, cursor, limit)
+    local keys = P .. 'keys:' .. list
+    local from = cursor == '' and 0 or place_after(keys, cursor)
+    if not from then return false end
+    local found = {}
+    for index, id in ipairs(redis.call('ZRANGE', keys, from, from + limit - 1)) do found[index] = key_of(id) end
+    return found
+end
+
+function run.find_key(id)
+    return redis.call('EXISTS', P .. 'key:' .. id) == 1 and key_of(id)
+end
+
+function run.update_key(id, key, team)
+    local was = redis.call('HGET', P .. 'key:' .. id, 'team')
+    if not was then return false end
+    if was ~= team and was ~= '' then redis.call('ZREM', P .. 'keys:of:' .. was, id) end
+    put_key(id, key, team)
+    return key_of(id)
+end
+
+function run.rotate_key(id, secret_hash, previous_until)
+    local key = P .. 'key:' .. id
+    local current = redis.call('HGET', key, 'hash')
+    if not current or redis.call('HEXISTS', key, 'revoked_at') == 1 then return false end
+    local previous = redis.call('HGET', key, 'previous_hash')
+    if previous then redis.call('HDEL', P .. 'keys:ids', previous) end
+    redis.call('HSET', key, 'hash', secret_hash, 'previous_hash', current, 'previous_until', previous_until)
+    redis.call('HSET', P .. 'keys:ids', secret_hash, id)
+    changed()
+    return key_of(id)
 end
 
 function run.revoke_key(id, at)
-    if redis.call('HEXISTS', P .. 'keys', id) == 0 then return false end
-    if redis.call('HSETNX', P .. 'keys:revoked', id, at) == 1 then redis.call('INCR', P .. 'keys:version') end
+    if redis.call('EXISTS', P .. 'key:' .. id) == 0 then return false end
+    if redis.call('HSETNX', P .. 'key:' .. id, 'revoked_at', at) == 1 then changed() end
     return key_of(id)
 end
 
@@ -204,7 +262,7 @@ function run.find_keys(...)
     local found = {}
     for index, secret_hash in ipairs({...}) do
         local id = redis.call('HGET', P .. 'keys:ids', secret_hash)
-        found[index] = id and key_of(id)
+        found[index] = id and {redis.call('HGET', P .. 'key:' .. id, 'hash') == secret_hash and 1 or 0, key_of(id)}
     end
     return found
 end
@@ -213,10 +271,58 @@ function run.keys_version()
     return redis.call('GET', P .. 'keys:version') or 0
 end
 
-function run.list_keys()
-    local found = {}
-    for index, id in ipairs(redis.call('HKEYS', P .. 'keys')) do found[index] = key_of(id) end
+function run.put_team(id, team)
+    redis.call('HSET', P .. 'teams', id, team)
+    return changed()
+end
+
+function run.list_teams()
+    return redis.call('HVALS', P .. 'teams')
+end
+
+function run.delete_team(id)
+    for _, key in ipairs(redis.call('ZRANGE', P .. 'keys:of:' .. id, 0, -1)) do
+        if redis.call('HEXISTS', P .. 'key:' .. key, 'revoked_at') == 0 then return false end
+    end
+    if redis.call('HDEL', P .. 'teams', id) == 0 then return 0 end
+    return changed()
+end
+
+-- money
+
+function run.add_spend()
+    for index = 2, #ARGV, 3 do redis.call('HINCRBYFLOAT', P .. 'spend:' .. ARGV[index], ARGV[index + 1], ARGV[index + 2]) end
+    return 1
+end
+
+function run.spend_of(...)
+    local asked, found = {...}, {}
+    for index = 1, #asked, 2 do
+        found[#found + 1] = redis.call('HGET', P .. 'spend:' .. asked[index], asked[index + 1])
+    end
     return found
+end
+
+-- the audit log
+
+function run.last_audit()
+    return {redis.call('ZREVRANGE', P .. 'audit', 0, 0)[1] or '', redis.call('GET', P .. 'audit:signature') or ''}
+end
+
+function run.append_audit(last, number, row, signature)
+    if (redis.call('ZREVRANGE', P .. 'audit', 0, 0)[1] or '') ~= last then return 0 end
+    redis.call('ZADD', P .. 'audit', number, row)
+    redis.call('SET', P .. 'audit:signature', signature)
+    return 1
+end
+
+function run.read_audit(after, limit)
+    return redis.call('ZRANGEBYSCORE', P .. 'audit', '(' .. after, '+inf', 'LIMIT', 0, limit)
+end
+
+function run.secret(name, made)
+    redis.call('HSETNX', P .. 'secrets', name, made)
+    return redis.call('HGET', P .. 'secrets', name)
 end
 
 return run[ARGV[1]](unpack(ARGV, 2, math.min(#ARGV, VALUES_MAX + 1)))

@@ -6,7 +6,8 @@ Promise: no call takes longer than `CALL_TIMEOUT_S`; nothing is sent twice, or a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from agent_gateway.core.errors import BadRequest, Conflict, StoreDown
+from agent_gateway.core.errors import BadRequest, StoreDown
 from agent_gateway.stores.base import (
     CHAIN_MAX,
+    NO_ROW,
+    SECRET_BYTES,
+    AuditRow,
     Key,
+    KeyPage,
     Owner,
     Session,
     SessionInfo,
@@ -28,8 +33,13 @@ from agent_gateway.stores.base import (
     StoredResponse,
     StoredTurn,
     Swept,
+    Team,
+    before_rotation,
+    key_exists,
     number_of,
     session_changed,
+    team_in_use,
+    unknown_cursor,
 )
 
 CONNECTIONS_MAX = 16
@@ -40,11 +50,15 @@ ANSWER_TIMEOUT_S = 3.0
 CALL_TIMEOUT_S = 4.0
 #: Hashes asked for in one call; the script bounds them.
 VALUES_AT_ONCE = 1_000
+#: So often an append to the audit log is tried again when another came between.
+APPENDS_MAX = 100
 
 _SCRIPT = Path(__file__).with_suffix(".lua")
 _turn = msgspec.msgpack.Decoder(StoredTurn)
 _response = msgspec.msgpack.Decoder(StoredResponse)
 _key_decoder = msgspec.msgpack.Decoder(Key)
+_team = msgspec.msgpack.Decoder(Team)
+_audit_row = msgspec.msgpack.Decoder(AuditRow)
 
 
 class RedisStore:
@@ -77,27 +91,85 @@ class RedisStore:
     # --- keys
 
     async def create_key(self, key: Key, secret_hash: bytes) -> None:
-        if not await self._run("create_key", key.id, secret_hash, msgspec.msgpack.encode(key)):
-            raise Conflict(f"There is a key {key.id} already.")
+        if not await self._run("create_key", key.id, secret_hash, msgspec.msgpack.encode(key), key.created_at, key.team or ""):
+            raise key_exists(key.id)
 
-    async def list_keys(self) -> Sequence[Key]:
-        return sorted(map(_key, await self._run("list_keys")), key=lambda key: (key.created_at, key.id))
+    async def list_keys(self, *, limit: int, cursor: str | None = None, team: str | None = None) -> KeyPage:
+        found = await self._run("list_keys", "all" if team is None else f"of:{team}", cursor or "", limit)
+        if found is None:
+            raise unknown_cursor()
+        return KeyPage.of([_key(row) for row in found], limit)
+
+    async def find_key(self, key_id: str) -> Key | None:
+        return _key_or_none(await self._run("find_key", key_id))
+
+    async def update_key(self, key: Key) -> Key | None:
+        return _key_or_none(await self._run("update_key", key.id, msgspec.msgpack.encode(key), key.team or ""))
+
+    async def rotate_key(self, key_id: str, secret_hash: bytes, *, previous_until: float) -> Key | None:
+        return _key_or_none(await self._run("rotate_key", key_id, secret_hash, previous_until))
 
     async def revoke_key(self, key_id: str, at: float) -> Key | None:
-        found = await self._run("revoke_key", key_id, at)
-        return None if found is None else _key(found)
+        return _key_or_none(await self._run("revoke_key", key_id, at))
 
     async def find_keys(self, secret_hashes: Collection[bytes]) -> Mapping[bytes, Key]:
         hashes, found = list(secret_hashes), {}
         for start in range(0, len(hashes), VALUES_AT_ONCE):
             some = hashes[start : start + VALUES_AT_ONCE]
-            for secret_hash, row in zip(some, await self._run("find_keys", *some), strict=True):
-                if row is not None:
-                    found[secret_hash] = _key(row)
+            for secret_hash, answer in zip(some, await self._run("find_keys", *some), strict=True):
+                if answer is not None:
+                    is_current, row = answer
+                    found[secret_hash] = _key(row) if is_current else before_rotation(_key(row))
         return found
+
+    async def put_team(self, team: Team) -> None:
+        await self._run("put_team", team.id, msgspec.msgpack.encode(team))
+
+    async def list_teams(self) -> Sequence[Team]:
+        return sorted(map(_team.decode, await self._run("list_teams")), key=lambda team: team.id)
+
+    async def delete_team(self, team_id: str) -> bool:
+        deleted = await self._run("delete_team", team_id)
+        if deleted is None:
+            raise team_in_use(team_id)
+        return bool(deleted)
 
     async def keys_version(self) -> int:
         return int(await self._run("keys_version"))
+
+    # --- money
+
+    async def add_spend(self, spent: Mapping[tuple[str, float], float]) -> None:
+        await self._run("add_spend", *(value for account, usd in spent.items() for value in (*account, usd)))
+
+    async def spend_of(self, accounts: Collection[tuple[str, float]]) -> Mapping[tuple[str, float], float]:
+        asked, found = list(accounts), {}
+        for start in range(0, len(asked), VALUES_AT_ONCE // 2):
+            some = asked[start : start + VALUES_AT_ONCE // 2]
+            answers = await self._run("spend_of", *(value for account in some for value in account))
+            found.update({account: float(usd) for account, usd in zip(some, answers, strict=True) if usd is not None})
+        return found
+
+    # --- the audit log
+
+    async def append_audit(self, chain: Callable[[AuditRow | None], AuditRow], sign: Callable[[AuditRow], bytes]) -> AuditRow:
+        for _ in range(APPENDS_MAX):
+            last, _ = await self._run("last_audit")
+            row = chain(_audit_row.decode(last) if last else None)
+            if await self._run("append_audit", last, row.number, msgspec.msgpack.encode(row), sign(row)):
+                return row
+        raise StoreDown("The gateway's store cannot be used at the moment.", detail="Redis: too many append to the audit log at once")
+
+    async def read_audit(self, *, after: int, limit: int) -> Sequence[AuditRow]:
+        return [_audit_row.decode(row) for row in await self._run("read_audit", after, limit)]
+
+    async def audit_head(self) -> tuple[AuditRow, bytes] | None:
+        last, signature = await self._run("last_audit")
+        return (_audit_row.decode(last) if last else NO_ROW, signature) if last or signature else None
+
+    async def secret(self, name: str) -> bytes:
+        made: bytes = await self._run("secret", name, secrets.token_bytes(SECRET_BYTES))
+        return made
 
     # --- sessions
 
@@ -226,8 +298,13 @@ def _info(fields: Mapping[bytes, bytes]) -> SessionInfo:
     )
 
 
+def _key_or_none(row: Sequence[bytes | None] | None) -> Key | None:
+    return None if row is None else _key(row)
+
+
 def _key(row: Sequence[bytes | None]) -> Key:
-    data, revoked_at = row
+    """As it was given last, and what only its own operations change."""
+    data, *times = row
     assert data is not None
-    key = _key_decoder.decode(data)
-    return key if revoked_at is None else replace(key, revoked_at=float(revoked_at))
+    created_at, revoked_at, previous_until = (None if time is None else float(time) for time in times)
+    return replace(_key_decoder.decode(data), created_at=created_at or 0.0, revoked_at=revoked_at, previous_until=previous_until)

@@ -17,8 +17,9 @@ from typing import TypeVar
 
 from agent_gateway.core.errors import BadRequest, StoreDown
 from agent_gateway.stores.base import create_privately
+from agent_gateway.stores.operation import Operation
 from agent_gateway.stores.revision import REVISIONS, is_head, script
-from agent_gateway.stores.sql import Operation, SqlStore
+from agent_gateway.stores.sql import SqlStore
 
 #: How long a statement waits for another process's write (s).
 BUSY_TIMEOUT_S = 1.0

@@ -109,3 +109,69 @@ ALTER TABLE keys ADD COLUMN max_parallel INTEGER;
 
 UPDATE alembic_version SET version_num='0003' WHERE alembic_version.version_num = '0002';
 
+-- Running upgrade 0003 -> 0004
+
+ALTER TABLE keys ADD COLUMN role TEXT DEFAULT 'user' NOT NULL;
+
+ALTER TABLE keys ADD COLUMN endpoints TEXT;
+
+ALTER TABLE keys ADD COLUMN owner TEXT DEFAULT '' NOT NULL;
+
+ALTER TABLE keys ADD COLUMN team TEXT;
+
+ALTER TABLE keys ADD COLUMN budget TEXT;
+
+ALTER TABLE keys ADD COLUMN metadata BYTEA;
+
+ALTER TABLE keys ADD COLUMN previous_hash BYTEA;
+
+ALTER TABLE keys ADD COLUMN previous_until DOUBLE PRECISION;
+
+CREATE INDEX keys_previous_hash ON keys (previous_hash);
+
+CREATE INDEX keys_team ON keys (team);
+
+CREATE TABLE teams (
+    id TEXT NOT NULL, 
+    name TEXT NOT NULL, 
+    created_at DOUBLE PRECISION NOT NULL, 
+    budget TEXT, 
+    PRIMARY KEY (id)
+);
+
+CREATE TABLE spend (
+    account TEXT NOT NULL, 
+    period DOUBLE PRECISION NOT NULL, 
+    usd DOUBLE PRECISION NOT NULL, 
+    PRIMARY KEY (account, period)
+);
+
+CREATE TABLE audit (
+    number BIGINT NOT NULL, 
+    body BYTEA NOT NULL, 
+    hash BYTEA NOT NULL, 
+    PRIMARY KEY (number)
+);
+
+CREATE TABLE audit_head (
+    signature BYTEA
+);
+
+INSERT INTO audit_head VALUES (NULL);
+
+CREATE TABLE secrets (
+    name TEXT NOT NULL, 
+    value BYTEA NOT NULL, 
+    PRIMARY KEY (name)
+);
+
+CREATE TRIGGER teams_changed AFTER INSERT OR UPDATE OR DELETE ON teams FOR EACH ROW EXECUTE FUNCTION count_keys_version();
+
+CREATE TRIGGER teams_truncated AFTER TRUNCATE ON teams FOR EACH STATEMENT EXECUTE FUNCTION count_keys_version();
+
+CREATE FUNCTION refuse_audit_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'the audit log is append-only'; END $$;
+
+CREATE TRIGGER audit_unchanged BEFORE UPDATE OR DELETE OR TRUNCATE ON audit FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change();
+
+UPDATE alembic_version SET version_num='0004' WHERE alembic_version.version_num = '0003';
+

@@ -109,3 +109,71 @@ ALTER TABLE keys ADD COLUMN max_parallel INTEGER;
 
 UPDATE alembic_version SET version_num='0003' WHERE alembic_version.version_num = '0002';
 
+-- Running upgrade 0003 -> 0004
+
+ALTER TABLE keys ADD COLUMN role TEXT DEFAULT 'user' NOT NULL;
+
+ALTER TABLE keys ADD COLUMN endpoints TEXT;
+
+ALTER TABLE keys ADD COLUMN owner TEXT DEFAULT '' NOT NULL;
+
+ALTER TABLE keys ADD COLUMN team TEXT;
+
+ALTER TABLE keys ADD COLUMN budget TEXT;
+
+ALTER TABLE keys ADD COLUMN metadata BLOB;
+
+ALTER TABLE keys ADD COLUMN previous_hash BLOB;
+
+ALTER TABLE keys ADD COLUMN previous_until REAL;
+
+CREATE INDEX keys_previous_hash ON keys (previous_hash);
+
+CREATE INDEX keys_team ON keys (team);
+
+CREATE TABLE teams (
+    id TEXT NOT NULL, 
+    name TEXT NOT NULL, 
+    created_at REAL NOT NULL, 
+    budget TEXT, 
+    PRIMARY KEY (id)
+);
+
+CREATE TABLE spend (
+    account TEXT NOT NULL, 
+    period REAL NOT NULL, 
+    usd REAL NOT NULL, 
+    PRIMARY KEY (account, period)
+);
+
+CREATE TABLE audit (
+    number INTEGER NOT NULL, 
+    body BLOB NOT NULL, 
+    hash BLOB NOT NULL, 
+    PRIMARY KEY (number)
+);
+
+CREATE TABLE audit_head (
+    signature BLOB
+);
+
+INSERT INTO audit_head VALUES (NULL);
+
+CREATE TABLE secrets (
+    name TEXT NOT NULL, 
+    value BLOB NOT NULL, 
+    PRIMARY KEY (name)
+);
+
+CREATE TRIGGER teams_inserted AFTER INSERT ON teams BEGIN UPDATE keys_version SET version = version + 1; END;
+
+CREATE TRIGGER teams_updated AFTER UPDATE ON teams BEGIN UPDATE keys_version SET version = version + 1; END;
+
+CREATE TRIGGER teams_deleted AFTER DELETE ON teams BEGIN UPDATE keys_version SET version = version + 1; END;
+
+CREATE TRIGGER audit_updated BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+
+CREATE TRIGGER audit_deleted BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+
+UPDATE alembic_version SET version_num='0004' WHERE alembic_version.version_num = '0003';
+

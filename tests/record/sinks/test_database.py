@@ -139,7 +139,7 @@ async def test_while_the_database_is_locked_records_wait_in_a_file(
         await eventually(lambda: sum(file.stat().st_size for file in spills(path)) > 30 * 300, "a spill file with all rows")
         assert sink.written == 1
     await eventually(written(sink, 31), "the rows that waited")
-    assert spills(path) == []
+    await eventually(lambda: spills(path) == [], "an end of the spill file")
     assert len({row.id for row in rows(path)}) == 31
     told = [entry.message for entry in caplog.records if entry.levelno >= logging.WARNING]
     assert len(told) == 2
@@ -361,6 +361,6 @@ async def test_the_event_loop_gives_batches_of_bounded_size(path: Path, monkeypa
     sizes: Counter[int] = Counter()
     while not sink._queue.empty():
         item = sink._queue.get()
-        assert item is not None
+        assert isinstance(item, tuple)
         sizes[len(item[0])] += 1
     assert sizes == {3: 6, 2: 1}

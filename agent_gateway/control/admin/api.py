@@ -1,0 +1,81 @@
+"""The admin API's one door: finds the route, holds the caller's role and words against it, and has it answered.
+
+Promise: an auditor changes nothing; what changes something is in the audit log before it takes effect, or does not take place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+from agent_gateway.control.admin.audit import audit_routes
+from agent_gateway.control.admin.configuration import configuration_routes
+from agent_gateway.control.admin.keys import KeyRoutes
+from agent_gateway.control.admin.models import model_routes
+from agent_gateway.control.admin.records import record_routes
+from agent_gateway.control.admin.sessions import session_routes
+from agent_gateway.control.admin.teams import TeamRoutes
+from agent_gateway.control.admin.usage import usage_routes
+from agent_gateway.control.admin.users import user_routes
+from agent_gateway.control.admin_route import Route
+from agent_gateway.control.audit import AuditLog
+from agent_gateway.control.openapi import document
+from agent_gateway.control.snapshot import Configuration
+from agent_gateway.core.admin import AdminAnswer, AdminAsk
+from agent_gateway.core.clock import Clock
+from agent_gateway.core.errors import Forbidden, MethodNotAllowed, NotFound
+from agent_gateway.health.registry import Health
+from agent_gateway.record.recorder import Recorder
+from agent_gateway.session.live_streams import LiveStreams
+from agent_gateway.stores.base import Store
+
+
+class AdminApi:
+    """`core.admin.Admin`. `configuration` gives the one that holds now."""
+
+    def __init__(
+        self,
+        configuration: Callable[[], Configuration],
+        store: Store,
+        audit: AuditLog,
+        recorder: Recorder,
+        streams: LiveStreams,
+        health: Health,
+        clock: Clock,
+    ) -> None:
+        archive = recorder.archive
+        assert archive is not None, "the gateway's own recorder has one"
+        self.routes: Sequence[Route] = (
+            *KeyRoutes(store, audit, configuration, clock).routes(),
+            *TeamRoutes(store, audit, clock).routes(),
+            *usage_routes(archive, clock),
+            *model_routes(configuration, health, clock),
+            *record_routes(archive, clock),
+            *session_routes(store, clock),
+            *audit_routes(audit),
+            *configuration_routes(configuration),
+            *user_routes(store, audit, recorder, streams),
+        )
+
+    async def answer(self, ask: AdminAsk) -> AdminAnswer:
+        allowed = []
+        for route in self.routes:
+            if (of := route.place_in(ask.path)) is None:
+                continue
+            if route.method != ("GET" if ask.method == "HEAD" else ask.method):
+                allowed.append(route.method)
+                continue
+            if route.role == "admin" and ask.key is not None and ask.key.role == "auditor":
+                raise Forbidden("This needs an admin key; the key shown is an auditor's, which may only read.")
+            return AdminAnswer(await route.answered(ask, of), route.status)
+        if not allowed:
+            raise NotFound(f"There is nothing at '/admin/v1/{ask.path[:200]}'. GET /openapi.json lists what there is.")
+        takes = ", ".join(dict.fromkeys(allowed))
+        raise MethodNotAllowed(f"/admin/v1/{ask.path[:200]} does not take {ask.method}; it takes {takes}.", param=takes)
+
+    def openapi(self) -> bytes:
+        return self._document
+
+    @cached_property
+    def _document(self) -> bytes:
+        return document(self.routes)

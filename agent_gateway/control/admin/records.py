@@ -1,0 +1,132 @@
+"""`/admin/v1/records`: the records of requests, looked through; one is shown whole, with what was asked and answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from agent_gateway.control.admin_route import Asked, Listed, NoQuery, PageQuery, Route
+from agent_gateway.control.times import moment, told
+from agent_gateway.core.clock import Clock
+from agent_gateway.core.errors import NotFound
+from agent_gateway.record.archive import LISTED, Archive, Wanted
+from agent_gateway.record.row import AttemptRecord, Record, unpacked
+
+
+class RecordsQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    model: str | None = None
+    key: str | None = None
+    status: str | None = None
+    session: str | None = None
+    user: str | None = None
+    error: str | None = None
+    since: str | None = None
+    until: str | None = None
+
+
+class RecordShown(Struct, frozen=True, kw_only=True):
+    """Without what was asked and answered."""
+
+    id: str
+    at: str
+    model: str
+    deployment: str | None
+    dialect: str
+    pattern: str
+    status: str
+    http_status: int
+    error: str | None
+    reason: str | None
+    finish_reason: str | None
+    stream: bool
+    key: str | None
+    user: str | None
+    session: str | None
+    client_request_id: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    tokens_estimated: bool
+    cost_usd: float | None
+    quality: float | None
+    duration_ms: float
+    ttft_ms: float | None
+    overhead_ms: float
+    attempts_count: int
+    request_bytes: int
+
+
+class RecordWhole(RecordShown, frozen=True, kw_only=True):
+    attempts: list[AttemptRecord]
+    #: As it came; a text where it is no whole JSON, null where it was not kept.
+    request: Any
+    answer: Any
+
+
+def record_routes(archive: Archive, clock: Clock) -> Sequence[Route]:
+    async def listed(asked: Asked[RecordsQuery, None]) -> Listed[RecordShown]:
+        page = await archive.page(_wanted(asked.query, clock.wall()), asked.query.limit, asked.query.cursor)
+        return Listed([RecordShown(**_figures(row)) for row in page.rows], page.next)
+
+    async def one(asked: Asked[NoQuery, None]) -> RecordWhole:
+        record = await archive.find(asked.of)
+        if record is None:
+            raise NotFound(f"There is no record of a request {asked.of[:100]!r}; those of the last second may still be on their way.")
+        return await asyncio.to_thread(_whole, record)  # it may be megabytes
+
+    return (
+        Route(
+            method="GET",
+            path="records",
+            summary="Records of requests, newest first",
+            query=RecordsQuery,
+            answer=Listed[RecordShown],
+            handler=listed,
+        ),
+        Route(
+            method="GET",
+            path="records/{request_id}",
+            summary="One record, with its attempts, what was asked and what was answered",
+            answer=RecordWhole,
+            handler=one,
+        ),
+    )
+
+
+def _wanted(query: RecordsQuery, now: float) -> Wanted:
+    since = None if query.since is None else int(moment(query.since, "since", now) * 1000)
+    until = None if query.until is None else int(moment(query.until, "until", now) * 1000)
+    return Wanted(query.model, query.key, query.status, query.session, query.user, query.error, since, until)
+
+
+def _whole(record: Record) -> RecordWhole:
+    listed = tuple(getattr(record, name) for name in LISTED)
+    attempts = msgspec.json.decode(record.attempts, type=list[AttemptRecord]) if record.attempts else []
+    return RecordWhole(**_figures(listed), attempts=attempts, request=_json(record.request), answer=_json(record.answer))
+
+
+_SHOWN_AS = {"key_id": "key", "user_id": "user", "session_id": "session", "error_code": "error"}
+
+
+def _figures(row: Sequence[Any]) -> dict[str, Any]:
+    """The columns `LISTED`, as they are shown."""
+    values = {_SHOWN_AS.get(name, name): value for name, value in zip(LISTED, row, strict=True)}
+    at = told(values.pop("started_ms") / 1000)
+    return {**values, "at": at, "stream": bool(values["stream"]), "tokens_estimated": bool(values["tokens_estimated"])}
+
+
+def _json(stored: bytes | None) -> Any:
+    body = unpacked(stored)
+    if not body:
+        return None
+    try:
+        msgspec.json.decode(body)
+        return Raw(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return body.decode("utf-8", "replace")

@@ -1,0 +1,132 @@
+"""What a route of the admin API is: everything that is known of it, so that it is said once.
+
+Promise: a query or a body that is not as its type says is refused with a text that names the field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from agent_gateway.control.audit import OPEN, By
+from agent_gateway.control.audit_chain import Actor
+from agent_gateway.core.admin import AdminAsk
+from agent_gateway.core.errors import BadRequest
+
+LIMIT = 20
+LIMIT_MAX = 100
+
+_T = TypeVar("_T")
+_Query = TypeVar("_Query", bound=Struct)
+_Body = TypeVar("_Body")
+
+
+class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class PageQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    limit: Annotated[int, Meta(ge=1, le=LIMIT_MAX)] = LIMIT
+    #: `next` of the page before.
+    cursor: str | None = None
+
+
+class Listed(Struct, Generic[_T], frozen=True):
+    data: Sequence[_T]
+    #: Give it as `cursor` to go on; null: there are no more.
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Generic[_Query, _Body]):
+    """A request that its route has understood."""
+
+    ask: AdminAsk
+    #: What stands in the path's place, or "".
+    of: str
+    query: _Query
+    body: _Body
+
+    @property
+    def by(self) -> By:
+        key = self.ask.key
+        return By(OPEN if key is None else Actor(key.id, key.name, key.role), self.ask.source, self.ask.request_id)
+
+
+Handler = Callable[[Asked[Any, Any]], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """`path` is below `/admin/v1/` and has at most one place: `keys/{id}/rotate`. `role`: the least that may ask."""
+
+    method: Literal["GET", "POST", "PATCH", "PUT", "DELETE"]
+    path: str
+    summary: str
+    #: A type that msgspec knows.
+    answer: Any
+    handler: Handler
+    role: Literal["auditor", "admin"] = "auditor"
+    query: type[Struct] = NoQuery
+    body: Any = None
+    status: int = 200
+    #: An empty body stands for one without fields.
+    may_be_empty: bool = False
+    #: The place may hold any; nothing follows it.
+    slashes: bool = False
+
+    def place_in(self, path: str) -> str | None:
+        """What stands in this route's place, "" where it has none; None: the path is another one."""
+        before, brace, rest = self.path.partition("{")
+        after = rest.partition("}")[2]
+        if not brace:
+            return "" if path == before else None
+        if not path.startswith(before) or not path.endswith(after) or len(path) <= len(before) + len(after):
+            return None
+        of = path[len(before) : len(path) - len(after)]
+        return of if self.slashes or "/" not in of else None
+
+    async def answered(self, ask: AdminAsk, of: str) -> Any:
+        return await self.handler(Asked(ask, of, self._query_of(ask.query), self._body_of(ask.body)))
+
+    def _query_of(self, given: Mapping[str, str]) -> Struct:
+        try:
+            return msgspec.convert(given, self.query, strict=False)
+        except msgspec.ValidationError as error:
+            known = ", ".join(self.query.__struct_fields__)
+            raise _refusal(error, f"it takes {known}" if known else "it takes none") from None
+
+    def _body_of(self, given: bytes) -> Any:
+        if self.body is None:
+            return None
+        if not given and self.may_be_empty:
+            given = b"{}"
+        try:
+            return msgspec.json.decode(given, type=self.body)
+        except msgspec.ValidationError as error:
+            raise _refusal(error, f"here there are {', '.join(self.body.__struct_fields__)}") from None
+        except msgspec.DecodeError as error:
+            raise BadRequest(f"The body is not JSON that can be read: {error}.") from None
+        except UnicodeDecodeError:
+            raise BadRequest("The body is not valid UTF-8.") from None
+
+
+def _refusal(error: msgspec.ValidationError, known: str) -> BadRequest:
+    """msgspec says `Expected `int` <= 100 - at `$.limit``: the place comes first here."""
+    what, _, at = str(error).partition(" - at `$")
+    at = at.strip("`").lstrip(".")
+    if match := re.search(r"unknown field `(.*)`", what, re.DOTALL):
+        name = match[1][:100]
+        if at:
+            return BadRequest(f"{at}.{name}: is not known.", param=f"{at}.{name}")
+        return BadRequest(f"{name}: is not known; {known}.", param=name)
+    if match := re.search(r"missing required field `(.*)`", what):
+        at = f"{at}.{match[1]}" if at else match[1]
+        return BadRequest(f"{at}: is missing.", param=at)
+    what = what.replace("`", "")
+    return BadRequest(f"{at}: {what[0].lower()}{what[1:]}." if at else f"{what}.", param=at or None)

@@ -1,0 +1,40 @@
+"""Moments, as the admin API and the commands write and read them: RFC 3339 in UTC, with milliseconds."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import overload
+
+from agent_gateway.core.errors import BadRequest
+
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+#: The year 9999; later ones cannot be written.
+_LAST = 253_402_300_799.0
+
+
+@overload
+def told(at: float) -> str: ...
+
+
+@overload
+def told(at: None) -> None: ...
+
+
+def told(at: float | None) -> str | None:
+    """Of Unix seconds."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(min(max(at, 0.0), _LAST), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def moment(text: str, name: str, now: float) -> float:
+    """Unix seconds of `2025-01-31`, `2025-01-31T08:00:00Z`, or so long before now: `45m`, `24h`, `7d`. Raises `BadRequest`."""
+    if match := re.fullmatch(r"(\d{1,6})([smhdw])", text, re.ASCII):
+        return now - int(match[1]) * _UNIT_S[match[2]]
+    try:
+        at = datetime.fromisoformat(text)
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        what = "expected a moment such as 2025-01-31 or 2025-01-31T08:00:00Z, or so long before now: 45m, 24h, 7d"
+        raise BadRequest(f"{name}: {what}; not {text[:40]!r}.", param=name) from None

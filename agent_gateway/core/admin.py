@@ -1,0 +1,38 @@
+"""What an edge and the admin API say to each other: one asks, the other answers; neither knows the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+
+class AdminAsk(Struct, frozen=True):
+    """One request below `/admin/v1`. Who asks may use the admin API at all: the gate has seen to that."""
+
+    request_id: str
+    method: str
+    #: What follows `/admin/v1/`, decoded, without a slash at its end.
+    path: str
+    #: Of names given twice the last.
+    query: Mapping[str, str]
+    body: bytes
+    #: The key shown (`stores.base.Key`); None: there is no admin key, and everybody who reaches the API is an admin.
+    key: Any
+    #: The client's address, as far as it can be trusted.
+    source: str
+
+
+class AdminAnswer(Struct, frozen=True):
+    #: Anything that msgspec makes JSON of.
+    body: Any
+    status: int = 200
+
+
+class Admin(Protocol):
+    async def answer(self, ask: AdminAsk) -> AdminAnswer:
+        """Raises `GatewayError`: `NotFound` for a path that is none, `Forbidden` for what the key's role may not, …"""
+
+    def openapi(self) -> bytes:
+        """The document of all of the gateway's paths, as JSON."""

@@ -1,0 +1,1 @@
+"""One file a check; loaded only where a configuration names it."""

@@ -1,0 +1,49 @@
+"""Settings that have to fit together: who may sign tokens, how large bodies may be."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from agent_gateway.control import consistency
+from tests.control.conftest import Load, Mistakes
+
+TEXT = """
+providers: {{sim: {{kind: simulated}}}}
+auth: {{require_key: true, jwt: {{audience: gateway, {}}}}}
+"""
+
+
+@pytest.mark.parametrize("issuer", ["https://login.example/realms/a", "https://login.example:8443", "http://127.0.0.1:9000", "http://[::1]:1"])
+def test_an_issuer_is_asked_where_nobody_stands_in_between(load_text: Load, issuer: str) -> None:
+    jwt = load_text(TEXT.format(f"issuer: '{issuer}', jwks_url: '{issuer}/keys?p=b2c'")).settings.auth.jwt
+    assert jwt is not None
+    assert (jwt.issuer, jwt.algorithms) == (issuer, ("RS256", "ES256"))
+
+
+@pytest.mark.parametrize("url", ["http://login.example", "login.example", "ftp://login.example", "https://", "https://[", "file:///etc/x"])
+def test_other_addresses_are_refused(mistakes: Mistakes, url: str) -> None:
+    said = "is not an https address, which nobody in between can change; http is for loopback only"
+    assert mistakes(TEXT.format(f"issuer: '{url}'")) == [f"auth.jwt.issuer: {said}"]
+    assert mistakes(TEXT.format(f"issuer: 'https://login.example', jwks_url: '{url}'")) == [f"auth.jwt.jwks_url: {said}"]
+
+
+def test_a_shared_secret_signs_nothing(mistakes: Mistakes) -> None:
+    assert "auth.jwt.algorithms" in mistakes(TEXT.format("issuer: 'https://login.example', algorithms: [HS256]"))[0]
+
+
+def test_without_the_library_it_is_said_at_the_start(mistakes: Mistakes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consistency, "find_spec", lambda _: None)
+    assert "pip install 'agent-gateway[jwt]'" in mistakes(TEXT.format("issuer: 'https://login.example'"))[0]
+    assert importlib.util.find_spec("joserfc") is not None
+
+
+def test_tokens_that_nobody_needs_are_warned_of(load_text: Load) -> None:
+    warnings = load_text(TEXT.replace("true", "false").format("issuer: 'https://login.example'")).warnings
+    assert "auth.require_key: is off: who shows no token is let in as well" in warnings
+
+
+def test_all_bodies_together_can_hold_the_largest_one(mistakes: Mistakes) -> None:
+    text = "providers: {sim: {kind: simulated}}\nserver: {body_max_mb: 20, bodies_max_mb: 10}"
+    assert mistakes(text) == ["server.bodies_max_mb: is smaller than server.body_max_mb (20): no such body would ever be taken"]
