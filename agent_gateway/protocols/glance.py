@@ -29,7 +29,7 @@ class GlancingReader:
     another: in between the reader is in the state in which it read the first, and would read all of them so (`StreamReader.text_member`).
     """
 
-    __slots__ = ("_after", "_before", "_choice", "_knows", "_reader", "_text_end", "_text_start", "_tries")
+    __slots__ = ("_after", "_before", "_between", "_choice", "_knows", "_reader", "_text_end", "_text_start", "_tries")
 
     def __init__(self, reader: StreamReader) -> None:
         self._reader = reader
@@ -37,6 +37,8 @@ class GlancingReader:
         self._tries = UNLIKE_MAX
         #: Up to the text's quotation mark, and from its other one on, both included.
         self._before = self._after = b""
+        #: From one text to the next, where frames follow each other.
+        self._between = b""
         self._text_start = self._text_end = 0
         self._choice = 0
 
@@ -49,24 +51,29 @@ class GlancingReader:
 
     def feed(self, frame: bytes) -> list[Delta]:
         """Raises what the reader raises."""
-        text = self.text_of(frame)
-        if text is not None:
-            return [text]
+        texts = self.texts_of(frame)
+        if texts is not None:
+            return texts
         self._knows = False
         deltas = self._reader.feed(frame)
         if self._tries and len(deltas) == 1:
             self._learn(frame, deltas[0])
         return deltas
 
-    def text_of(self, frame: bytes) -> TextDelta | None:
-        """What `feed` would return; None, and nothing was fed, where that takes reading."""
-        if not (self._knows and frame.startswith(self._before) and frame.endswith(self._after)):
+    def texts_of(self, data: bytes) -> list[Delta] | None:
+        """What `feed` would return for the frames that `data` is; None, and nothing was fed, where that takes reading."""
+        if not (self._knows and data.startswith(self._before) and data.endswith(self._after)):
             return None
-        text = _text(frame[self._text_start : self._text_end])
-        if not text:
+        told = data[self._text_start : self._text_end].split(self._between)
+        if b"" in told:
+            return None
+        choice = self._choice
+        try:
+            texts: list[Delta] = [TextDelta(_string.decode(b'"%b"' % text), choice) for text in told]
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             return None
         self._tries = UNLIKE_MAX
-        return TextDelta(text, self._choice)
+        return texts
 
     def _learn(self, frame: bytes, delta: Delta) -> None:
         """A frame in which one member has this name, and nothing but its value is escaped, tells its text there."""
@@ -75,18 +82,19 @@ class GlancingReader:
             return
         self._tries -= 1
         found = _member(member).search(frame)
-        if found is None or frame.count(b'"%b"' % member) != 1 or not frame.endswith(WHOLE_ENDS) or _text(found[1]) != delta.text:
+        if found is None or frame.count(b'"%b"' % member) != 1 or not frame.endswith(WHOLE_ENDS) or _decoded(found[1]) != delta.text:
             return
         before, after = frame[: found.start(1) + 1], frame[found.end(1) - 1 :]
         if b"\\" in before or b"\\" in after:
             return
         self._before, self._after = before, after
-        self._text_start, self._text_end = len(before) - 1, 1 - len(after)
+        self._between = after + before
+        self._text_start, self._text_end = len(before), -len(after)
         self._choice = delta.choice
         self._knows = True
 
 
-def _text(told: bytes) -> str | None:
+def _decoded(told: bytes) -> str | None:
     """Of one JSON string; None where it is none."""
     try:
         return _string.decode(told)

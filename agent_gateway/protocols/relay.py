@@ -67,7 +67,7 @@ class Relay(Protocol):
         """
 
     def feed_text(self, data: bytes) -> bytes | None:
-        """The client's frame where a glance shows that `data` is one frame of nothing but text; else None, and nothing was fed."""
+        """The client's frames where a glance shows that `data` is whole frames of nothing but text; else None, and nothing was fed."""
 
     def finish(self) -> bytes:
         """Called at the clean end of the body: what the client still gets. Raises where the answer was not complete by then."""
@@ -179,8 +179,12 @@ class _ReadingRelay(ABC):
     def feed_text(self, data: bytes) -> bytes | None:
         if self._splitter.holds_any:
             return None
-        text = self._reader.text_of(data)
-        return None if text is None else self._told(data, [text])
+        texts = self._reader.texts_of(data)
+        if texts is None:
+            return None
+        if len(texts) == 1:
+            return self._told(data, texts)
+        return b"".join([self._told(frame, [text]) for frame, text in zip(self._splitter.split(data), texts, strict=True)])
 
     def finish(self) -> bytes:
         rest = self._splitter.end()

@@ -14,7 +14,8 @@ from agent_gateway.core.errors import ProviderError
 from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.base import AnswerHead, StreamReader, codec_of
 from agent_gateway.protocols.glance import UNLIKE_MAX, GlancingReader
-from agent_gateway.protocols.relay import NO_CONVERSATION, TranslatingRelay
+from agent_gateway.protocols.relay import NO_CONVERSATION, PassingRelay, TranslatingRelay
+from agent_gateway.wire.sse import FrameSplitter
 from tests.protocols.conversations import cut
 
 HEAD = AnswerHead("abc123", 1_700_000_000, "the-model")
@@ -118,6 +119,19 @@ def test_the_client_gets_what_reading_each_frame_would_give_it(provider: Dialect
     )
 
 
+@pytest.mark.parametrize("dialect", ["anthropic", "gemini", "openai_responses", "openai_completions"])
+@given(data=st.data())
+def test_what_passes_is_the_providers_but_for_the_name(dialect: Dialect, data: st.DataObject) -> None:
+    codec = codec_of(dialect)
+    writer = codec.stream_writer(HEAD, call_of(dialect))
+    said = [Started("abc", "m", 1), TextDelta("It is"), *data.draw(some_deltas), Finished("stop")]
+    stream = b"".join([writer.write([delta]) for delta in said]) + writer.end()
+    relay = PassingRelay(codec, "another")
+    got = b"".join([relay.feed(piece) for piece in data.draw(cut(stream))]) + relay.finish()
+    assert got == b"".join([codec.renamed(frame, "another") for frame in FrameSplitter.split(stream)])
+    assert relay.latest.endswith(codec.renamed(FrameSplitter.split(stream)[-1], "another"))
+
+
 class Counting:
     """A reader that says how often it was fed."""
 
@@ -140,6 +154,10 @@ def test_text_behind_text_is_not_read(dialect: Dialect) -> None:
     glancing = GlancingReader(reader)
     for told in (b'"a"', b'"b"', b'"c"', rb'"\n"'):
         glancing.feed(TEXTS[dialect][0].replace(b"@", told))
+    together = b"".join([TEXTS[dialect][0].replace(b"@", told) for told in TOLD[:4]])
+    assert glancing.texts_of(together) == codec_of(dialect).stream_reader().feed(together)[-4:]
+    assert glancing.texts_of(together + TEXTS[dialect][0].replace(b"@", b'\n"a"')) is None
+    assert glancing.texts_of(together[:-1]) is None
     begins = 2 if dialect != "anthropic" else 1  # the first frame says also that the answer begins
     assert reader.fed == begins
 
@@ -151,8 +169,8 @@ def test_frames_that_are_all_different_are_soon_no_longer_learnt() -> None:
     for number in range(UNLIKE_MAX):
         glancing.feed(frame % number)
     glancing.feed(frame % UNLIKE_MAX)
-    last = glancing.text_of(frame % UNLIKE_MAX)
+    last = glancing.texts_of(frame % UNLIKE_MAX)
     assert last is not None  # it begins anew where one is known
     for number in range(UNLIKE_MAX + 1):
         glancing.feed(frame % number)
-    assert glancing.text_of(frame % UNLIKE_MAX) is None
+    assert glancing.texts_of(frame % UNLIKE_MAX) is None

@@ -129,8 +129,20 @@ async def test_text_leaves_by_the_tap_and_the_rest_by_the_task() -> None:
     assert (answer.content, answer.finish_reason) == ("onetwothree", "stop")
 
 
-@pytest.mark.parametrize("odd", [sent('a"b'), sent("a") + sent("b"), sent("a")[:-1], b": comment\n\n", frame({"refusal": "no"})])
-async def test_what_is_not_one_frame_of_text_wakes_the_task(odd: bytes) -> None:
+async def test_frames_of_text_that_come_together_leave_together() -> None:
+    tapped = Tapped()
+    await tapped.begins_to_wait()
+    assert tapped.pipe.feed(sent("two") + sent("three"))
+    assert not tapped.pipe.feed(sent("four") + b": comment\n\n" + sent("five"))
+    assert tapped.tapped == [text("two") + text("three")]
+    assert await tapped.task == text("four") + b": comment\n\n" + text("five")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [sent('a"b'), sent("a") + sent('a"b'), sent("a") + sent("b")[:-1], sent("a")[:-1], b": comment\n\n", frame({"refusal": "no"})],
+)
+async def test_what_is_not_frames_of_text_wakes_the_task(odd: bytes) -> None:
     tapped = Tapped()
     asked = await tapped.waits()
     assert not tapped.pipe.feed(odd)
