@@ -1,6 +1,6 @@
-"""CPU of one request through everything but the sockets: µs a unary request, µs a streamed chunk, in one process.
+"""CPU of one request through everything but the sockets: µs a unary request, µs a streamed chunk, passed through and translated.
 
-    python benchmarks/hot_path.py [--rounds 5] [--limits] [--profile]
+    python benchmarks/hot_path.py [--rounds 5] [--only unary] [--limits] [--profile]
 
 Both ends are transports that hold the bytes: what the client would have received is counted, the provider answers from a can. The
 figure is the process's CPU time, best of the rounds, so it holds on a noisy machine; the kernel's part is not in it.
@@ -15,6 +15,7 @@ import pstats
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -125,17 +126,51 @@ class Client:
             self._loop.call_soon(self.send)
 
 
-async def measure(gateway: Gateway, key: str, *, stream: bool, requests: int) -> float:
-    """CPU seconds of `requests` requests, `CONCURRENCY` at a time."""
+@dataclass(frozen=True)
+class Case:
+    name: str
+    path: str
+    stream: bool
+    requests: int
+    #: Of the protocol: which member holds the conversation, and which bounds the answer.
+    says: str = "messages"
+    limits: str = "max_tokens"
+
+    @property
+    def end(self) -> bytes:
+        """What an answer's last write ends with."""
+        return b"0\r\n\r\n" if self.stream else b"}"
+
+    @property
+    def events(self) -> int:
+        return CHUNKS + 2 if self.stream else 1
+
+    def request(self, key: str) -> bytes:
+        asked = {"model": "chat-default", self.says: [{"role": "user", "content": "Who are you? " * 12}], self.limits: 256}
+        if self.stream:
+            asked["stream"] = True
+        if self.stream and self.path == CHAT:
+            asked["stream_options"] = {"include_usage": True}
+        body = msgspec.json.encode(asked)
+        head = f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAuthorization: Bearer {key}\r\n"
+        return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+CHAT = "/v1/chat/completions"
+#: The provider speaks OpenAI chat.
+CASES = (
+    Case("unary", CHAT, stream=False, requests=1000),
+    Case("stream", CHAT, stream=True, requests=100),
+    Case("to anthropic", "/v1/messages", stream=True, requests=100),
+    Case("to responses", "/v1/responses", stream=True, requests=100, says="input", limits="max_output_tokens"),
+)
+
+
+async def measure(gateway: Gateway, request: bytes, case: Case) -> float:
+    """CPU seconds of the case's requests, `CONCURRENCY` at a time."""
     loop = asyncio.get_running_loop()
-    asked: dict[str, Any] = {"model": "chat-default", "messages": [{"role": "user", "content": "Who are you? " * 12}], "max_tokens": 256}
-    if stream:
-        asked |= {"stream": True, "stream_options": {"include_usage": True}}
-    body = msgspec.json.encode(asked)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAuthorization: Bearer {key}\r\n"
-    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
     finished = loop.create_future()
-    left = requests
+    left = case.requests
 
     def done() -> bool:
         nonlocal left
@@ -150,7 +185,7 @@ async def measure(gateway: Gateway, key: str, *, stream: bool, requests: int) ->
         FastLane(gateway.live, gateway.limits, gateway.app.refusals, config=config, server_state=state, app_state={})
         for _ in range(CONCURRENCY)
     ]
-    clients = [Client(lane, request, b"0\r\n\r\n" if stream else b"}", done) for lane in lanes]
+    clients = [Client(lane, request, case.end, done) for lane in lanes]
     begun = time.process_time()
     for client in clients:
         client.send()
@@ -162,22 +197,21 @@ async def measure(gateway: Gateway, key: str, *, stream: bool, requests: int) ->
     return spent
 
 
-async def run(gateway: Gateway, key: str, rounds: int, profile: bool) -> None:
+async def run(gateway: Gateway, key: str, cases: list[Case], rounds: int, profile: bool) -> None:
     await gateway.app._started()
-    for stream, requests in ((False, 1000), (True, 100)):
-        await measure(gateway, key, stream=stream, requests=requests)
+    for case in cases:
+        request = case.request(key)
+        await measure(gateway, request, case)
         profiler = cProfile.Profile() if profile else None
         if profiler:
             profiler.enable()
-        spent = min([await measure(gateway, key, stream=stream, requests=requests) for _ in range(rounds)])
+        spent = min([await measure(gateway, request, case) for _ in range(rounds)])
         if profiler:
             profiler.disable()
             pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
-        each_us = spent / requests * 1e6
-        if stream:
-            print(f"stream  {each_us / (CHUNKS + 2):8.2f} µs a chunk  ({each_us:.0f} µs a stream of {CHUNKS} + 2)")
-        else:
-            print(f"unary   {each_us:8.2f} µs a request")
+        each_us = spent / case.requests * 1e6
+        a_chunk = f"   {each_us / case.events:6.2f} µs a chunk" if case.stream else ""
+        print(f"{case.name:14}{each_us:8.2f} µs a request{a_chunk}", flush=True)
     await gateway.app._stopped()
 
 
@@ -185,8 +219,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--limits", action="store_true", help="with three limits and a budget of the key, and two limits of the model")
+    parser.add_argument("--only", default="", help="names of cases, separated by commas")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
+    only = arguments.only.split(",") if arguments.only else [case.name for case in CASES]
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         configuration = _configuration(Path(folder), LIMITS if arguments.limits else "")
         _, key = runner.run(create_key(open_store(configuration.settings.state.database), "benchmark"))
@@ -204,7 +240,7 @@ def main() -> None:
             Dialer.dial = dial  # type: ignore[method-assign]
             gateway = Gateway(configuration)
             calm_collector()
-            await run(gateway, key, arguments.rounds, arguments.profile)
+            await run(gateway, key, [case for case in CASES if case.name in only], arguments.rounds, arguments.profile)
 
         runner.run(go())
 

@@ -46,6 +46,12 @@ class StreamReader(Protocol):
     #: The protocol's own end mark has come (`[DONE]`, `message_stop`, `response.completed`); nothing more is expected.
     done: bool
 
+    @property
+    def text_member(self) -> bytes | None:
+        """The member that tells a piece of text: after a frame that was read as one `TextDelta` and nothing else, those that differ from
+        it in this member's value alone are read as that text, and leave the reader as it is. None: this cannot be said.
+        """
+
     def feed(self, data: bytes) -> list[Delta]:
         """What is whole of the bytes so far. Raises `MalformedReply`, or `ProviderFault` and its likes for an error inside the stream;
         deltas of frames before the bad one are returned first, and the next call raises.

@@ -25,6 +25,7 @@ from agent_gateway.core.delta import (
 from agent_gateway.core.errors import EmptyReply, MalformedReply, ProviderError
 from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.base import AnswerHead, Codec, StreamReader, StreamWriter, codec_of
+from agent_gateway.protocols.glance import GlancingReader
 from agent_gateway.protocols.openai_chat.relay import StreamRelay, WholeAnswer
 from agent_gateway.wire.sse import FrameSplitter, FrameTooLarge, frame_data
 
@@ -66,7 +67,7 @@ class Relay(Protocol):
         """
 
     def feed_text(self, data: bytes) -> bytes | None:
-        """The client's frame where a glance shows that `data` is one frame of nothing but text; else None, and nothing was fed."""
+        """The client's frames where a glance shows that `data` is whole frames of nothing but text; else None, and nothing was fed."""
 
     def finish(self) -> bytes:
         """Called at the clean end of the body: what the client still gets. Raises where the answer was not complete by then."""
@@ -135,7 +136,7 @@ class _ReadingRelay(ABC):
     )
 
     def __init__(self, reader: StreamReader) -> None:
-        self._reader = reader
+        self._reader = GlancingReader(reader)
         self._splitter = FrameSplitter()
         #: The latest deltas, where they are text of the first choice.
         self._run: list[str] = []
@@ -155,6 +156,9 @@ class _ReadingRelay(ABC):
     def feed(self, data: bytes) -> bytes:
         if self.failure is not None:
             return b""
+        written = self.feed_text(data)
+        if written is not None:
+            return written
         try:
             whole = self._splitter.feed(data)
         except FrameTooLarge as error:
@@ -173,8 +177,14 @@ class _ReadingRelay(ABC):
         return b"".join(edited)
 
     def feed_text(self, data: bytes) -> bytes | None:
-        """A frame has to be read to be known."""
-        return None
+        if self._splitter.holds_any:
+            return None
+        texts = self._reader.texts_of(data)
+        if texts is None:
+            return None
+        if len(texts) == 1:
+            return self._told(data, texts)
+        return b"".join([self._told(frame, [text]) for frame, text in zip(self._splitter.split(data), texts, strict=True)])
 
     def finish(self) -> bytes:
         rest = self._splitter.end()
@@ -192,8 +202,12 @@ class _ReadingRelay(ABC):
             self._run = []
             self._run_chars = 0
 
+    def _frame(self, frame: bytes) -> bytes:
+        return self._told(frame, self._reader.feed(frame))
+
     @abstractmethod
-    def _frame(self, frame: bytes) -> bytes: ...
+    def _told(self, frame: bytes, deltas: list[Delta]) -> bytes:
+        """What the client gets for a frame in which the provider told these."""
 
     def _ended(self) -> bytes:
         """What is owed to the client once the answer is complete."""
@@ -241,8 +255,7 @@ class PassingRelay(_ReadingRelay):
         self._codec = codec
         self._model = model
 
-    def _frame(self, frame: bytes) -> bytes:
-        deltas = self._reader.feed(frame)
+    def _told(self, frame: bytes, deltas: list[Delta]) -> bytes:
         self._note(deltas)
         self.done = self._reader.done
         passed = self._codec.renamed(frame, self._model)
@@ -262,8 +275,8 @@ class ArrayRelay(PassingRelay):
         super().__init__(codec, model)
         self._begun = False
 
-    def _frame(self, frame: bytes) -> bytes:
-        element = frame_data(super()._frame(frame))
+    def _told(self, frame: bytes, deltas: list[Delta]) -> bytes:
+        element = frame_data(super()._told(frame, deltas))
         if element is None:
             return b""
         before = b"\n,\r\n" if self._begun else b"["
@@ -284,19 +297,18 @@ class TranslatingRelay(_ReadingRelay):
         super().__init__(reader)
         self._writer = writer
 
-    def _frame(self, frame: bytes) -> bytes:
-        reader = self._reader
-        deltas = self._told(reader.feed(frame))
+    def _told(self, frame: bytes, deltas: list[Delta]) -> bytes:
+        deltas = self._shown(deltas)
         written = b""
         if deltas:
             self._note(deltas)
             written = self._write(deltas)
             self.latest = written or self.latest
-        if reader.done and not self.done:
+        if self._reader.done and not self.done:
             written += self._ended()
         return written
 
-    def _told(self, deltas: list[Delta]) -> list[Delta]:
+    def _shown(self, deltas: list[Delta]) -> list[Delta]:
         """What the client is to be told of them."""
         return deltas
 

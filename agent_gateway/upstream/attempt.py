@@ -305,7 +305,7 @@ class BegunStream:
         if frame is None:
             return None
         exchange.answer_bytes += len(frame)
-        if not tap(frame):
+        if frame and not tap(frame):  # an empty write would end the client's stream
             self._passes = False
             self._answer.pass_to(None)
         until = self._monotonic() + self._idle_s

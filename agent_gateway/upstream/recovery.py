@@ -147,22 +147,22 @@ class ResumedRelay(TranslatingRelay):
         self._overlap = overlap
         self._before = before
 
-    def _told(self, deltas: list[Delta]) -> list[Delta]:
-        told: list[Delta] = []
+    def _shown(self, deltas: list[Delta]) -> list[Delta]:
+        shown: list[Delta] = []
         for delta in deltas:
             match delta:
                 case Started():
                     pass
                 case TextDelta():
                     if text := self._overlap.feed(delta.text):
-                        told.append(TextDelta(text, delta.choice))
+                        shown.append(TextDelta(text, delta.choice))
                 case Finished():
                     if held := self._overlap.end():
-                        told.append(TextDelta(held))
-                    told.append(delta)
+                        shown.append(TextDelta(held))
+                    shown.append(delta)
                 case _:
-                    told.append(delta)
-        return told
+                    shown.append(delta)
+        return shown
 
     def _write(self, deltas: list[Delta]) -> bytes:
         """The client is told of all that its answer has used; what this attempt has is noted apart."""

@@ -14,7 +14,8 @@ DONE = b"data: [DONE]\n\n"
 
 _LINE_END = re.compile(rb"\r\n|\n|\r(?!\n)")
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
-_WHOLE_ENDS = (b"\n\n", b"\r\n\r\n")
+#: With one of these at its end, a frame is whole, whatever comes next.
+WHOLE_ENDS = (b"\n\n", b"\r\n\r\n")
 #: Bytes of an unfinished frame that a blank line, completed by the next read, may reach back to.
 _REACH = 3
 
@@ -45,7 +46,7 @@ class FrameSplitter:
 
     def feed(self, data: bytes) -> bytes:
         """All frames that are whole now, as they came and unsplit; `b""` when none is."""
-        if not self._rest and len(data) <= self._frame_max_bytes and data.endswith(_WHOLE_ENDS):
+        if not self._rest and len(data) <= self._frame_max_bytes and data.endswith(WHOLE_ENDS):
             return data
         rest = self._rest
         searched = len(rest)
@@ -90,7 +91,7 @@ class FrameSplitter:
 
 def _last_frame_end(buffer: bytearray, searched: int) -> int:
     """Where the last whole frame ends, 0 when none is whole. The first `searched` bytes hold no end that was whole by itself."""
-    if buffer.endswith(_WHOLE_ENDS):
+    if buffer.endswith(WHOLE_ENDS):
         return len(buffer)
     if b"\r" not in buffer:
         blank_line = buffer.rfind(b"\n\n", max(0, searched - _REACH))

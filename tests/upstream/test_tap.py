@@ -10,12 +10,16 @@ from typing import cast
 
 import pytest
 
+from agent_gateway.core.call import Call, Dialect
+from agent_gateway.core.delta import Finished, Started, TextDelta
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.plan import Candidate
 from agent_gateway.core.route import Deployment, Route
 from agent_gateway.core.settings import Timeouts
 from agent_gateway.health.registry import Health
+from agent_gateway.protocols.base import AnswerHead, codec_of
 from agent_gateway.protocols.openai_chat.relay import StreamRelay
+from agent_gateway.protocols.relay import Relay, TranslatingRelay
 from agent_gateway.protocols.transcript import COMPACT_BYTES, read_answer
 from agent_gateway.upstream.attempt import BegunStream, Running
 from agent_gateway.upstream.base import Answer
@@ -61,7 +65,7 @@ class Pipe:
 class Tapped:
     """A begun stream, its source, and what came out of either end."""
 
-    def __init__(self, *, takes: Callable[[bytes], bool] = lambda frames: True) -> None:
+    def __init__(self, relay: Relay | None = None, *, takes: Callable[[bytes], bool] = lambda frames: True) -> None:
         target = Deployment("fake/a", "fake", "a")
         route = Route(name="chat", deployments=(target,), timeouts=Timeouts(idle_s=30.0))
         health = Health(Random(1))
@@ -74,7 +78,7 @@ class Tapped:
         self.exchange.tap = self._tap
         self.pipe = Pipe()
         running = Running(self.exchange, self.exchange.call, Candidate(target, route), health.of(target.id), CLOCK)
-        relay = StreamRelay("chat", strip_usage=True)
+        relay = relay or StreamRelay("chat", strip_usage=True)
         self.stream = BegunStream(running, cast(Answer, self.pipe.reply), relay, relay.feed(sent("one")))
         self.stream.keep_in(self.exchange.answer)
         self.stream.pass_by(self.exchange)
@@ -125,8 +129,20 @@ async def test_text_leaves_by_the_tap_and_the_rest_by_the_task() -> None:
     assert (answer.content, answer.finish_reason) == ("onetwothree", "stop")
 
 
-@pytest.mark.parametrize("odd", [sent('a"b'), sent("a") + sent("b"), sent("a")[:-1], b": comment\n\n", frame({"refusal": "no"})])
-async def test_what_is_not_one_frame_of_text_wakes_the_task(odd: bytes) -> None:
+async def test_frames_of_text_that_come_together_leave_together() -> None:
+    tapped = Tapped()
+    await tapped.begins_to_wait()
+    assert tapped.pipe.feed(sent("two") + sent("three"))
+    assert not tapped.pipe.feed(sent("four") + b": comment\n\n" + sent("five"))
+    assert tapped.tapped == [text("two") + text("three")]
+    assert await tapped.task == text("four") + b": comment\n\n" + text("five")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [sent('a"b'), sent("a") + sent('a"b'), sent("a") + sent("b")[:-1], sent("a")[:-1], b": comment\n\n", frame({"refusal": "no"})],
+)
+async def test_what_is_not_frames_of_text_wakes_the_task(odd: bytes) -> None:
     tapped = Tapped()
     asked = await tapped.waits()
     assert not tapped.pipe.feed(odd)
@@ -183,3 +199,26 @@ async def test_without_a_tap_nothing_is_offered() -> None:
     tapped.stream.pass_by(tapped.exchange)
     await tapped.begins_to_wait()
     assert tapped.pipe.taker is None
+
+
+@pytest.mark.parametrize("client", ["anthropic", "openai_responses", "gemini", "openai_completions"])
+async def test_translated_text_leaves_by_it_too(client: Dialect) -> None:
+    codec = codec_of(client)
+    call = Call(client, "chat", b"{}", stream=True)
+    head = AnswerHead("1", 1, "chat")
+    expected = codec.stream_writer(head, call)
+    expected.write([Started(), TextDelta("one")])
+    tapped = Tapped(TranslatingRelay(codec_of("openai_chat").stream_reader(), codec.stream_writer(head, call)))
+    assert await tapped.next(sent("two")) == expected.write([TextDelta("two")])
+    asked = await tapped.waits()
+    assert tapped.pipe.feed(sent('th"ree\n'))
+    assert tapped.pipe.feed(sent("four"))
+    assert tapped.tapped == [expected.write([TextDelta('th"ree\n')]), expected.write([TextDelta("four")])]
+    assert tapped.exchange.answer_bytes == sum(map(len, tapped.tapped))
+    assert not tapped.pipe.feed(frame({}, finish="stop") + DONE)
+    assert await asked == expected.write([Finished("stop")]) + expected.end()
+    tapped.pipe.reply.end()
+    assert await tapped.stream.next() == b""
+    answer = read_answer(tapped.exchange).answer()
+    assert answer is not None
+    assert (answer.content, answer.finish_reason) == ('onetwoth"ree\nfour', "stop")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 import msgspec
 
@@ -64,6 +65,7 @@ def read_answer(body: bytes) -> list[Delta]:
 class StreamReader:
     """Fed with bytes however they come. Usage is told at the start, for an answer that is cut, and complete at the end."""
 
+    text_member: ClassVar[bytes] = b"text"
     __slots__ = ("_blocks", "_failure", "_finished", "_splitter", "_started", "_usage", "done")
 
     def __init__(self) -> None:

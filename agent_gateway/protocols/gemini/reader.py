@@ -5,6 +5,8 @@ Promise: however the bytes arrive split, the same deltas come out, and an answer
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from agent_gateway.core.delta import (
@@ -68,6 +70,7 @@ def read_answer(body: bytes) -> list[Delta]:
 class StreamReader:
     """`done` only for the end of an array: server-sent events have no end mark."""
 
+    text_member: ClassVar[bytes] = b"text"
     __slots__ = ("_array", "_begun", "_failure", "_frames", "_reading")
 
     def __init__(self) -> None:

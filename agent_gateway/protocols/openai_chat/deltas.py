@@ -6,7 +6,7 @@ Promise: however the bytes arrive split, the same deltas come out; each choice e
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -146,6 +146,7 @@ class _Open:
 class ChatAnswer:
     """What is known of an answer while it is read (`stream.Answer`)."""
 
+    text_member: ClassVar[bytes] = b"content"
     __slots__ = ("_choices", "_id")
 
     def __init__(self) -> None:

@@ -242,13 +242,16 @@ class _Shape:
     string cannot hold an unescaped quotation mark, and none, escaped or not, is in it.
     """
 
-    __slots__ = ("after", "before", "new_after", "new_before", "quotes")
+    __slots__ = ("after", "before", "between", "new_after", "new_before", "new_between", "quotes")
 
     def __init__(self, before: bytes, after: bytes, new_before: bytes, new_after: bytes) -> None:
         self.before = before
         self.after = after
         self.new_before = new_before
         self.new_after = new_after
+        #: From one text to the next, where frames follow each other.
+        self.between = after + before
+        self.new_between = new_after + new_before
         self.quotes = before.count(b'"') + after.count(b'"')
 
     def text_of(self, data: bytes) -> bytes | None:
@@ -336,19 +339,19 @@ class StreamRelay:
         return self._frames(self._splitter.split(data)) if data else b""
 
     def feed_text(self, data: bytes) -> bytes | None:
-        """The usual read, one frame of the usual shape, as `feed` would return it; None, and nothing done, where it is any other."""
+        """The usual read, frames of the usual shape, as `feed` would return it; None, and nothing done, where it is any other."""
         shape = self._shape
         if shape is None or self._splitter.holds_any or self.failure is not None:
             return None
-        # `text_of` and `frame`, written out.
-        before, after = shape.before, shape.after
-        if data.startswith(before) and data.endswith(after) and data.count(b'"') == shape.quotes:
-            text = data[len(before) : -len(after)]
-            self._run += text
-            if len(self._run) > RUN_MAX_BYTES:
-                self.keep()
-            return b"%b%b%b" % (shape.new_before, text, shape.new_after)
-        return None
+        if not (data.startswith(shape.before) and data.endswith(shape.after)):
+            return None
+        texts = data[len(shape.before) : -len(shape.after)].split(shape.between)
+        if data.count(b'"') != shape.quotes * len(texts):
+            return None
+        self._run += b"".join(texts)
+        if len(self._run) > RUN_MAX_BYTES:
+            self.keep()
+        return b"%b%b%b" % (shape.new_before, shape.new_between.join(texts), shape.new_after)
 
     def _frames(self, frames: list[bytes]) -> bytes:
         """What is good of them goes out even if a bad one follows: that one fails the next call."""

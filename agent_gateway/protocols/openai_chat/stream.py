@@ -5,7 +5,7 @@ Promise: however the bytes arrive split, the same deltas come out.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from agent_gateway.core.delta import Delta
 from agent_gateway.core.errors import EmptyReply, MalformedReply, ProviderError
@@ -15,6 +15,8 @@ from agent_gateway.wire.sse import FrameSplitter, FrameTooLarge
 
 class Answer(Protocol):
     """What a protocol makes of the events' data."""
+
+    text_member: ClassVar[bytes]
 
     @property
     def has_begun(self) -> bool: ...
@@ -33,10 +35,11 @@ class Answer(Protocol):
 class StreamReader:
     """See `protocols.base`."""
 
-    __slots__ = ("_answer", "_failure", "_splitter", "done")
+    __slots__ = ("_answer", "_failure", "_splitter", "done", "text_member")
 
     def __init__(self, answer: Answer) -> None:
         self.done = False
+        self.text_member = answer.text_member
         self._splitter = FrameSplitter()
         self._answer = answer
         self._failure: ProviderError | None = None

@@ -6,6 +6,7 @@ Promise: an answer's words reach the client, a refusal's too; thoughts and tool 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -58,6 +59,7 @@ def read_answer(body: bytes) -> list[Delta]:
 class CompletionAnswer:
     """What is known of an answer while it is read (`openai_chat.stream.Answer`)."""
 
+    text_member: ClassVar[bytes] = b"text"
     __slots__ = ("_ended",)
 
     def __init__(self) -> None:

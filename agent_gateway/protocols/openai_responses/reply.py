@@ -6,7 +6,7 @@ there was one.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -59,6 +59,8 @@ def read_answer(body: bytes) -> list[Delta]:
 
 
 class StreamReader:
+    #: Events are numbered, and their texts counted.
+    text_member: ClassVar[None] = None
     __slots__ = ("_failure", "_reading", "_splitter", "done")
 
     def __init__(self) -> None:
