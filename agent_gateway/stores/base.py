@@ -41,6 +41,8 @@ _EXAMPLES = "sqlite:///path, sqlite:///:memory:, postgresql://user:password@host
 #: Where the records go that have no database file to lie beside.
 _RECORDS_FILE = Path("agent-gateway.records.db")
 
+#: Of one session: what a 32-bit integer holds.
+TURNS_MAX = 2**31 - 1
 #: Responses that may hang together by `previous_response_id`; what is older is not found.
 CHAIN_MAX = 1_000
 
@@ -133,6 +135,8 @@ class Session:
     info: SessionInfo
     #: Those that no summary represents, in order.
     turns: Sequence[StoredTurn]
+    #: The number of each among all that were ever appended, from 0.
+    places: Sequence[int]
     summary: StoredTurn | None = None
 
 
@@ -152,7 +156,8 @@ class Swept:
 class SessionStore(Protocol):
     """Conversations, append-only. A session that has expired, or is another owner's, is not there."""
 
-    async def fetch(self, owner: Owner, session_id: str, now: float) -> Session | None: ...
+    async def fetch(self, owner: Owner, session_id: str, now: float, *, newest: int = TURNS_MAX) -> Session | None:
+        """Of its turns those among the `newest` that were appended."""
 
     async def append(
         self,
@@ -175,6 +180,9 @@ class SessionStore(Protocol):
         """The new version. From now on `summary` stands for the first `before` of all turns, which stay in the store.
         Raises `Conflict` when the version is another one or there are not so many turns.
         """
+
+    async def delete_turn(self, owner: Owner, session_id: str, place: int, *, now: float) -> bool:
+        """For good; all others keep their places. False: there is none."""
 
     async def touch(self, owner: Owner, session_id: str, *, now: float, ttl_s: float) -> bool:
         """Renews its life; False: it is not there."""

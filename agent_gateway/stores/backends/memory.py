@@ -10,6 +10,7 @@ from typing import TypeAlias, TypeVar
 from agent_gateway.core.errors import Conflict
 from agent_gateway.stores.base import (
     CHAIN_MAX,
+    TURNS_MAX,
     Key,
     Owner,
     Session,
@@ -34,7 +35,8 @@ _Place: TypeAlias = tuple[Owner, str]
 class _Conversation:
     number: int
     info: SessionInfo
-    turns: list[StoredTurn]
+    #: None: one that was deleted.
+    turns: list[StoredTurn | None]
     summary: StoredTurn | None = None
 
 
@@ -86,9 +88,13 @@ class MemoryStore:
 
     # --- sessions
 
-    async def fetch(self, owner: Owner, session_id: str, now: float) -> Session | None:
+    async def fetch(self, owner: Owner, session_id: str, now: float, *, newest: int = TURNS_MAX) -> Session | None:
         found = self._live(owner, session_id, now)
-        return None if found is None else Session(found.info, found.turns[found.info.summarized :], found.summary)
+        if found is None:
+            return None
+        first = max(found.info.summarized, len(found.turns) - newest)
+        there = {place: turn for place, turn in enumerate(found.turns[first:], first) if turn is not None}
+        return Session(found.info, list(there.values()), list(there), found.summary)
 
     async def append(
         self,
@@ -129,6 +135,14 @@ class MemoryStore:
         found.summary = summary
         found.info = replace(found.info, version=expected_version + 1, summarized=before)
         return expected_version + 1
+
+    async def delete_turn(self, owner: Owner, session_id: str, place: int, *, now: float) -> bool:
+        found = self._live(owner, session_id, now)
+        if found is None or not 0 <= place < len(found.turns) or found.turns[place] is None:
+            return False
+        found.turns[place] = None
+        found.info = replace(found.info, version=found.info.version + 1)
+        return True
 
     async def touch(self, owner: Owner, session_id: str, *, now: float, ttl_s: float) -> bool:
         found = self._live(owner, session_id, now)
