@@ -234,8 +234,8 @@ class SqlStore:
 
     async def delete_user(self, user: str) -> int:
         def delete() -> Operation[int]:
-            sessions = yield "DELETE FROM sessions WHERE user_id = ? RETURNING 1", (user,)
-            responses = yield "DELETE FROM responses WHERE user_id = ? RETURNING 1", (user,)
+            sessions = yield "DELETE FROM sessions WHERE user_id = ? AND user_id <> '' RETURNING 1", (user,)
+            responses = yield "DELETE FROM responses WHERE user_id = ? AND user_id <> '' RETURNING 1", (user,)
             return len(sessions) + len(responses)
 
         return await self.database.write(delete())

@@ -316,6 +316,7 @@ async def test_a_users_data_is_erased_whatever_the_key(store: Store) -> None:
     of_ann = [owner for owner in (ANN, *OTHERS) if owner.user == "ann"]
     assert await store.delete_user("ann") == 2 * len(of_ann)
     assert await store.delete_user("ann") == 0
+    assert await store.delete_user("") == 0
     left = {info.owner for info in (await store.list_sessions(None, now=NOW, limit=100)).sessions}
     assert left == {ANN, *OTHERS} - set(of_ann)
     assert [bool(await store.fetch_chain(owner, "r", now=NOW)) for owner in (ANN, OTHERS[0])] == [False, True]

@@ -179,7 +179,7 @@ class MemoryStore:
         return gone is not None and gone.info.expires_at > now
 
     async def delete_user(self, user: str) -> int:
-        places = [(table, place) for table in (self._sessions, self._responses) for place in table if place[0].user == user]
+        places = [(table, place) for table in (self._sessions, self._responses) for place in table if user and place[0].user == user]
         for table, place in places:
             del table[place]
         return len(places)

@@ -162,7 +162,7 @@ class RedisStore:
         return bool(await self._run("delete", "session", _place(owner, session_id), now))
 
     async def delete_user(self, user: str) -> int:
-        return int(await self._run("delete_user", user))
+        return int(await self._run("delete_user", user)) if user else 0
 
     async def sweep(self, now: float, limit: int) -> Swept:
         return Swept(*await self._run("sweep", now, limit))

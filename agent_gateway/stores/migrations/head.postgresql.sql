@@ -109,3 +109,15 @@ ALTER TABLE keys ADD COLUMN max_parallel INTEGER;
 
 UPDATE alembic_version SET version_num='0003' WHERE alembic_version.version_num = '0002';
 
+-- Running upgrade 0003 -> 0005
+
+DROP INDEX sessions_user_id;
+
+CREATE INDEX sessions_user_id ON sessions (user_id) WHERE user_id <> '';
+
+DROP INDEX responses_user_id;
+
+CREATE INDEX responses_user_id ON responses (user_id) WHERE user_id <> '';
+
+UPDATE alembic_version SET version_num='0005' WHERE alembic_version.version_num = '0003';
+
