@@ -106,6 +106,19 @@ class Provider:
             self._loop.call_soon(self._send, chunk(LAST) + b"0\r\n\r\n", -1)
 
 
+def answer_from_a_can(loop: asyncio.AbstractEventLoop) -> None:
+    """Every connection to a provider from here on is to one of these."""
+
+    async def dial(self: Dialer, until: float) -> Connection:
+        provider = Provider(loop)
+        connection = Connection(loop, 65536)
+        connection.connection_made(Wire(provider.asked))  # type: ignore[arg-type]
+        provider.connection = connection
+        return connection
+
+    Dialer.dial = dial  # type: ignore[method-assign]
+
+
 def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
@@ -224,20 +237,11 @@ def main() -> None:
     arguments = parser.parse_args()
     only = arguments.only.split(",") if arguments.only else [case.name for case in CASES]
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        configuration = _configuration(Path(folder), LIMITS if arguments.limits else "")
+        configuration = configuration_in(Path(folder), LIMITS if arguments.limits else "")
         _, key = runner.run(create_key(open_store(configuration.settings.state.database), "benchmark"))
 
         async def go() -> None:
-            loop = asyncio.get_running_loop()
-
-            async def dial(self: Dialer, until: float) -> Connection:
-                provider = Provider(loop)
-                connection = Connection(loop, 65536)
-                connection.connection_made(Wire(provider.asked))  # type: ignore[arg-type]
-                provider.connection = connection
-                return connection
-
-            Dialer.dial = dial  # type: ignore[method-assign]
+            answer_from_a_can(asyncio.get_running_loop())
             gateway = Gateway(configuration)
             calm_collector()
             await run(gateway, key, [case for case in CASES if case.name in only], arguments.rounds, arguments.profile)
@@ -245,7 +249,7 @@ def main() -> None:
         runner.run(go())
 
 
-def _configuration(folder: Path, limits: str) -> Any:
+def configuration_in(folder: Path, limits: str = "") -> Any:
     path = folder / "gateway.yaml"
     path.write_text(
         f"""

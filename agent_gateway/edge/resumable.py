@@ -39,7 +39,7 @@ def resumable(exchange: Exchange, head: Head, live: Live, runtime: Runtime, outl
     if msgspec.json.decode(call.body, type=_Wish).store is False:
         raise BadRequest("store: what is not to be stored cannot be taken up again; leave out x-gateway-resumable.", param="store")
     ttl_s = settings.models.get(call.model, settings).streaming.resume_ttl_s
-    if ttl_s == 0 or settings.monitoring.mode != "full":
+    if ttl_s == 0 or settings.monitoring.mode == "minimal":
         return None
     log = runtime.streams.open(exchange.id, owner_of(exchange), call.dialect, ttl_s)
     return None if log is None else _First(exchange, live, runtime, outlet, limits, log)

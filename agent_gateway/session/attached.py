@@ -138,7 +138,7 @@ class Attached:
                 yield failure or event
                 if failure is not None:
                     return
-        if not (self._is_over or has_failed) and self._exchange.call.stream:  # the protocol has no end mark
+        if not (self._is_complete or has_failed) and self._exchange.call.stream:  # the protocol has no end mark
             failure = await self._keep_stream()
             if failure is not None:
                 yield failure
@@ -159,7 +159,7 @@ class Attached:
 
     async def _keep(self, answer: Sequence[bytes]) -> None:
         """Then the session's turn is over, so that the client's next one finds it free."""
-        if self._is_over:
+        if self._is_complete or self._is_over:
             return
         self._is_complete = True
         if answer and self._started.is_kept and self._exchange.status != "degraded":
@@ -169,8 +169,8 @@ class Attached:
                 if self._policy.on_store_down == "fail":
                     raise
                 self._ledger.forgotten += 1
-            else:
-                self.was_kept = True
+                return  # the turn is given back beside: the client does not wait twice for a store that is down
+            self.was_kept = True
         self._is_over = True
         await self._ledger.leave(self._started.place)
 

@@ -1,25 +1,26 @@
 """Conversations of the Responses API: each is a session of the same id, whose turns are its items.
 
-Promise: items keep their order and their bytes; one that was deleted is shown to nobody and goes to no model.
+Promise: items keep their order and their bytes; one that was deleted is nowhere any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct, structs
+from msgspec import structs
 
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.clock import Clock, new_request_id
-from agent_gateway.core.errors import Conflict, NotFound
+from agent_gateway.core.errors import BadRequest, Conflict, NotFound
 from agent_gateway.protocols.decoding import decode
 from agent_gateway.session.items import Page, checked_items, page_of, told_item
+from agent_gateway.session.notes import Notes, notes_of
 from agent_gateway.session.translation import stored_turn, told_in
-from agent_gateway.stores.base import Owner, Session, SessionStore, StoredTurn
+from agent_gateway.stores.base import TURNS_MAX, Owner, Session, SessionStore, StoredTurn
 from agent_gateway.wire import openai_responses as wire
 
 #: How often items are added anew behind those that came between.
@@ -28,25 +29,15 @@ APPENDS_MAX = 5
 _DIALECT: Dialect = "openai_responses"
 
 
-class _Notes(Struct):
-    """A session's metadata, as session memory keeps it (`dialect`, `turns`), and what is a conversation's own."""
-
-    dialect: str = _DIALECT
-    turns: list[Raw] = []
-    labels: dict[str, str] = {}
-    #: The store only ever adds: ids of items that are there no more.
-    deleted: list[str] = []
-
-
 @dataclass(frozen=True, slots=True)
 class Item:
     body: bytes
     #: As it is listed.
     told: dict[str, Any]
+    #: Of the turn that it is; None: it is a part of one, or a summary.
+    place: int | None
 
 
-_json = msgspec.json.Encoder()
-_notes = msgspec.json.Decoder(_Notes)
 _new = msgspec.json.Decoder(wire.NewConversation)
 _change = msgspec.json.Decoder(wire.ConversationChange)
 _items = msgspec.json.Decoder(wire.NewItems)
@@ -64,18 +55,16 @@ class Conversations:
         now = self._clock.wall()
         conversation_id = f"conv_{new_request_id(now).removeprefix('req_')}"
         turns = [stored_turn(_DIALECT, item) for item in checked_items(asked.items or (), "items")]
-        notes = _Notes(labels=asked.metadata or {})
-        await self._store.append(
-            owner, conversation_id, turns, expected_version=0, now=now, ttl_s=ttl_s, metadata=_json.encode(notes)
-        )
+        notes = Notes(labels=asked.metadata or {})
+        await self._store.append(owner, conversation_id, turns, expected_version=0, now=now, ttl_s=ttl_s, metadata=notes.encode())
         return wire.ConversationObject(conversation_id, int(now), notes.labels)
 
     async def show(self, owner: Owner, conversation_id: str) -> wire.ConversationObject:
-        return _shown(await self.fetch(owner, conversation_id))
+        return _shown(await self.fetch(owner, conversation_id, newest=0))
 
     async def change(self, owner: Owner, conversation_id: str, body: bytes, ttl_s: float) -> wire.ConversationObject:
         labels = decode(_change, body).metadata
-        await self._extend(owner, conversation_id, (), ttl_s, lambda notes: structs.replace(notes, labels=labels))
+        await self._extend(owner, conversation_id, (), ttl_s, labels)
         return await self.show(owner, conversation_id)
 
     async def delete(self, owner: Owner, conversation_id: str) -> wire.Deleted:
@@ -95,23 +84,29 @@ class Conversations:
         return page_of([item.told for item in items_of(await self.fetch(owner, conversation_id))], page)
 
     async def item(self, owner: Owner, conversation_id: str, item_id: str) -> dict[str, Any]:
-        for item in items_of(await self.fetch(owner, conversation_id)):
-            if item.told["id"] == item_id:
-                return item.told
-        raise NotFound(f"Item with id '{item_id[:100]}' not found.")
+        return (await self._item(owner, conversation_id, item_id)).told
 
     async def delete_item(self, owner: Owner, conversation_id: str, item_id: str, ttl_s: float) -> wire.ConversationObject:
-        await self.item(owner, conversation_id, item_id)
-        await self._extend(
-            owner, conversation_id, (), ttl_s, lambda notes: structs.replace(notes, deleted=[*notes.deleted, item_id])
-        )
+        """Raises `BadRequest` for a part of a turn that came in another protocol: what is left of it would be nobody's words."""
+        item, now = await self._item(owner, conversation_id, item_id), self._clock.wall()
+        if item.place is None:
+            raise BadRequest("This item is a part of a turn that came in another protocol; only the conversation can be deleted.")
+        if not await self._store.delete_turn(owner, conversation_id, item.place, now=now):
+            raise _no_item(item_id)
+        await self._store.touch(owner, conversation_id, now=now, ttl_s=ttl_s)
         return await self.show(owner, conversation_id)
+
+    async def _item(self, owner: Owner, conversation_id: str, item_id: str) -> Item:
+        for item in items_of(await self.fetch(owner, conversation_id)):
+            if item.told["id"] == item_id:
+                return item
+        raise _no_item(item_id)
 
     # --- for answers that are made in them
 
-    async def fetch(self, owner: Owner, conversation_id: str) -> Session:
+    async def fetch(self, owner: Owner, conversation_id: str, *, newest: int = TURNS_MAX) -> Session:
         """Raises `NotFound`."""
-        session = await self._store.fetch(owner, conversation_id, self._clock.wall())
+        session = await self._store.fetch(owner, conversation_id, self._clock.wall(), newest=newest)
         if session is None:
             raise NotFound(f"Conversation with id '{conversation_id[:100]}' not found.", param="conversation")
         return session
@@ -126,10 +121,10 @@ class Conversations:
         conversation_id: str,
         turns: Sequence[StoredTurn],
         ttl_s: float,
-        noting: Callable[[_Notes], _Notes] | None = None,
+        labels: dict[str, str] | None = None,
     ) -> int:
         for _ in range(APPENDS_MAX):
-            session = await self.fetch(owner, conversation_id)
+            session = await self.fetch(owner, conversation_id, newest=0)
             with suppress(Conflict):
                 await self._store.append(
                     owner,
@@ -138,7 +133,7 @@ class Conversations:
                     expected_version=session.info.version,
                     now=self._clock.wall(),
                     ttl_s=ttl_s,
-                    metadata=None if noting is None else _json.encode(noting(_notes_of(session))),
+                    metadata=None if labels is None else structs.replace(notes_of(session), labels=labels).encode(),
                 )
                 return session.info.turns
         raise Conflict("The conversation changes too often at the moment. Try again.", retry_after_s=1)
@@ -146,17 +141,15 @@ class Conversations:
 
 def items_of(session: Session) -> list[Item]:
     """In order. Turns that came in another protocol, by session memory, are told in this one."""
-    deleted = set(_notes_of(session).deleted)
     items: list[Item] = []
-    places = range(session.info.turns - len(session.turns), session.info.turns)
-    stored = [(f"{place}", turn) for place, turn in zip(places, session.turns, strict=True)]
+    stored: list[tuple[int | None, StoredTurn]] = list(zip(session.places, session.turns, strict=True))
     if session.summary is not None:
-        stored.insert(0, ("summary", session.summary))
+        stored.insert(0, (None, session.summary))
     for place, turn in stored:
-        for number, told in enumerate(told_in(_DIALECT, [turn])):
-            item = Item(told.body, told_item(told.body, _place(session.info.id, place) + (f"_{number}" if number else "")))
-            if item.told["id"] not in deleted:
-                items.append(item)
+        parts = told_in(_DIALECT, [turn])
+        for number, told in enumerate(parts):
+            name = _place(session.info.id, "summary" if place is None else place) + (f"_{number}" if number else "")
+            items.append(Item(told.body, told_item(told.body, name), place if len(parts) == 1 else None))
     return items
 
 
@@ -164,9 +157,9 @@ def _place(conversation_id: str, place: int | str) -> str:
     return f"{conversation_id.removeprefix('conv_')}_{place}"
 
 
-def _notes_of(session: Session) -> _Notes:
-    return _Notes() if session.info.metadata is None else _notes.decode(session.info.metadata)
+def _no_item(item_id: str) -> NotFound:
+    return NotFound(f"Item with id '{item_id[:100]}' not found.")
 
 
 def _shown(session: Session) -> wire.ConversationObject:
-    return wire.ConversationObject(session.info.id, int(session.info.created_at), _notes_of(session).labels)
+    return wire.ConversationObject(session.info.id, int(session.info.created_at), notes_of(session).labels)

@@ -39,7 +39,7 @@ class Ledger:
             with suppress(Conflict):
                 await self._store.append(*place, turns, expected_version=version, now=now, ttl_s=ttl_s, metadata=metadata)
                 return
-            session = await self._store.fetch(*place, now)
+            session = await self._store.fetch(*place, now, newest=0)
             if session is None and not began_new:
                 return
             version = 0 if session is None else session.info.version

@@ -7,36 +7,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, structs
 
 from agent_gateway.core.call import Call
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import BadRequest, StoreDown
 from agent_gateway.core.exchange import Exchange
-from agent_gateway.core.settings import MonitoringMode
+from agent_gateway.core.settings import MonitoringMode, Sessions
 from agent_gateway.protocols.turns import Turns, turns_of
 from agent_gateway.session.attached import Attached, Started
 from agent_gateway.session.history import merge
 from agent_gateway.session.identity import is_to_be_kept, owner_of, without_session
 from agent_gateway.session.ledger import Ledger
+from agent_gateway.session.notes import Notes, notes_of
 from agent_gateway.session.summary import Ask, Summaries
 from agent_gateway.session.sweeper import Sweeper
-from agent_gateway.session.translation import told_in
+from agent_gateway.session.translation import kind_of, told_in
 from agent_gateway.session.turnstile import Place, Turnstile
-from agent_gateway.stores.base import Session, SessionStore, StoredTurn
-
-
-class _Remembered(Struct):
-    """The newest instructions that stood among a request's turns; kept as the session's metadata."""
-
-    dialect: str
-    turns: list[Raw]
-
-
-_json = msgspec.json.Encoder()
-_remembered = msgspec.json.Decoder(_Remembered)
+from agent_gateway.session.window import second_round
+from agent_gateway.stores.base import TURNS_MAX, Session, SessionStore, StoredTurn
 
 
 class Memory:
@@ -92,7 +84,7 @@ class Memory:
         try:
             await self._turnstile.enter(place, exchange.deadline)
             try:
-                session = await self.store.fetch(*place, self._clock.wall())
+                session = await self._fetch(place, policy)
                 is_kept = mode != "minimal" and is_to_be_kept(exchange.call)
                 started = _started(place, exchange.call, turns, session, is_kept=is_kept)
                 return Attached(exchange, turns, started, policy, self._ledger)
@@ -107,6 +99,17 @@ class Memory:
             self._ledger.forgotten += 1
             return None
 
+    async def _fetch(self, place: Place, policy: Sessions) -> Session | None:
+        """Of a session that is longer than what may be sent of it, the whole rounds at its end that are read with that much."""
+        now, newest = self._clock.wall(), policy.max_messages + 1  # the round that the first of them is part of cannot be sent whole
+        session = await self.store.fetch(*place, now, newest=TURNS_MAX if policy.compaction == "off" else newest)
+        if session is None or policy.compaction == "off" or session.info.turns - session.info.summarized <= newest:
+            return session
+        start = second_round([kind_of(turn) for turn in session.turns])
+        if start is None:  # one long round, of which the question is wanted too
+            return await self.store.fetch(*place, now)
+        return replace(session, turns=session.turns[start:], places=session.places[start:])
+
     def end(self, exchange: Exchange, attached: Attached) -> None:
         """When the exchange has ended, however that was."""
         attached.leave()
@@ -120,8 +123,9 @@ def _started(place: Place, call: Call, turns: Turns, session: Session | None, *,
     if session is not None:
         before = told_in(call.dialect, session.turns)
         summary = told_in(call.dialect, [session.summary]) if session.summary is not None else ()
-    merged = merge(call, turns, before, truncated=bool(summary))
-    remembered = _instructions(session, call)
+    merged = merge(call, turns, before, truncated=session is not None and bool(session.places) and session.places[0] > 0)
+    notes = notes_of(session)
+    remembered = [bytes(turn) for turn in notes.instructions] if notes.dialect == call.dialect else []
     is_new = merged.system and list(merged.system) != remembered
     return Started(
         place=place,
@@ -129,15 +133,11 @@ def _started(place: Place, call: Call, turns: Turns, session: Session | None, *,
         summary=summary,
         before=merged.before,
         new=merged.new,
-        metadata=_json.encode(_Remembered(call.dialect, [Raw(turn) for turn in merged.system])) if is_new else None,
+        metadata=_with_instructions(notes, call.dialect, merged.system) if is_new else None,
         version=0 if session is None else session.info.version,
         is_kept=is_kept,
     )
 
 
-def _instructions(session: Session | None, call: Call) -> list[bytes]:
-    """Those remembered, for a request of the same protocol."""
-    if session is None or session.info.metadata is None:
-        return []
-    remembered = _remembered.decode(session.info.metadata)
-    return [bytes(turn) for turn in remembered.turns] if remembered.dialect == call.dialect else []
+def _with_instructions(notes: Notes, dialect: str, turns: Sequence[bytes]) -> bytes:
+    return structs.replace(notes, dialect=dialect, instructions=tuple(map(Raw, turns))).encode()

@@ -70,7 +70,7 @@ class Responses:
         """
         call, keeping, owner = exchange.call, exchange.call.keeping, owner_of(exchange)
         assert keeping is not None
-        if settings.monitoring.mode != "full":
+        if settings.monitoring.mode == "minimal":
             _refuse_unkept(keeping)
             return None
         if exchange.session is not None and keeping.goes_on:

@@ -11,19 +11,19 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby, pairwise
 from math import inf
-from typing import assert_never, cast
+from typing import assert_never
 
 import msgspec
 
-from agent_gateway.core.call import Call, Dialect
+from agent_gateway.core.call import Call
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.conversation import File, Image, Part, Reasoning, Refusal, Text, ToolResult, ToolUse
 from agent_gateway.core.errors import Conflict, GatewayError
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.settings import Sessions
 from agent_gateway.protocols.base import codec_of
-from agent_gateway.protocols.turns import Kind, turns_of
-from agent_gateway.session.translation import conversation_of, stored_turn
+from agent_gateway.protocols.turns import turns_of
+from agent_gateway.session.translation import conversation_of, kind_of, stored_turn
 from agent_gateway.session.turnstile import Place
 from agent_gateway.session.window import newest
 from agent_gateway.stores.base import Session, SessionStore, StoredTurn
@@ -106,14 +106,16 @@ class Summaries:
     async def _put(self, place: Place, session: Session, told: int, text: str) -> None:
         """Turns that were added meanwhile stand behind those that the summary tells."""
         summary = stored_turn("openai_chat", _json.encode({"role": "user", "content": HEADING + text}))
-        before = session.info.summarized
+        summarized, before = session.info.summarized, session.places[told - 1] + 1
         current: Session | None = session
         for _ in range(REPLACES_MAX):
-            if current is None or current.info.summarized != before:
+            if current is None or current.info.summarized != summarized:
+                return
+            if not set(session.places[:told]) <= set(current.places):  # it tells what was deleted meanwhile
                 return
             with suppress(Conflict):
                 version, now = current.info.version, self._clock.wall()
-                await self._store.replace_by_summary(*place, summary, before=before + told, expected_version=version, now=now)
+                await self._store.replace_by_summary(*place, summary, before=before, expected_version=version, now=now)
                 return
             current = await self._store.fetch(*place, self._clock.wall())
 
@@ -133,7 +135,7 @@ def _turns_to_tell(session: Session, policy: Sessions, window: int | None) -> in
     if len(turns) <= USED_SHARE * policy.max_messages and (window is None or used <= USED_SHARE * window):
         return 0
     left = newest(
-        [_kind(turn) for turn in turns],
+        [kind_of(turn) for turn in turns],
         [turn.tokens for turn in turns],
         tokens_max=inf if window is None else LEFT_SHARE * window,
         turns_max=int(LEFT_SHARE * policy.max_messages),
@@ -141,12 +143,6 @@ def _turns_to_tell(session: Session, policy: Sessions, window: int | None) -> in
     )
     gaps = [place for place, following in pairwise(left) if following != place + 1]
     return left[left.index(gaps[-1]) + 1] if gaps else left[0]
-
-
-def _kind(turn: StoredTurn) -> Kind:
-    turns = turns_of(cast("Dialect", turn.dialect))
-    assert turns is not None, turn.dialect
-    return turns.kind(turn.body)
 
 
 # --- a conversation to be read ----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from agent_gateway.core.conversation import Conversation
 from agent_gateway.core.route import Deployment
 from agent_gateway.protocols.base import codec_of
 from agent_gateway.protocols.estimate import estimate_input_tokens
-from agent_gateway.protocols.turns import turns_of
+from agent_gateway.protocols.turns import Kind, turns_of
 from agent_gateway.stores.base import StoredTurn
 
 #: Nothing but the turns that are put in; Anthropic wants a limit.
@@ -26,6 +26,12 @@ def call_of(dialect: Dialect, turns: Sequence[bytes]) -> Call:
     spoken = turns_of(dialect)
     assert spoken is not None, dialect
     return spoken.put(Call(dialect=dialect, model="any", body=_BARE), turns)
+
+
+def kind_of(stored: StoredTurn) -> Kind:
+    turns = turns_of(cast("Dialect", stored.dialect))
+    assert turns is not None, stored.dialect
+    return turns.kind(stored.body)
 
 
 def conversation_of(stored: Sequence[StoredTurn]) -> Conversation:

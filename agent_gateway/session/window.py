@@ -32,6 +32,12 @@ class _Step:
     tokens: int = 0
 
 
+def second_round(kinds: Sequence[Kind]) -> int | None:
+    """Where the first round ends and another begins; None: there is no other."""
+    rounds = _rounds(kinds, [0] * len(kinds))
+    return rounds[1][0].places[0] if len(rounds) > 1 else None
+
+
 def newest(kinds: Sequence[Kind], tokens: Sequence[int], *, tokens_max: float, turns_max: float, goes_on: bool) -> list[int]:
     """The places of the turns that are kept, in order: whole rounds of question and answers, newest first, as many as fit.
 

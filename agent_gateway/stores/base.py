@@ -42,6 +42,8 @@ _EXAMPLES = "sqlite:///path, sqlite:///:memory:, postgresql://user:password@host
 #: Where the records go that have no database file to lie beside.
 _RECORDS_FILE = Path("agent-gateway.records.db")
 
+#: Of one session: what a 32-bit integer holds.
+TURNS_MAX = 2**31 - 1
 #: Responses that may hang together by `previous_response_id`; what is older is not found.
 CHAIN_MAX = 1_000
 
@@ -257,6 +259,8 @@ class Session:
     info: SessionInfo
     #: Those that no summary represents, in order.
     turns: Sequence[StoredTurn]
+    #: The number of each among all that were ever appended, from 0.
+    places: Sequence[int]
     summary: StoredTurn | None = None
 
 
@@ -276,7 +280,8 @@ class Swept:
 class SessionStore(Protocol):
     """Conversations, append-only. A session that has expired, or is another owner's, is not there."""
 
-    async def fetch(self, owner: Owner, session_id: str, now: float) -> Session | None: ...
+    async def fetch(self, owner: Owner, session_id: str, now: float, *, newest: int = TURNS_MAX) -> Session | None:
+        """Of its turns those among the `newest` that were appended."""
 
     async def append(
         self,
@@ -300,6 +305,9 @@ class SessionStore(Protocol):
         Raises `Conflict` when the version is another one or there are not so many turns.
         """
 
+    async def delete_turn(self, owner: Owner, session_id: str, place: int, *, now: float) -> bool:
+        """For good; all others keep their places. False: there is none."""
+
     async def touch(self, owner: Owner, session_id: str, *, now: float, ttl_s: float) -> bool:
         """Renews its life; False: it is not there."""
 
@@ -316,7 +324,7 @@ class SessionStore(Protocol):
         """With its turns, for good; False: there was none."""
 
     async def delete_user(self, user: str) -> int:
-        """All sessions and responses of the user, whatever key they were made with, for good; how many."""
+        """All sessions and responses of the user, whatever key they were made with, for good; how many. "" is no user."""
 
     async def sweep(self, now: float, limit: int) -> Swept:
         """Deletes what has expired, at most `limit` of each kind, in one small transaction that holds nobody up."""

@@ -1,7 +1,8 @@
 """How SQL is written once for SQLite and PostgreSQL.
 
 An operation is a generator: it yields statements and is sent their rows. So it never waits itself: SQLite runs all of it in one
-hop to a thread, PostgreSQL awaits each statement. Values are marked with `?`; both know `RETURNING` and `ON CONFLICT`.
+hop to a thread, PostgreSQL awaits each statement. What one statement does whole goes by `change`, without a transaction around it.
+Values are marked with `?`; both know `RETURNING` and `ON CONFLICT`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ class Database(Protocol):
 
     async def write(self, operation: Operation[T]) -> T:
         """In one transaction: all of it or, after any error, nothing."""
+
+    async def change(self, text: str, values: Sequence[Any]) -> list[Row]:
+        """One statement, in a transaction of its own."""
 
     async def revision(self) -> str | None:
         """Of its schema (`stores/revision.py`), None where there is none yet. Changes nothing."""

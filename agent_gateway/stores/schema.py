@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 AMOUNT: Double[float] = Double().with_variant(REAL(), "sqlite")
@@ -27,6 +28,8 @@ AMOUNT: Double[float] = Double().with_variant(REAL(), "sqlite")
 TIME = AMOUNT
 #: SQLite numbers rows by itself only where their type is exactly INTEGER.
 NUMBER = BigInteger().with_variant(Integer(), "sqlite")
+#: Those of no user are not looked for by it: with them in the index, PostgreSQL would take it to find one of them by its owner.
+NAMED = text("user_id <> ''")
 
 metadata = MetaData()
 
@@ -120,7 +123,7 @@ sessions = Table(
     Column("summary", LargeBinary),
     Column("summary_tokens", Integer),
     UniqueConstraint("key_id", "user_id", "id"),
-    Index("sessions_user_id", "user_id"),
+    Index("sessions_user_id", "user_id", sqlite_where=NAMED, postgresql_where=NAMED),
     Index("sessions_expires_at", "expires_at"),
     # A number is never given twice: a page's cursor, and turns read after their session, must not meet another session under it.
     sqlite_autoincrement=True,
@@ -167,6 +170,6 @@ responses = Table(
     Column("parent", Text),
     Column("conversation", Text),
     PrimaryKeyConstraint("key_id", "user_id", "id"),
-    Index("responses_user_id", "user_id"),
+    Index("responses_user_id", "user_id", sqlite_where=NAMED, postgresql_where=NAMED),
     Index("responses_expires_at", "expires_at"),
 )

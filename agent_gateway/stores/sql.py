@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
+
+import msgspec
 
 from agent_gateway.stores.base import (
     CHAIN_MAX,
+    TURNS_MAX,
     Owner,
     Session,
     SessionInfo,
@@ -36,18 +40,63 @@ _RESPONSE = "id, status, input, body, created_at, parent, conversation"
 #: A session or a response of an owner; expired or not.
 _OWNED = "key_id = ? AND user_id = ? AND id = ?"
 
+#: Of a session that goes on, and of a new one.
+EXTEND = f"""
+    UPDATE sessions SET version = version + 1, turns = turns + ?, tokens = tokens + ?, used_at = ?, expires_at = ?,
+        metadata = coalesce(?, metadata)
+    WHERE {_OWNED} AND version = ? AND expires_at > ? RETURNING number, turns
+"""
+CREATE = f"INSERT INTO sessions ({_INFO}) VALUES ({', '.join('?' * 11)}) ON CONFLICT DO NOTHING RETURNING number, turns"
+#: A session and its turns in one row: the heads of all in one JSON text, the bodies of all one after the other. With a row each, a thread
+#: of SQLite's would give the interpreter up and wait for it again some forty times.
+_FETCH = f"""
+    SELECT {_INFO.replace(", tokens", ", sessions.tokens")}, summary_dialect, summary, summary_tokens,
+        {{heads}} FILTER (WHERE place IS NOT NULL), {{bodies}}
+    FROM sessions LEFT JOIN turns
+        ON session = number AND place >= summarized AND place >= sessions.turns - ?
+    WHERE {_OWNED} AND expires_at > ? GROUP BY number
+"""
+_heads = msgspec.json.Decoder(list[tuple[int, int, int, int, str]])
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """What is appended to a session."""
+
+    owner: Owner
+    session_id: str
+    turns: Sequence[StoredTurn]
+    expected_version: int
+    now: float
+    expires_at: float
+    metadata: bytes | None
+
+    @property
+    def session(self) -> Sequence[Any]:
+        """The values of `EXTEND`, or of `CREATE` where there is none yet."""
+        count, tokens = len(self.turns), sum(turn.tokens for turn in self.turns)
+        if self.expected_version == 0:
+            names = (self.session_id, self.owner.key, self.owner.user)
+            return *names, 1, count, tokens, self.now, self.now, self.expires_at, 0, self.metadata
+        changes = (count, tokens, self.now, self.expires_at, self.metadata)
+        return *changes, *_owned(self.owner, self.session_id), self.expected_version, self.now
+
 
 class SqlStore(SqlKeys, SqlSpend, SqlAudit):
-    def __init__(self, database: Database) -> None:
+    """How the database puts together, of turns in their order, `heads`: `[place,size,tokens,partial,"dialect"],…`, and `bodies`."""
+
+    def __init__(self, database: Database, *, heads: str, bodies: str) -> None:
         self.database = database
+        self._fetch = _FETCH.format(heads=heads, bodies=bodies)
 
     async def close(self) -> None:
         await self.database.close()
 
     # --- sessions
 
-    async def fetch(self, owner: Owner, session_id: str, now: float) -> Session | None:
-        return await self.database.read(_fetch(owner, session_id, now))
+    async def fetch(self, owner: Owner, session_id: str, now: float, *, newest: int = TURNS_MAX) -> Session | None:
+        found = await self.database.read(_rows(self._fetch, (newest, *_owned(owner, session_id), now)))
+        return _session(found[0]) if found else None
 
     async def append(
         self,
@@ -60,9 +109,11 @@ class SqlStore(SqlKeys, SqlSpend, SqlAudit):
         ttl_s: float,
         metadata: bytes | None = None,
     ) -> int:
-        change = _create if expected_version == 0 else _extend
-        await self.database.write(change(owner, session_id, turns, expected_version, now, now + ttl_s, metadata))
+        await self._add(Addition(owner, session_id, turns, expected_version, now, now + ttl_s, metadata))
         return expected_version + 1
+
+    async def _add(self, addition: Addition) -> None:
+        await self.database.write(_add(addition))
 
     async def replace_by_summary(
         self, owner: Owner, session_id: str, summary: StoredTurn, *, before: int, expected_version: int, now: float
@@ -72,13 +123,24 @@ class SqlStore(SqlKeys, SqlSpend, SqlAudit):
             WHERE {_OWNED} AND version = ? AND turns >= ? AND expires_at > ? RETURNING version
         """
         new = (before, summary.dialect, summary.body, summary.tokens)
-        if not await self.database.write(_rows(update, (*new, *_owned(owner, session_id), expected_version, before, now))):
+        if not await self.database.change(update, (*new, *_owned(owner, session_id), expected_version, before, now)):
             raise session_changed(session_id)
         return expected_version + 1
 
+    async def delete_turn(self, owner: Owner, session_id: str, place: int, *, now: float) -> bool:
+        def delete() -> Operation[bool]:
+            number = f"(SELECT number FROM sessions WHERE {_OWNED} AND expires_at > ?)"
+            delete = f"DELETE FROM turns WHERE session = {number} AND place = ? RETURNING session"
+            deleted = yield delete, (*_owned(owner, session_id), now, place)
+            if deleted:
+                yield "UPDATE sessions SET version = version + 1 WHERE number = ?", (deleted[0][0],)
+            return bool(deleted)
+
+        return await self.database.write(delete())
+
     async def touch(self, owner: Owner, session_id: str, *, now: float, ttl_s: float) -> bool:
         update = f"UPDATE sessions SET used_at = ?, expires_at = ? WHERE {_OWNED} AND expires_at > ? RETURNING 1"
-        return bool(await self.database.write(_rows(update, (now, now + ttl_s, *_owned(owner, session_id), now))))
+        return bool(await self.database.change(update, (now, now + ttl_s, *_owned(owner, session_id), now)))
 
     async def acquire(self, owner: Owner, session_id: str, holder: str, *, now: float, lease_s: float) -> bool:
         take = """
@@ -86,11 +148,11 @@ class SqlStore(SqlKeys, SqlSpend, SqlAudit):
             ON CONFLICT (key_id, user_id, session_id) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
             WHERE leases.holder = excluded.holder OR leases.expires_at <= ? RETURNING 1
         """
-        return bool(await self.database.write(_rows(take, (*_owned(owner, session_id), holder, now + lease_s, now))))
+        return bool(await self.database.change(take, (*_owned(owner, session_id), holder, now + lease_s, now)))
 
     async def release(self, owner: Owner, session_id: str, holder: str) -> None:
         give = "DELETE FROM leases WHERE key_id = ? AND user_id = ? AND session_id = ? AND holder = ?"
-        await self.database.write(_rows(give, (*_owned(owner, session_id), holder)))
+        await self.database.change(give, (*_owned(owner, session_id), holder))
 
     async def list_sessions(self, owner: Owner | None, *, now: float, limit: int, cursor: str | None = None) -> SessionPage:
         wheres: list[tuple[str, tuple[Any, ...]]] = [("expires_at > ?", (now,))]
@@ -105,12 +167,12 @@ class SqlStore(SqlKeys, SqlSpend, SqlAudit):
         return SessionPage([_info(row) for row in rows], str(rows[-1][-1]) if rows and len(rows) == limit else None)
 
     async def delete_session(self, owner: Owner, session_id: str, *, now: float) -> bool:
-        return await self.database.write(_delete("sessions", owner, session_id, now))
+        return await self._delete("sessions", owner, session_id, now)
 
     async def delete_user(self, user: str) -> int:
         def delete() -> Operation[int]:
-            sessions = yield "DELETE FROM sessions WHERE user_id = ? RETURNING 1", (user,)
-            responses = yield "DELETE FROM responses WHERE user_id = ? RETURNING 1", (user,)
+            sessions = yield "DELETE FROM sessions WHERE user_id = ? AND user_id <> '' RETURNING 1", (user,)
+            responses = yield "DELETE FROM responses WHERE user_id = ? AND user_id <> '' RETURNING 1", (user,)
             return len(sessions) + len(responses)
 
         return await self.database.write(delete())
@@ -144,64 +206,26 @@ class SqlStore(SqlKeys, SqlSpend, SqlAudit):
         return [_response(row) for row in await self.database.read(_rows(select, values))]
 
     async def delete_response(self, owner: Owner, response_id: str, *, now: float) -> bool:
-        return await self.database.write(_delete("responses", owner, response_id, now))
+        return await self._delete("responses", owner, response_id, now)
+
+    async def _delete(self, table: str, owner: Owner, object_id: str, now: float) -> bool:
+        delete = f"DELETE FROM {table} WHERE {_OWNED} RETURNING expires_at"
+        rows = await self.database.change(delete, _owned(owner, object_id))
+        return bool(rows) and bool(rows[0][0] > now)
 
 
 # --- operations of several statements ---------------------------------------------------------------------------------
 
 
-def _fetch(owner: Owner, session_id: str, now: float) -> Operation[Session | None]:
-    select = f"SELECT {_INFO}, number, summary_dialect, summary, summary_tokens FROM sessions WHERE {_OWNED} AND expires_at > ?"
-    found = yield select, (*_owned(owner, session_id), now)
-    if not found:
-        return None
-    *_, number, dialect, summary, tokens = found[0]
-    info = _info(found[0])
-    # Turns are only ever added, so that these belong to the row above, whatever was committed in between. Unless it was deleted.
-    rows = yield (
-        "SELECT dialect, body, tokens, partial FROM turns WHERE session = ? AND place >= ? AND place < ? ORDER BY place",
-        (number, info.summarized, info.turns),
-    )
-    if len(rows) != info.turns - info.summarized:
-        return None
-    turns = [StoredTurn(row[0], bytes(row[1]), row[2], bool(row[3])) for row in rows]
-    return Session(info, turns, None if summary is None else StoredTurn(dialect, bytes(summary), tokens))
-
-
-def _create(
-    owner: Owner, session_id: str, turns: Sequence[StoredTurn], _: int, now: float, expires_at: float, metadata: bytes | None
-) -> Operation[None]:
-    yield f"DELETE FROM sessions WHERE {_OWNED} AND expires_at <= ?", (*_owned(owner, session_id), now)
-    made = yield (
-        f"INSERT INTO sessions ({_INFO}) VALUES ({_marks(11)}) ON CONFLICT DO NOTHING RETURNING number",
-        (session_id, owner.key, owner.user, 1, len(turns), _tokens(turns), now, now, expires_at, 0, metadata),
-    )
-    if not made:
-        raise session_changed(session_id)
-    yield from _insert_turns(made[0][0], 0, turns)
-
-
-def _extend(
-    owner: Owner,
-    session_id: str,
-    turns: Sequence[StoredTurn],
-    version: int,
-    now: float,
-    expires_at: float,
-    metadata: bytes | None,
-) -> Operation[None]:
-    changed = yield (
-        f"""
-        UPDATE sessions SET version = version + 1, turns = turns + ?, tokens = tokens + ?, used_at = ?, expires_at = ?,
-            metadata = coalesce(?, metadata)
-        WHERE {_OWNED} AND version = ? AND expires_at > ? RETURNING number, turns
-        """,
-        (len(turns), _tokens(turns), now, expires_at, metadata, *_owned(owner, session_id), version, now),
-    )
+def _add(addition: Addition) -> Operation[None]:
+    is_new = addition.expected_version == 0
+    if is_new:  # one of that name that has expired is in the way
+        yield f"DELETE FROM sessions WHERE {_OWNED} AND expires_at <= ?", (*_owned(addition.owner, addition.session_id), addition.now)
+    changed = yield CREATE if is_new else EXTEND, addition.session
     if not changed:
-        raise session_changed(session_id)
+        raise session_changed(addition.session_id)
     number, total = changed[0]
-    yield from _insert_turns(number, total - len(turns), turns)
+    yield from _insert_turns(number, total - len(addition.turns), addition.turns)
 
 
 def _insert_turns(number: int, place: int, turns: Sequence[StoredTurn]) -> Operation[None]:
@@ -214,11 +238,6 @@ def _insert_turns(number: int, place: int, turns: Sequence[StoredTurn]) -> Opera
 @lru_cache(TURNS_AT_ONCE)
 def _insert_of(rows: int) -> str:
     return f"INSERT INTO turns (session, place, dialect, body, tokens, partial) VALUES {', '.join([f'({_marks(6)})'] * rows)}"
-
-
-def _delete(table: str, owner: Owner, object_id: str, now: float) -> Operation[bool]:
-    rows = yield f"DELETE FROM {table} WHERE {_OWNED} RETURNING expires_at", _owned(owner, object_id)
-    return bool(rows) and bool(rows[0][0] > now)
 
 
 def _sweep(now: float, limit: int) -> Operation[Swept]:
@@ -269,14 +288,25 @@ def _owned(owner: Owner, object_id: str) -> tuple[str, str, str]:
     return owner.key, owner.user, object_id
 
 
-def _tokens(turns: Iterable[StoredTurn]) -> int:
-    return sum(turn.tokens for turn in turns)
 
 
 def _info(row: Row) -> SessionInfo:
     session_id, key, user, version, turns, tokens, created_at, used_at, expires_at, summarized, metadata = row[:11]
     labels = None if metadata is None else bytes(metadata)
     return SessionInfo(session_id, Owner(key, user), version, turns, tokens, created_at, used_at, expires_at, summarized, labels)
+
+
+def _session(row: Row) -> Session:
+    """Of `_FETCH`."""
+    dialect, summary, tokens, heads, bodies = row[11:]
+    known = _heads.decode(f"[{heads or ''}]")
+    ends = accumulate(size for _, size, *_ in known)
+    turns = [
+        StoredTurn(spoken, bodies[end - size : end], weight, bool(partial))
+        for (_, size, weight, partial, spoken), end in zip(known, ends, strict=True)
+    ]
+    places = [place for place, *_ in known]
+    return Session(_info(row), turns, places, None if summary is None else StoredTurn(dialect, bytes(summary), tokens))
 
 
 def _response(row: Row) -> StoredResponse:

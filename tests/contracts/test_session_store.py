@@ -79,6 +79,45 @@ async def test_a_long_turn_is_kept_whole_and_in_order(store: Store) -> None:
     assert await turns_of(store) == [HELLO, *many]
 
 
+async def test_no_more_of_a_session_is_read_than_is_asked_for(store: Store) -> None:
+    turns = [StoredTurn("openai_chat", b"%d" % number, number) for number in range(10)]
+    await append(store, *turns)
+    for newest in (0, 1, 4, 10, 11):
+        found = await store.fetch(ANN, "s", NOW, newest=newest)
+        assert found is not None
+        assert list(found.turns) == turns[10 - min(newest, 10) :]
+        assert list(found.places) == list(range(10 - min(newest, 10), 10))
+        assert (found.info.turns, found.info.tokens) == (10, 45)
+    await store.replace_by_summary(ANN, "s", SUMMARY, before=8, expected_version=1, now=NOW)
+    for newest, left in ((1, turns[9:]), (5, turns[8:])):
+        found = await store.fetch(ANN, "s", NOW, newest=newest)
+        assert found is not None
+        assert (list(found.turns), found.summary) == (left, SUMMARY)
+
+
+async def test_a_turn_that_is_deleted_is_gone_and_the_others_keep_their_places(store: Store) -> None:
+    await append(store, HELLO, ANSWER, CUT)
+    for place in (1, 2):
+        assert await store.delete_turn(ANN, "s", place, now=NOW)
+        assert not await store.delete_turn(ANN, "s", place, now=NOW)
+    with pytest.raises(Conflict):  # who read the session with it goes on from another one
+        await append(store, HELLO, version=1)
+    await append(store, ANSWER, version=3)
+    found = await store.fetch(ANN, "s", NOW)
+    assert found is not None
+    assert (list(found.turns), list(found.places), found.info.turns) == ([HELLO, ANSWER], [0, 3], 4)
+
+
+async def test_a_turn_that_is_not_there_cannot_be_deleted(store: Store) -> None:
+    await append(store, HELLO)
+    for place in (-1, 1):
+        assert not await store.delete_turn(ANN, "s", place, now=NOW)
+    for other in OTHERS:
+        assert not await store.delete_turn(other, "s", 0, now=NOW)
+    assert not await store.delete_turn(ANN, "s", 0, now=LATER)
+    assert await turns_of(store) == [HELLO]
+
+
 @pytest.mark.parametrize("expected", [0, 1, 3])
 async def test_a_version_that_moved_on_is_a_conflict_and_nothing_is_kept(store: Store, expected: int) -> None:
     await append(store, HELLO)
@@ -277,6 +316,7 @@ async def test_a_users_data_is_erased_whatever_the_key(store: Store) -> None:
     of_ann = [owner for owner in (ANN, *OTHERS) if owner.user == "ann"]
     assert await store.delete_user("ann") == 2 * len(of_ann)
     assert await store.delete_user("ann") == 0
+    assert await store.delete_user("") == 0
     left = {info.owner for info in (await store.list_sessions(None, now=NOW, limit=100)).sessions}
     assert left == {ANN, *OTHERS} - set(of_ann)
     assert [bool(await store.fetch_chain(owner, "r", now=NOW)) for owner in (ANN, OTHERS[0])] == [False, True]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ TOOLS: Any = [
         "strict": False,
     }
 ]
+CALL = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
 #: A provider that speaks Responses itself, beside the three kinds.
 NATIVE = "native"
 Launch = Callable[[], Gateway]
@@ -279,6 +281,45 @@ async def test_a_conversation(client: AsyncOpenAI, model: str, stream: bool) -> 
     assert kinds == ["message", "message", "function_call", "function_call_output", "message"]
     with pytest.raises(openai.BadRequestError, match="conversation"):
         await ask(client, model=model, input="And?", previous_response_id=second.id)
+
+
+async def test_an_item_that_is_deleted_is_nowhere_any_more(kept: Gateway, client: AsyncOpenAI) -> None:
+    items: Any = [{"type": "message", "role": "user", "content": said} for said in ("This stays.", "This is secret-4711.")]
+    conversation = await client.conversations.create(items=items, metadata={"topic": "secrets"})
+    listed = [str(item.id) async for item in client.conversations.items.list(conversation.id)]
+    await client.conversations.items.delete(listed[0], conversation_id=conversation.id)
+    with pytest.raises(openai.NotFoundError):
+        await client.conversations.items.delete(listed[0], conversation_id=conversation.id)
+    with sqlite3.connect(kept.folder / "agent-gateway.db") as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    files = b"".join(path.read_bytes() for path in kept.folder.glob("agent-gateway.db*"))
+    assert b"This stays." in files
+    assert b"secret-4711" not in files
+
+
+async def test_a_part_of_a_turn_of_another_protocol_is_not_deleted(kept: Gateway, client: AsyncOpenAI) -> None:
+    conversation = await client.conversations.create(metadata={"topic": "sky"})
+    body = {
+        "model": "openai",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Hello"},
+            {"role": "assistant", "content": "Both.", "tool_calls": [CALL, {**CALL, "id": "call_2"}]},
+            {"role": "tool", "tool_call_id": "call_1", "content": "1"},
+            {"role": "tool", "tool_call_id": "call_2", "content": "2"},
+        ],
+    }
+    headers = {"x-session-id": conversation.id}
+    async with httpx2.AsyncClient(base_url=kept.url, timeout=20) as http:
+        assert (await http.post("/v1/chat/completions", json=body, headers=headers)).status_code == 200
+    assert (await client.conversations.retrieve(conversation.id)).metadata == {"topic": "sky"}
+    items = [item async for item in client.conversations.items.list(conversation.id, order="asc")]
+    calls = [str(item.id) for item in items if item.type == "function_call"]
+    assert len(calls) == 2
+    with pytest.raises(openai.BadRequestError, match="another protocol"):
+        await client.conversations.items.delete(calls[0], conversation_id=conversation.id)
+    await client.conversations.items.delete(str(items[0].id), conversation_id=conversation.id)
+    assert [item.id async for item in client.conversations.items.list(conversation.id, order="asc")] == [item.id for item in items[1:]]
 
 
 async def test_the_items_of_a_conversation(client: AsyncOpenAI) -> None:

@@ -319,10 +319,9 @@ async def test_what_is_not_to_be_stored_is_not_kept(gateway: Gateway, provider: 
     "sections",
     [
         {"monitoring": {"mode": "minimal"}},
-        {"monitoring": {"mode": "off"}},
         {"streaming": {"resume_ttl_s": 0}},
     ],
-    ids=["minimal", "off", "no time"],
+    ids=["minimal", "no time"],
 )
 async def test_where_nothing_is_kept_a_stream_is_a_stream(launch: Launch, provider: ScriptedProvider, sections: dict[str, Any]) -> None:
     gateway = launch(**sections)

@@ -285,20 +285,6 @@ async def test_a_turn_that_waits_too_long_is_told_of_the_other(gateway: Gateway,
     assert (await first).status_code == 200
 
 
-async def test_fifty_turns_survive_a_crash_between_any_two(launch: Launch, provider: ScriptedProvider) -> None:
-    gateway = launch()
-    provider.reply(replies.whole(samples.COMPLETION))
-    for turn in range(50):
-        async with asyncio.timeout(AT_ONCE_S):
-            assert (await ask(gateway, user(f"{turn}"))).status_code == 200
-        if turn % 17 == 16:  # right after the last byte
-            gateway.kill()
-            await asyncio.to_thread(gateway.start)
-    said = bodies(gateway)
-    assert said[::2] == [user(f"{turn}") for turn in range(50)]
-    assert said[1::2] == [ANSWER] * 50
-
-
 @pytest.mark.parametrize("on_store_down", ["fail", "forget"])
 async def test_a_store_that_stops_in_mid_traffic(launch: Launch, provider: ScriptedProvider, on_store_down: str) -> None:
     gateway = launch(sessions={"on_store_down": on_store_down})

@@ -15,12 +15,12 @@ import pytest_asyncio
 from agent_gateway.core.call import Call
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import BadRequest, Conflict, ConnectionCut, StoreDown
-from agent_gateway.core.event import Chunk, Event, Failure
+from agent_gateway.core.event import Chunk, Event, Failure, Whole
 from agent_gateway.core.settings import Sessions
 from agent_gateway.session import turnstile
 from agent_gateway.session.memory import Memory
 from agent_gateway.stores.backends.memory import MemoryStore
-from agent_gateway.stores.base import Key, Owner, Store, open_store
+from agent_gateway.stores.base import Key, Owner, Session, Store, open_store
 from agent_gateway.wire.sse import DONE
 from tests.session.exchanges import chunk, events, model, new_exchange, sent, turn, turns_of_session, user, whole
 
@@ -389,6 +389,48 @@ async def test_the_newest_turns_that_fit_are_sent_and_the_rest_stays(memory: Mem
     assert len(await turn(memory, "large", window=100_000)) == 25
     few = await turn(memory, "few", policy=Sessions(max_messages=6))
     assert [message["content"][:4] for message in few] == ["all", "ok", "larg", "ok", "few"]
+
+
+class Counting(MemoryStore):
+    """Says how many turns were read of it."""
+
+    read = 0
+
+    async def fetch(self, *given: Any, **named: Any) -> Session | None:
+        found = await super().fetch(*given, **named)
+        self.read += 0 if found is None else len(found.turns)
+        return found
+
+
+async def test_no_more_of_a_long_session_is_read_than_can_be_sent() -> None:
+    store = Counting()
+    memory = Memory(store, CLOCK, no_summary)
+    few = Sessions(max_messages=4)
+    for n in range(20):
+        await turn(memory, f"turn {n}", policy=few)
+    store.read = 0
+    assert await turn(memory, "last", policy=few) == [*history("turn 19"), user("last")]
+    assert store.read == 5
+    told = [*history("turn 18"), *history("turn 19"), *history("last"), user("along")]  # a client that sends its history
+    exchange = new_exchange(*told, policy=few)
+    attached = await memory.attach(exchange)
+    assert attached is not None
+    async for _ in attached.keep(events(whole("ok"))):
+        pass
+    memory.end(exchange, attached)
+    assert len(await turns_of_session(memory)) == 44
+    calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    for n in range(6):  # one long round, of which the question is read wherever it stands
+        said = [user("go")] if n == 0 else [{"role": "tool", "tool_call_id": "c", "content": f"{n}"}]
+        exchange = new_exchange(*said, policy=few)
+        attached = await memory.attach(exchange)
+        assert attached is not None
+        assert user("go") in sent(exchange)
+        answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": calls}}]}
+        async for _ in attached.keep(events(Whole(msgspec.json.encode(answer)))):
+            pass
+        memory.end(exchange, attached)
+    await memory.close(5)
 
 
 async def test_each_candidate_gets_what_it_holds_whatever_the_others_hold(memory: Memory) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_gateway.protocols.turns import Kind
-from agent_gateway.session.window import newest, room_for_input
+from agent_gateway.session.window import newest, room_for_input, second_round
 
 #: Rounds as conversations have them: something said, perhaps tools called and heard of, an answer.
 _ROUNDS = st.lists(
@@ -77,3 +77,19 @@ def test_room_is_left_for_the_answer() -> None:
     assert room_for_input(100_000, None) == 90_000 - 4096
     assert room_for_input(1000, None) == 650
     assert room_for_input(1000, 5000) == 0
+
+
+@given(_ROUNDS, st.integers(1, 12), st.integers(0, 12), st.integers(0, 3), st.booleans())
+def test_the_same_is_sent_of_a_session_that_is_read_in_part(
+    rounds: list[list[Kind]], most: int, tokens: int, new: int, goes_on: bool
+) -> None:
+    kinds = [kind for each in rounds for kind in each]
+
+    def sent(first: int) -> list[int]:
+        read = kinds[first:]
+        places = newest(read, [1] * len(read), tokens_max=tokens, turns_max=most - new, goes_on=goes_on)
+        return [first + place for place in places]
+
+    read = max(len(kinds) - most - 1, 0)
+    start = second_round(kinds[read:]) if read else 0
+    assert sent(0) == sent(0 if start is None else read + start)

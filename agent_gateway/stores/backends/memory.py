@@ -12,6 +12,7 @@ from typing import TypeAlias, TypeVar
 from agent_gateway.stores.base import (
     CHAIN_MAX,
     SECRET_BYTES,
+    TURNS_MAX,
     AuditRow,
     Key,
     KeyPage,
@@ -48,7 +49,8 @@ _Place: TypeAlias = tuple[Owner, str]
 class _Conversation:
     number: int
     info: SessionInfo
-    turns: list[StoredTurn]
+    #: None: one that was deleted.
+    turns: list[StoredTurn | None]
     summary: StoredTurn | None = None
 
 
@@ -190,9 +192,13 @@ class MemoryStore:
 
     # --- sessions
 
-    async def fetch(self, owner: Owner, session_id: str, now: float) -> Session | None:
+    async def fetch(self, owner: Owner, session_id: str, now: float, *, newest: int = TURNS_MAX) -> Session | None:
         found = self._live(owner, session_id, now)
-        return None if found is None else Session(found.info, found.turns[found.info.summarized :], found.summary)
+        if found is None:
+            return None
+        first = max(found.info.summarized, len(found.turns) - newest)
+        there = {place: turn for place, turn in enumerate(found.turns[first:], first) if turn is not None}
+        return Session(found.info, list(there.values()), list(there), found.summary)
 
     async def append(
         self,
@@ -234,6 +240,14 @@ class MemoryStore:
         found.info = replace(found.info, version=expected_version + 1, summarized=before)
         return expected_version + 1
 
+    async def delete_turn(self, owner: Owner, session_id: str, place: int, *, now: float) -> bool:
+        found = self._live(owner, session_id, now)
+        if found is None or not 0 <= place < len(found.turns) or found.turns[place] is None:
+            return False
+        found.turns[place] = None
+        found.info = replace(found.info, version=found.info.version + 1)
+        return True
+
     async def touch(self, owner: Owner, session_id: str, *, now: float, ttl_s: float) -> bool:
         found = self._live(owner, session_id, now)
         if found is None:
@@ -269,7 +283,7 @@ class MemoryStore:
         return gone is not None and gone.info.expires_at > now
 
     async def delete_user(self, user: str) -> int:
-        places = [(table, place) for table in (self._sessions, self._responses) for place in table if place[0].user == user]
+        places = [(table, place) for table in (self._sessions, self._responses) for place in table if user and place[0].user == user]
         for table, place in places:
             del table[place]
         return len(places)

@@ -6,17 +6,17 @@ Promise: no call takes longer than `CALL_TIMEOUT_S`; the first to come makes the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
 
 from agent_gateway.core.errors import BadRequest, StoreDown
+from agent_gateway.stores.base import session_changed
 from agent_gateway.stores.operation import Operation, Row
 from agent_gateway.stores.revision import is_head, script
-from agent_gateway.stores.sql import SqlStore
+from agent_gateway.stores.sql import CREATE, EXTEND, Addition, SqlStore
 
 #: Of one process.
 CONNECTIONS_MAX = 8
@@ -38,9 +38,36 @@ _T = TypeVar("_T")
 _DOWN = "The gateway's database cannot be used at the moment."
 
 
+_HEAD = """format('[%s,%s,%s,%s,"%s"]', place, length(body), turns.tokens, partial::integer, dialect)"""
+_HEADS = f"string_agg({_HEAD}, ',' ORDER BY place)"
+#: Turns go to their session in the statement that finds or makes it: each statement more, with a transaction around, would be a trip
+#: to the server and back.
+_WITH_TURNS = """
+    WITH session AS ({session}),
+    added AS (
+        INSERT INTO turns (session, place, dialect, body, tokens, partial)
+        SELECT session.number, session.turns - ? + new.place - 1, new.dialect, new.body, new.tokens, new.partial
+        FROM session, unnest(?::text[], ?::bytea[], ?::integer[], ?::boolean[])
+            WITH ORDINALITY AS new (dialect, body, tokens, partial, place)
+    )
+    SELECT 1 FROM session
+"""
+_EXTEND = _WITH_TURNS.format(session=EXTEND)
+_CREATE = _WITH_TURNS.format(session=CREATE)
+
+
 class PostgresStore(SqlStore):
     def __init__(self, url: str) -> None:
-        super().__init__(PostgresServer(url))
+        super().__init__(PostgresServer(url), heads=_HEADS, bodies="string_agg(body, ''::bytea ORDER BY place)")
+
+    async def _add(self, addition: Addition) -> None:
+        is_new, turns = addition.expected_version == 0, addition.turns
+        columns = [[getattr(turn, name) for turn in turns] for name in ("dialect", "body", "tokens", "partial")]
+        if await self.database.change(_CREATE if is_new else _EXTEND, (*addition.session, len(turns), *columns)):
+            return
+        if not is_new:
+            raise session_changed(addition.session_id)
+        await super()._add(addition)  # one of that name lives, or has expired
 
 
 class PostgresServer:
@@ -57,6 +84,13 @@ class PostgresServer:
         async def change(connection: Any) -> _T:
             async with connection.transaction():
                 return await _drive(connection, operation)
+
+        return await self._call(change)
+
+    async def change(self, text: str, values: Sequence[Any]) -> list[Row]:
+        async def change(connection: Any) -> list[Row]:
+            rows: list[Row] = await connection.fetch(_numbered(text), *values)
+            return rows
 
         return await self._call(change)
 
@@ -79,33 +113,33 @@ class PostgresServer:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 if migrated and not self._is_migrated:
                     await self._migrate()
-                async with self._connection() as connection:
+                pool = self._pool or await self._open()
+                async with pool.acquire() as connection:
                     return await work(connection)
         except asyncpg.DataError as error:
             raise BadRequest("There is text in the request that the database cannot hold.", detail=str(error)) from error
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             raise StoreDown(_DOWN, detail=f"PostgreSQL: {error!r}") from error
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        if self._pool is None:
-            self._pool = await asyncpg.create_pool(  # which connects to nothing yet
-                self._dsn,
-                min_size=0,
-                max_size=CONNECTIONS_MAX,
-                max_inactive_connection_lifetime=IDLE_S,
-                timeout=CONNECT_TIMEOUT_S,
-                command_timeout=STATEMENT_TIMEOUT_S,
-                reset=_leave_as_it_is,
-                server_settings={
-                    "application_name": "agent-gateway",
-                    "statement_timeout": f"{STATEMENT_TIMEOUT_S:.0f}s",
-                    "lock_timeout": f"{LOCK_TIMEOUT_S:.0f}s",
-                    "idle_in_transaction_session_timeout": f"{CALL_TIMEOUT_S:.0f}s",
-                },
-            )
-        async with self._pool.acquire() as connection:
-            yield connection
+    async def _open(self) -> asyncpg.Pool[Any]:
+        """Connects to nothing yet."""
+        pool: asyncpg.Pool[Any] = await asyncpg.create_pool(
+            self._dsn,
+            min_size=0,
+            max_size=CONNECTIONS_MAX,
+            max_inactive_connection_lifetime=IDLE_S,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=STATEMENT_TIMEOUT_S,
+            reset=_leave_as_it_is,
+            server_settings={
+                "application_name": "agent-gateway",
+                "statement_timeout": f"{STATEMENT_TIMEOUT_S:.0f}s",
+                "lock_timeout": f"{LOCK_TIMEOUT_S:.0f}s",
+                "idle_in_transaction_session_timeout": f"{CALL_TIMEOUT_S:.0f}s",
+            },
+        )
+        self._pool = pool
+        return pool
 
     # --- the schema
 
@@ -121,7 +155,7 @@ class PostgresServer:
         self._is_migrated = not task.cancelled() and task.exception() is None
 
     async def _migrate_once(self) -> None:
-        async with asyncio.timeout(MIGRATION_TIMEOUT_S), self._connection() as connection:
+        async with asyncio.timeout(MIGRATION_TIMEOUT_S), (self._pool or await self._open()).acquire() as connection:
             revision = await _revision(connection)
             if is_head(revision):
                 return

@@ -52,10 +52,11 @@ local run = {}
 
 -- sessions
 
-function run.fetch(place, now)
+function run.fetch(place, now, newest)
     if not is_live('session', place, now) then return false end
-    local summarized = redis.call('HGET', P .. 'session:' .. place, 'summarized')
-    return {redis.call('HGETALL', P .. 'session:' .. place), redis.call('LRANGE', P .. 'turns:' .. place, summarized, -1)}
+    local counts = redis.call('HMGET', P .. 'session:' .. place, 'summarized', 'turns')
+    local first = math.max(tonumber(counts[1]), tonumber(counts[2]) - tonumber(newest))
+    return {redis.call('HGETALL', P .. 'session:' .. place), first, redis.call('LRANGE', P .. 'turns:' .. place, first, -1)}
 end
 
 function run.append(place, key, user, id, expected, now, expires_at, ttl_ms, tokens, metadata)
@@ -83,6 +84,16 @@ function run.summarize(place, expected, now, before, summary)
     if tonumber(redis.call('HGET', session, 'turns')) < tonumber(before) then return 0 end
     redis.call('HSET', session, 'summarized', before, 'summary', summary)
     return redis.call('HINCRBY', session, 'version', 1)
+end
+
+function run.delete_turn(place, number, now)
+    local turns = P .. 'turns:' .. place
+    if tonumber(number) < 0 or not is_live('session', place, now) then return 0 end
+    local turn = redis.call('LINDEX', turns, number)
+    if not turn or turn == '' then return 0 end
+    redis.call('LSET', turns, number, '')
+    redis.call('HINCRBY', P .. 'session:' .. place, 'version', 1)
+    return 1
 end
 
 function run.touch(place, now, expires_at, ttl_ms)

@@ -23,6 +23,7 @@ from agent_gateway.stores.base import (
     CHAIN_MAX,
     NO_ROW,
     SECRET_BYTES,
+    TURNS_MAX,
     AuditRow,
     Key,
     KeyPage,
@@ -173,13 +174,14 @@ class RedisStore:
 
     # --- sessions
 
-    async def fetch(self, owner: Owner, session_id: str, now: float) -> Session | None:
-        found = await self._run("fetch", _place(owner, session_id), now)
+    async def fetch(self, owner: Owner, session_id: str, now: float, *, newest: int = TURNS_MAX) -> Session | None:
+        found = await self._run("fetch", _place(owner, session_id), now, newest)
         if found is None:
             return None
-        fields, turns = _fields(found[0]), found[1]
+        fields, first, turns = _fields(found[0]), found[1], found[2]
+        there = {place: _turn.decode(turn) for place, turn in enumerate(turns, first) if turn}  # one that was deleted is empty
         summary = fields.get(b"summary")
-        return Session(_info(fields), [_turn.decode(turn) for turn in turns], None if summary is None else _turn.decode(summary))
+        return Session(_info(fields), list(there.values()), list(there), None if summary is None else _turn.decode(summary))
 
     async def append(
         self,
@@ -209,6 +211,9 @@ class RedisStore:
         body = msgspec.msgpack.encode(summary)
         return _changed(await self._run("summarize", _place(owner, session_id), expected_version, now, before, body), session_id)
 
+    async def delete_turn(self, owner: Owner, session_id: str, place: int, *, now: float) -> bool:
+        return bool(await self._run("delete_turn", _place(owner, session_id), place, now))
+
     async def touch(self, owner: Owner, session_id: str, *, now: float, ttl_s: float) -> bool:
         return bool(await self._run("touch", _place(owner, session_id), now, now + ttl_s, _milliseconds(ttl_s)))
 
@@ -229,7 +234,7 @@ class RedisStore:
         return bool(await self._run("delete", "session", _place(owner, session_id), now))
 
     async def delete_user(self, user: str) -> int:
-        return int(await self._run("delete_user", user))
+        return int(await self._run("delete_user", user)) if user else 0
 
     async def sweep(self, now: float, limit: int) -> Swept:
         return Swept(*await self._run("sweep", now, limit))

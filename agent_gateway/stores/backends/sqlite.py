@@ -9,15 +9,17 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
 
 from agent_gateway.core.errors import BadRequest, StoreDown
 from agent_gateway.stores.base import create_privately
-from agent_gateway.stores.operation import Operation
+from agent_gateway.stores.operation import Operation, Row
 from agent_gateway.stores.revision import REVISIONS, is_head, script
 from agent_gateway.stores.sql import SqlStore
 
@@ -30,13 +32,15 @@ MIGRATION_TIMEOUT_S = 30.0
 CHECKPOINT_ROWS = 2_000
 LOG_PAGES_MAX = 32_000
 
+#: In the order of the turns' only index.
+_HEADS = """group_concat(printf('[%d,%d,%d,%d,"%s"]', place, length(body), turns.tokens, partial, dialect))"""
 _T = TypeVar("_T")
 
 
 class SqliteStore(SqlStore):
     def __init__(self, path: Path) -> None:
         self._file = SqliteFile(path)
-        super().__init__(self._file)
+        super().__init__(self._file, heads=_HEADS, bodies="CAST(group_concat(body, '') AS BLOB)")
 
     async def keys_version(self) -> int:
         """Another file counts its keys' versions anew."""
@@ -65,7 +69,13 @@ class SqliteFile:
         return await self._reader.run(lambda database: _drive(database, operation))
 
     async def write(self, operation: Operation[_T]) -> _T:
-        result, changes = await self._writer.run(lambda database: (_in_transaction(database, operation), database.total_changes))
+        return await self._write(lambda database: _in_transaction(database, operation))
+
+    async def change(self, text: str, values: Sequence[Any]) -> list[Row]:
+        return await self._write(lambda database: database.execute(text, values).fetchall())
+
+    async def _write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        result, changes = await self._writer.run(lambda database: (work(database), database.total_changes))
         is_due = not 0 <= changes - self._checkpointed < CHECKPOINT_ROWS  # a new connection counts anew
         if is_due and (self._checkpointing is None or self._checkpointing.done()):
             self._checkpointed = changes
@@ -90,10 +100,14 @@ class SqliteFile:
 
 
 class _Lane:
+    """A thread and its connection, which does one thing after the other. (Half of what an executor's thread costs.)"""
+
     def __init__(self, path: Path, *, reads_only: bool) -> None:
         self._path = path
         self._reads_only = reads_only
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._thread: Thread | None = None
+        #: What to do, and whose answer it is; None ends the thread. As many as there are callers that wait.
+        self._work: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = SimpleQueue()
         self.openings = 0
         # The thread's own.
         self._connection: sqlite3.Connection | None = None
@@ -101,13 +115,36 @@ class _Lane:
 
     async def run(self, work: Callable[[sqlite3.Connection], _T], *, migrated: bool = True) -> _T:
         """`migrated`: the file is there, with today's schema; else it is looked at as it is."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, work, migrated)
+        if self._thread is None:
+            self._thread = Thread(target=self._serve, name="store", daemon=True)
+            self._thread.start()
+        answer: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        self._work.put((partial(self._do, work, migrated), answer))
+        return await answer
 
     async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
-        self._thread.shutdown(wait=False)
+        if self._thread is not None:
+            dropped = asyncio.get_running_loop().create_future()
+            self._work.put((self._drop, dropped))
+            self._work.put(None)
+            self._thread = None
+            await dropped
 
     # --- in the thread
+
+    def _serve(self) -> None:
+        while (asked := self._work.get()) is not None:
+            work, answer = asked
+            if answer.cancelled():  # nobody waits for it any more
+                continue
+            result, error = None, None
+            try:
+                result = work()
+            except BaseException as raised:
+                error = raised
+            with suppress(RuntimeError):  # the loop was closed
+                answer.get_loop().call_soon_threadsafe(_settle, answer, result, error)
+            del asked, work, answer, result, error  # nothing is held while it waits
 
     def _do(self, work: Callable[[sqlite3.Connection], _T], migrated: bool) -> _T:
         try:
@@ -136,6 +173,7 @@ class _Lane:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES_MAX}")
             connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA secure_delete = ON")  # what was deleted is overwritten, too
             if not is_head(_revision(connection)):
                 _migrate(connection)
             if self._reads_only:
@@ -159,6 +197,15 @@ class _Lane:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _settle(answer: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if answer.cancelled():
+        return
+    if error is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(error)
 
 
 def _use_log(connection: sqlite3.Connection) -> None:

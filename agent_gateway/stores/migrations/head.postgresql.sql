@@ -175,3 +175,15 @@ CREATE TRIGGER audit_unchanged BEFORE UPDATE OR DELETE OR TRUNCATE ON audit FOR 
 
 UPDATE alembic_version SET version_num='0004' WHERE alembic_version.version_num = '0003';
 
+-- Running upgrade 0004 -> 0005
+
+DROP INDEX sessions_user_id;
+
+CREATE INDEX sessions_user_id ON sessions (user_id) WHERE user_id <> '';
+
+DROP INDEX responses_user_id;
+
+CREATE INDEX responses_user_id ON responses (user_id) WHERE user_id <> '';
+
+UPDATE alembic_version SET version_num='0005' WHERE alembic_version.version_num = '0004';
+
