@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent_gateway.admission.gate import Gate
-from agent_gateway.admission.keys import KeyRing
+from agent_gateway.admission.keys import GATEWAY, KeyRing
 from agent_gateway.admission.limits import Limiter
 from agent_gateway.admission.refusals import Refusals
 from agent_gateway.control.admin.api import AdminApi
@@ -167,6 +167,7 @@ class Gateway:
         for route in known.values():
             _strategy_of(route)
         made = {name: self._provider(name, struct) for name, struct in settings.providers.items()}
+        guards = self._guards(configuration)
 
         def find(name: str) -> Route | None:
             route = known.get(name)
@@ -178,8 +179,7 @@ class Gateway:
 
         self._providers = made
         providers = {name: provider for name, (_, provider) in made.items()}
-        for route in known.values():
-            self._health.follow(route)
+        self._health.configure(known.values())
         deployments = [deployment.id for route in configuration.routes.values() for deployment in route.deployments]
         labels = list(configuration.routes) or configuration.listed[:MODEL_LABELS_MAX]
         self._recorder.configure(settings.monitoring, labels, deployments)
@@ -202,7 +202,7 @@ class Gateway:
             memory=self._memory,
             responses=self._responses,
             streams=self._streams,
-            guards=self._guards(configuration),
+            guards=guards,
             clock=self._clock,
         )
 
@@ -256,7 +256,7 @@ class Gateway:
         """A call of the gateway's own, answered and recorded like any other. A fixed text is no answer to it."""
         wall = self._clock.wall()
         call = msgspec.structs.replace(call, conversational=False)
-        exchange = Exchange(id=new_request_id(wall), call=call, started=self._clock.monotonic(), started_wall=wall)
+        exchange = Exchange(id=new_request_id(wall), call=call, started=self._clock.monotonic(), started_wall=wall, key=GATEWAY)
         async with aclosing(run(exchange, self.live.runtime)) as events:
             whole = [event.body async for event in events if isinstance(event, Whole)]
         return whole[0]

@@ -211,6 +211,10 @@ class Ledger:
                 self._rest(error)
             self._read.set()
             self._read = asyncio.Event()
+        try:
+            await self._save()  # what was spent while the store was read
+        except Exception as error:  # as above
+            self._rest(error)
 
     async def _save(self) -> None:
         while self._unsaved:

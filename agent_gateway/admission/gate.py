@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 
-from agent_gateway.admission.keys import ADMIN, Key, KeyRing
+from agent_gateway.admission.keys import ADMIN, GATEWAY, Key, KeyRing
 from agent_gateway.admission.limits import Limiter
 from agent_gateway.core.errors import Forbidden, GatewayError, Unauthenticated, UnknownModel
 from agent_gateway.core.exchange import Exchange
@@ -16,7 +16,7 @@ LAST_WORD_S = 0.1
 
 _NO_KEY = "This gateway needs a key. Send it as `Authorization: Bearer …` or `x-api-key: …`."
 _NO_ADMIN_KEY = "This needs an admin key. Send it as `Authorization: Bearer …` or `x-api-key: …`."
-#: Of the admin key, so that nobody locks himself out; the models' own limits hold for it too.
+#: Of the admin key, so that nobody locks himself out, and of the gateway's own calls; the models' own limits hold for both.
 _UNLIMITED = Limits()
 
 
@@ -99,7 +99,8 @@ class Gate:
         other processes have to be asked.
         """
         key = exchange.key
-        return self._limiter.reserve(exchange, route, key, _UNLIMITED if key is ADMIN else self._limits)
+        limits = _UNLIMITED if key is ADMIN or key is GATEWAY else self._limits
+        return self._limiter.reserve(exchange, route, key, limits)
 
     def check_endpoint(self, exchange: Exchange, path: str) -> None:
         """`path`: decoded, below where the app is mounted. Raises `Forbidden`."""

@@ -22,7 +22,7 @@ from agent_gateway.stores.base import Key, KeyStore, Role, Team
 if TYPE_CHECKING:
     from agent_gateway.admission.tokens import Fetch, Tokens
 
-__all__ = ["ADMIN", "Key", "KeyOptions", "KeyRing", "create_key", "new_key", "rotate_key"]
+__all__ = ["ADMIN", "GATEWAY", "Key", "KeyOptions", "KeyRing", "create_key", "new_key", "rotate_key"]
 
 #: Keys kept in memory; the one that came first goes first.
 KNOWN_MAX = 10_000
@@ -36,6 +36,8 @@ ASKED_MAX = 1_000
 
 NO_AUTH = Auth()
 ADMIN = Key(id="admin", name="admin key", role="admin")
+#: Of what the gateway asks of models by itself (summaries of sessions). Nobody can show it.
+GATEWAY = Key(id="gateway", name="the gateway itself")
 
 _ID_CHARS = string.ascii_lowercase + string.digits
 _SECRET_CHARS = string.ascii_letters + string.digits

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Output tokens reserved for a request that does not say how many it wants at most.
 EXPECTED_OUTPUT_TOKENS = 256
+#: No model writes more: whoever asks for it gets no more, and no float is lost in it.
+OUTPUT_TOKENS_MAX = 1_000_000
 #: What another process gives back just now (a slot, what a request was estimated to cost) is there within this time (s): who finds
 #: nothing asks once more.
 GRACE_S = 0.03
@@ -43,7 +45,7 @@ class Share:
     def __init__(self, standing: Standing, call: Call, clock: Clock) -> None:
         self._standing = standing
         self._clock = clock
-        input_tokens, output_tokens = call.estimated_input_tokens, call.max_output_tokens or EXPECTED_OUTPUT_TOKENS
+        input_tokens, output_tokens = call.estimated_input_tokens, min(call.max_output_tokens or EXPECTED_OUTPUT_TOKENS, OUTPUT_TOKENS_MAX)
         cost_usd = 0.0
         if standing.purses:
             price = standing.price

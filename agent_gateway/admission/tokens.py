@@ -164,7 +164,7 @@ class _Issuer:
         """Read just now, unless that was tried a moment ago. Raises `StoreDown` when it failed."""
         reading = self._start_reading()
         if reading is not None:
-            await asyncio.shield(reading)
+            await asyncio.wait([reading])  # a reload may end it; who waits is told that the issuer could not be asked
         if self._keys is None or self._failure is not None:
             raise StoreDown("The issuer of this token cannot be reached, so that it cannot be checked. Try again.", detail=self._failure)
         return self._keys

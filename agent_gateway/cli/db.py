@@ -34,14 +34,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _run(url: str, *, upgrade: bool, as_json: bool) -> int:
-    from agent_gateway.stores.base import open_store, without_password
+    from agent_gateway.control.masking import masked
+    from agent_gateway.stores.base import open_store
     from agent_gateway.stores.revision import HEAD, is_head
     from agent_gateway.stores.sql import SqlStore
 
-    store = open_store(url)
+    store, database = open_store(url), masked(url, "database")
     try:
         if not isinstance(store, SqlStore):
-            return refuse(f"state.database: {without_password(url)} has no schema; nothing is to be done")
+            return refuse(f"state.database: {database} has no schema; nothing is to be done")
         before = found = await store.database.revision()
         if upgrade and not is_head(before):
             await store.keys_version()  # whatever is asked first makes the tables
@@ -49,7 +50,7 @@ async def _run(url: str, *, upgrade: bool, as_json: bool) -> int:
         is_up_to_date = is_head(found)
     finally:
         await store.close()
-    shown = {"database": without_password(url), "schema": found, "newest": HEAD, "up_to_date": is_up_to_date, "before": before}
+    shown = {"database": database, "schema": found, "newest": HEAD, "up_to_date": is_up_to_date, "before": before}
     if as_json:
         print_json(shown)
     elif is_up_to_date:

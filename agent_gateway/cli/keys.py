@@ -22,6 +22,10 @@ HELP = "makes, lists, rotates and revokes the keys that clients show"
 EXAMPLE = "agent-gateway keys create my-agent --models gpt-4o-mini --expires 30d"
 
 _IN_MEMORY = "state.database is in memory: a key made here would end with this command. Use a file: sqlite:///agent-gateway.db"
+_NO_AUDIT_KEY = (
+    "auth.audit_key: is not set, while the database is on a server: what this command does would be signed in the audit log with "
+    "another key than the gateway's. Set it to the same for all who use the database: openssl rand -hex 32"
+)
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DAY_S = 86400
 #: Keys read from the store at once.
@@ -86,6 +90,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if path is not None and not path.parent.is_dir():
         return refuse(f"state.database: there is no folder {path.parent}; make it, or name another file")
     action = f"team {arguments.team_action}" if arguments.action == "team" else arguments.action
+    if path is None and configuration.settings.auth.audit_key is None and action not in _READS:
+        return refuse(_NO_AUDIT_KEY)
     if action == "create":
         _warn_of_models(arguments.models or (), configuration)
     elif action != "team create" and path is not None and not path.exists():
@@ -112,7 +118,7 @@ async def _create(store: Store, arguments: argparse.Namespace, settings: Setting
 
     from agent_gateway.admission.keys import new_key
     from agent_gateway.control.admin.keys import key_shown
-    from agent_gateway.control.audit import record_local_action
+    from agent_gateway.control.audit import acting_locally
     from agent_gateway.core.clock import Clock
 
     if arguments.team is not None and all(team.id != arguments.team for team in await store.list_teams()):
@@ -120,8 +126,8 @@ async def _create(store: Store, arguments: argparse.Namespace, settings: Setting
     now = time.time()
     key, secret, secret_hash = new_key(arguments.name, Clock(wall=lambda: now), **_options(arguments, now))
     shown = key_shown(key, now)
-    await record_local_action(store, settings, "keys.create", key.id, after=shown)
-    await store.create_key(key, secret_hash)
+    async with acting_locally(store, settings, "keys.create", key.id, after=shown):
+        await store.create_key(key, secret_hash)
     return _tell_secret(key, secret, shown, arguments)
 
 
@@ -156,17 +162,20 @@ async def _rotate(store: Store, arguments: argparse.Namespace, settings: Setting
 
     from agent_gateway.admission.keys import rotate_key
     from agent_gateway.control.admin.keys import key_shown
-    from agent_gateway.control.audit import record_local_action
+    from agent_gateway.control.audit import acting_locally
+    from agent_gateway.core.errors import Conflict
 
     before, now = await store.find_key(arguments.id), time.time()
     if before is None:
         return _no_such(arguments.id)
-    if before.revoked_at is None:
-        after = key_shown(replace(before, previous_until=now + arguments.overlap), now)
-        await record_local_action(store, settings, "keys.rotate", before.id, before=key_shown(before, now), after=after)
-    rotated = await rotate_key(store, before.id, overlap_s=arguments.overlap)
-    if rotated is None:
-        return refuse(f"The key {before.id} for {before.name} was revoked; make a new one: agent-gateway keys create NAME")
+    revoked = Conflict(f"The key {before.id} for {before.name} was revoked; make a new one: agent-gateway keys create NAME")
+    if before.revoked_at is not None:
+        raise revoked
+    after = key_shown(replace(before, previous_until=now + arguments.overlap), now)
+    async with acting_locally(store, settings, "keys.rotate", before.id, before=key_shown(before, now), after=after):
+        rotated = await rotate_key(store, before.id, overlap_s=arguments.overlap)
+        if rotated is None:
+            raise revoked
     key, secret = rotated
     status = _tell_secret(key, secret, key_shown(key, now), arguments)
     if not arguments.json:
@@ -180,15 +189,15 @@ async def _revoke(store: Store, arguments: argparse.Namespace, settings: Setting
     from dataclasses import replace
 
     from agent_gateway.control.admin.keys import key_shown
-    from agent_gateway.control.audit import record_local_action
+    from agent_gateway.control.audit import acting_locally
 
-    before, now = await store.find_key(arguments.id), time.time()
-    if before is None:
+    key, now = await store.find_key(arguments.id), time.time()
+    if key is None:
         return _no_such(arguments.id)
-    if before.revoked_at is None:
-        after = key_shown(replace(before, revoked_at=now), now)
-        await record_local_action(store, settings, "keys.revoke", before.id, before=key_shown(before, now), after=after)
-    key = await store.revoke_key(before.id, now) or before
+    if key.revoked_at is None:
+        after = key_shown(replace(key, revoked_at=now), now)
+        async with acting_locally(store, settings, "keys.revoke", key.id, before=key_shown(key, now), after=after):
+            key = await store.revoke_key(key.id, now) or key
     if arguments.json:
         print_json(key_shown(key, now))
     else:
@@ -197,6 +206,7 @@ async def _revoke(store: Store, arguments: argparse.Namespace, settings: Setting
 
 
 _ACTIONS = {"create": _create, "list": _list, "rotate": _rotate, "revoke": _revoke, **teams.ACTIONS}
+_READS = ("list", "team list")
 
 
 def _options(arguments: argparse.Namespace, now: float) -> KeyOptions:
@@ -278,11 +288,15 @@ def _endpoints(text: str) -> frozenset[str]:
 def _metadata(text: str) -> bytes:
     import msgspec
 
+    from agent_gateway.control.admin.keys import METADATA_MAX_BYTES
+
     try:
-        msgspec.json.decode(text, type=dict[str, Any])
+        metadata = msgspec.json.encode(msgspec.json.decode(text, type=dict[str, Any]))
     except msgspec.MsgspecError:
         raise argparse.ArgumentTypeError(f"{text!r} is no JSON object, such as {{\"project\": \"search\"}}") from None
-    return text.encode()
+    if len(metadata) > METADATA_MAX_BYTES:
+        raise argparse.ArgumentTypeError(f"it is over {METADATA_MAX_BYTES} bytes")
+    return metadata
 
 
 def _count(text: str) -> int:

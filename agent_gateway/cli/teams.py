@@ -49,7 +49,7 @@ async def _create(store: Store, arguments: argparse.Namespace, settings: Setting
     import time
 
     from agent_gateway.control.admin.teams import team_shown
-    from agent_gateway.control.audit import record_local_action
+    from agent_gateway.control.audit import acting_locally
     from agent_gateway.stores.base import Team
 
     before = next((team for team in await store.list_teams() if team.id == arguments.id), None)
@@ -57,8 +57,8 @@ async def _create(store: Store, arguments: argparse.Namespace, settings: Setting
     team = Team(arguments.id, (arguments.name or "").strip() or arguments.id, made_at, budget_of(arguments))
     action = "teams.create" if before is None else "teams.update"
     shown = before and team_shown(before)
-    await record_local_action(store, settings, action, team.id, before=shown, after=team_shown(team))
-    await store.put_team(team)
+    async with acting_locally(store, settings, action, team.id, before=shown, after=team_shown(team)):
+        await store.put_team(team)
     if arguments.json:
         print_json(team_shown(team))
     else:
@@ -82,18 +82,13 @@ async def _list(store: Store, arguments: argparse.Namespace, _: Settings) -> int
 
 async def _delete(store: Store, arguments: argparse.Namespace, settings: Settings) -> int:
     from agent_gateway.control.admin.teams import team_shown
-    from agent_gateway.control.audit import record_local_action
-    from agent_gateway.core.errors import Conflict
+    from agent_gateway.control.audit import acting_locally
 
     team = next((team for team in await store.list_teams() if team.id == arguments.id), None)
     if team is None:
         return refuse(f"There is no team {arguments.id!r}; agent-gateway keys team list shows those there are")
-    await record_local_action(store, settings, "teams.delete", team.id, before=team_shown(team))
-    try:
+    async with acting_locally(store, settings, "teams.delete", team.id, before=team_shown(team)):
         await store.delete_team(team.id)
-    except Conflict as error:
-        await record_local_action(store, settings, "teams.delete", team.id, after={"error": error.code}, outcome="failed")
-        raise
     if arguments.json:
         print_json(team_shown(team))
     else:

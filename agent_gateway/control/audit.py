@@ -1,17 +1,17 @@
 """The audit log: who did what to the gateway, from where, and how it looked before and after.
 
-Promise: what is not in the log did not happen; a log whose end was cut or rewritten says so itself from the next entry on.
+Promise: what the admin API or a command changed is in the log first; a log whose end was cut or rewritten says so itself from the
+next entry on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import getpass
 import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -243,15 +243,16 @@ def _make(path: Path) -> bytes:
 # --- the commands -----------------------------------------------------------------------------------------------------
 
 
-async def record_local_action(
-    store: AuditStore, settings: Settings, action: str, target: str, *, before: Any = None, after: Any = None, outcome: Outcome = "allowed"
-) -> None:
-    """Of a command on this machine; call it before the action takes effect. Raises `StoreDown`: then it must not."""
-    log = AuditLog(store, lambda: signing_key(settings))
-    await log.append(action, target, By(_local_user()), before=before, after=after, outcome=outcome)
+def acting_locally(
+    store: AuditStore, settings: Settings, action: str, target: str, *, before: Any = None, after: Any = None
+) -> AbstractAsyncContextManager[None]:
+    """`AuditLog.acting`, of a command on this machine."""
+    return AuditLog(store, lambda: signing_key(settings)).acting(action, target, By(_local_user()), before=before, after=after)
 
 
 def _local_user() -> Actor:
+    import getpass  # a start needs no terminal
+
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # no name, as in many containers

@@ -22,6 +22,11 @@ OWN_PARAMETERS = frozenset({"model", "stream", "stream_options"})
 #: A shorter key could be guessed.
 ADMIN_KEY_MIN = 16
 
+_NO_AUDIT_KEY = (
+    "is not set, while the database is on a server: the audit log is signed with a key in this working folder, which neither another "
+    "machine nor a command has; set it: openssl rand -hex 32"
+)
+
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 #: As it stands in the header `origin`; extensions and desktop programs have schemes of their own.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::[0-9]+)?")
@@ -128,7 +133,8 @@ def _check_state(settings: Settings, findings: Findings) -> None:
         case "sqlite" if len(url) > len("sqlite:///") and url.startswith("sqlite:///"):
             pass
         case "postgresql" if _host(url):
-            pass
+            if settings.auth.audit_key is None:
+                findings.warn("auth.audit_key", _NO_AUDIT_KEY)
         case _:
             findings.error(
                 "state.database",

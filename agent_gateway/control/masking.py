@@ -63,14 +63,16 @@ def _is_secret(name: str) -> bool:
 
 
 def _address(text: str, name: str) -> str:
-    """Without user, password and query; of a webhook only where it leads."""
+    """Without user, password and query; of a webhook only where it leads. A password may hold what would end a host: it goes on to the
+    last `@`.
+    """
+    scheme, _, rest = text.partition("://")
+    user, _, place = ("", "", rest) if rest.startswith("/") else rest.rpartition("@")
     try:
-        parts = urlsplit(text)
-        host = parts.netloc.rpartition("@")[2]
+        parts = urlsplit(f"{scheme}://{place}")
     except ValueError:
         return MASK
-    user = f"{MASK}@" if "@" in parts.netloc else ""
-    query = f"?{MASK}" if parts.query else ""
     if _WEBHOOK.search(name) and name not in _OPEN:
-        return f"{parts.scheme}://{host}/{MASK}"
-    return f"{parts.scheme}://{user}{host}{parts.path}{query}"
+        return f"{scheme}://{parts.netloc}/{MASK}"
+    query = f"?{MASK}" if parts.query else ""
+    return f"{scheme}://{f'{MASK}@' if user else ''}{parts.netloc}{parts.path}{query}"

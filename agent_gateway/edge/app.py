@@ -262,6 +262,9 @@ class App:
                 body = await _received(ask.receive, limit, hold)
         except TimeoutError:
             raise RequestTimeout("The request was not sent in time.") from None
+        except asyncio.CancelledError:  # by a server other than ours; there is no answer whose end would give it back
+            hold.release()
+            raise
         encoding = headers.get(b"content-encoding", b"identity").strip().lower()
         if encoding == b"identity":
             return body

@@ -20,6 +20,7 @@ EXPOSED = (
     "x-gateway-reason",
     "x-gateway-cost-usd",
     "x-gateway-quality",
+    "x-gateway-guard",
     "x-gateway-overhead-ms",
     "x-session-id",
     "retry-after",

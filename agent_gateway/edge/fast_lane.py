@@ -345,7 +345,8 @@ class FastLane(asyncio.Protocol):
                 self._paused_reading = False
                 self._transport.resume_reading()
             if self._buffer:
-                self._read_head()
+                if not self._transport.is_closing():  # or what begins now would be cancelled before it could end anything
+                    self._read_head()
             else:
                 self._idle_since = self._loop.time()
                 if self._idle_timer is None:

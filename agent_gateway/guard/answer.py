@@ -14,7 +14,7 @@ from agent_gateway.guard.deltas import DeltaGuard
 from agent_gateway.guard.hold import Rules
 from agent_gateway.protocols.transcript import Transcript
 
-#: An answer that is judged as a whole is refused beyond this (characters).
+#: An answer that is held until it is judged is refused beyond this (characters); one that goes out meanwhile is judged then.
 JUDGED_MAX_CHARS = 1024 * 1024
 
 _Piece = TextDelta | RefusalDelta | ReasoningDelta | ArgumentsDelta
@@ -41,6 +41,9 @@ class AnswerGuard:
         self._bench = bench
         self._gathered: list[Delta] = []
         self._gathered_chars = 0
+        #: Where nothing is held, what a judge lets pass ends no answer.
+        passed = 0 if bench.holds else max((judge.stream_max_chars or 0 for _, judge in bench.judges), default=0)
+        self._gathered_max_chars = max(JUDGED_MAX_CHARS, passed)
         self._told: set[str] = set()
         self._judged_change = False
         self._transcript = Transcript() if self._first is not None or bench.judges else None
@@ -79,24 +82,28 @@ class AnswerGuard:
         return out
 
     async def _judge(self, deltas: list[Delta], *, is_last: bool) -> list[Delta]:
+        bench = self._bench
+        if not bench.holds and len(self._told) == len(bench.judges):
+            return deltas
         self._gathered += deltas
         self._gathered_chars += sum(len(_text(delta)) for delta in deltas)
-        if self._gathered_chars > JUDGED_MAX_CHARS:
-            self.blocked = self._bench.judges[0][0]
+        is_too_long = self._gathered_chars > self._gathered_max_chars
+        if is_too_long and bench.holds:
+            self.blocked = bench.judges[0][0]
             return []
-        for title, judge in self._bench.judges:
+        for title, judge in bench.judges:
             limit = judge.stream_max_chars
-            is_due = is_last or (limit is not None and self._gathered_chars > limit)
+            is_due = is_last or is_too_long or (limit is not None and self._gathered_chars > limit)
             if not is_due or title in self._told:
                 continue
             self._told.add(title)
             runs = _runs(self._gathered)
-            texts = await self._bench.ask(title, judge, [run.said for run in runs])
+            texts = await bench.ask(title, judge, [run.said for run in runs])
             if texts is None:
                 self.blocked = title
                 return []
             self._put(runs, texts)
-        if not self._bench.holds:
+        if not bench.holds:
             return deltas
         return self._gathered if is_last else []
 

@@ -12,7 +12,10 @@ import msgspec
 
 from agent_gateway.core.errors import BadRequest
 from agent_gateway.guard.base import Role, Said
-from agent_gateway.guard.shapes import ALL, ASKED, CALLS, JSON, RESULTS, SYSTEM, TEXT_OR_DATA, THOUGHTS, TOLD, Leaf, Shape
+from agent_gateway.guard.shapes import ALL, ASKED, CALLS, JSON, RESULTS, SYSTEM, TEXT_OR_DATA, THOUGHT, THOUGHTS, TOLD, Leaf, Shape
+
+#: A request with more texts than that is refused: each takes a few hundred bytes while it is looked at.
+TEXTS_MAX = 100_000
 
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|true', re.DOTALL)
 _string = msgspec.json.Decoder(str)
@@ -76,10 +79,11 @@ class _Frame:
 
 
 def passages(body: bytes, shape: Shape, role: Role | None = None) -> list[Passage]:
-    """In the order in which they stand. `body` is JSON; raises `BadRequest` for a text that cannot be read."""
+    """In the order in which they stand. `body` is JSON; raises `BadRequest` for a text that cannot be read, and for too many."""
     found: list[Passage] = []
     open_: list[_Frame] = []
     current: Shape | None = shape
+    inner = 0
     for token in _TOKEN.finditer(body):
         mark = body[token.start()]
         frame = open_[-1] if open_ else None
@@ -95,6 +99,7 @@ def passages(body: bytes, shape: Shape, role: Role | None = None) -> list[Passag
             leaf = current.get("") if isinstance(current, dict) else current
             if isinstance(leaf, Leaf):
                 found.append(_passage(token, leaf, frame))
+                inner += len(found[-1].inner or ())
         elif mark in b"{[":
             inner_role = None if frame is None else _role_of(frame)
             open_.append(_Frame(current, len(found), inner_role or role, is_object=mark == 0x7B))
@@ -104,6 +109,8 @@ def passages(body: bytes, shape: Shape, role: Role | None = None) -> list[Passag
         elif mark == 0x2C and frame is not None:
             frame.wants_key = frame.is_object
             current = frame.shape
+            if len(found) + inner > TEXTS_MAX:
+                raise BadRequest(f"The request holds more than {TEXTS_MAX} texts, which is more than the gateway's checks look at.")
         elif mark == 0x74 and frame is not None and frame.key == "thought" and isinstance(frame.shape, dict):
             frame.kind = "thinking"
     return [passage for passage in found if not passage.is_data]
@@ -152,6 +159,8 @@ def _note(frame: _Frame, value: bytes) -> None:
 def _role_of(frame: _Frame) -> Role | None:
     """Of what stands in the frame's current member; None until the object is read to its end."""
     if frame.is_object:
+        if frame.key in THOUGHT:
+            return "thought"
         if frame.key in SYSTEM:
             return "system"
         if frame.key in ASKED:

@@ -30,7 +30,7 @@ Shape: TypeAlias = "Mapping[str, Shape] | Leaf"
 #: Objects of these types hold a model's thoughts.
 THOUGHTS: Final = frozenset({"thinking", "redacted_thinking", "reasoning"})
 #: Objects of these types hold what a model wants a tool to do.
-CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use", "custom_tool_call", "code_interpreter_call"})
+CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use", "custom_tool_call", "code_interpreter_call", "file_search_call"})
 #: Objects of these types hold what a tool said.
 RESULTS: Final = frozenset(
     {
@@ -51,6 +51,7 @@ _CHAT: Shape = {
     "messages": {
         "content": _PARTS,
         "refusal": TEXT,
+        "reasoning_content": TEXT,
         "tool_calls": {"function": {"arguments": JSON}, "custom": {"input": TEXT}},
         "function_call": {"arguments": JSON},
     },
@@ -75,6 +76,8 @@ _RESPONSES: Shape = {
         "action": ALL,
         "code": TEXT,
         "outputs": {"logs": TEXT},
+        "queries": {"": TEXT},
+        "results": {"text": TEXT},
         "operation": ALL,
     },
 }
@@ -129,6 +132,8 @@ SHAPES: Final[dict[Dialect, Shape]] = {
     "anthropic_count": _ANTHROPIC,
     "gemini": _GEMINI,
 }
+#: Members that hold a model's thoughts.
+THOUGHT: Final = frozenset({"reasoning_content"})
 #: Members that hold an operator's instructions, whatever is said of a role.
 SYSTEM: Final = frozenset({"system", "instructions", "systemInstruction", "system_instruction"})
 #: Members that hold what a model wants a tool to do, and what the tool said.

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import TypeVar
 
 from msgspec import structs
 
@@ -30,8 +31,11 @@ from agent_gateway.protocols.relay import NO_CONVERSATION
 
 #: The event loop turns once for so many characters that were looked at.
 SLICE_CHARS = 4 * 1024
+#: A body longer than this (bytes) is taken apart beside the event loop: made of nothing but brackets, it takes 1 ms for each KB.
+APART_BYTES = 32 * 1024
 #: Holds everything that any deployment holds, so that what a session gives it is all that may be sent.
 _WIDEST = Deployment(id="", provider="", model="")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,8 @@ class Guarded:
         self._placeholders = Placeholders(secret, f"{'' if key is None else key.id}\0{exchange.call.user or ''}")
         #: The finders are through with the request.
         self.has_looked = False
+        #: What a session makes of the request where all of it fits, and the texts of that.
+        self._widest: tuple[bytes, Sequence[Passage]] = (b"", ())
         #: Of the request: what is sent for a text.
         self._sent: dict[str, str] = {}
         self._rules_in, self._thought_rules_in = _rules(entering, self._placeholders.hide)
@@ -121,10 +127,11 @@ class Guarded:
         """`exchange.call`, and what a session makes of it, are what may be sent from here on."""
         exchange = self._exchange
         call, fit = exchange.call, exchange.fit
-        own = passages(call.body, self._shape)
+        own = await self._taken_apart(call.body)
         sent = own
         if fit is not None and (widest := fit(_WIDEST)).body is not call.body:
-            sent = passages(widest.body, self._shape)
+            sent = await self._taken_apart(widest.body)
+            self._widest = widest.body, sent
         said = [each for passage in sent for each in passage.texts()]
         further = [] if sent is own else [each for passage in own for each in passage.texts()]
         rules, thought_rules = self._rules_in, self._thought_rules_in
@@ -137,13 +144,20 @@ class Guarded:
         _note(exchange, rules.masked, "mask")
         _note(exchange, rules.flagged | thought_rules.flagged, "flag")
         if blocked is not None:
-            self._hide_all(own)
+            await self._beside(len(call.body), lambda: self._hide_all(own))
             exchange.call = self._masked(call, own)
             _note(exchange, [blocked], "block")
             raise _refused(blocked, "request")
         exchange.call = self._masked(call, own)
         if fit is not None:
             exchange.fit = lambda deployment: self._masked(fit(deployment))
+
+    async def _taken_apart(self, body: bytes) -> list[Passage]:
+        return await self._beside(len(body), lambda: passages(body, self._shape))
+
+    @staticmethod
+    async def _beside(body_bytes: int, work: Callable[[], _T]) -> _T:
+        return work() if body_bytes <= APART_BYTES else await asyncio.to_thread(work)
 
     async def _find(self, said: Sequence[Said]) -> None:
         turn = 0
@@ -179,7 +193,9 @@ class Guarded:
 
     def _masked(self, call: Call, found: Sequence[Passage] | None = None) -> Call:
         if found is None:
-            found = passages(call.body, self._shape)
+            known, found = self._widest
+            if call.body != known:
+                found = passages(call.body, self._shape)
         body = rewritten(call.body, found, self._replacement)
         return call if body is call.body else structs.replace(call, body=body)
 
@@ -190,13 +206,18 @@ class Guarded:
         return sent
 
     def _hide_all(self, found: Sequence[Passage]) -> None:
-        """For the record of a refused request: what it was refused for is hidden in it like what is masked."""
+        """For the record of a refused request: what it was refused for is hidden in it like what is masked, in thoughts as well, for
+        nobody gets these any more.
+        """
         edits = [
             Edit(check.title, finder, self._placeholders.stand_in) for check, finder in self._entering.finders if check.action != "flag"
         ]
         rules = Rules(edits)
-        for text, _ in [each for passage in found for each in passage.texts()]:
-            self._sent[text] = rules.applied(text)
+        for passage in found:
+            if passage.role == "thought":
+                passage.role = "assistant"
+            for text, _ in passage.texts():
+                self._sent[text] = rules.applied(text)
 
     # --- what is answered
 

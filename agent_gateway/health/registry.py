@@ -155,8 +155,8 @@ class Health:
         self._deployments: dict[str, DeploymentHealth] = {}
         self._controllers: dict[str, Controller] = {}
         self._routes: dict[str, Route] = {}
-        #: By deployment, the policies of those of `_routes` in which it stands, by the route's identity.
-        self._uses: dict[str, dict[int, ConcurrencyPolicy]] = {}
+        #: By deployment, the policies of those of `_routes` in which it stands, by the route's identity. None: that is not known.
+        self._uses: dict[str, dict[int, ConcurrencyPolicy | None]] = {}
         #: Those of `_routes` that may be forgotten; what was met last stands last.
         self._passing: OrderedDict[str, Route] = OrderedDict()
 
@@ -167,6 +167,20 @@ class Health:
     def controller(self, route: str) -> Controller:
         """As `of`."""
         return self._controllers.get(route) or Controller(_FALLBACK.alert_rate, _FALLBACK.trigger_rate, self._random)
+
+    def configure(self, routes: Collection[Route]) -> None:
+        """At every reload: follows these, and forgets those that are not configured any more. What was met stays, but for what it wants of
+        its deployments: that is known when it is met again.
+        """
+        for route in routes:
+            self.follow(route)
+        for name in self._routes.keys() - {route.name for route in routes}:
+            if name not in self._passing:
+                self.forget(self._routes[name])
+        for route in self._passing.values():
+            for deployment in route.deployments:
+                self._uses[deployment.id][id(route)] = None
+                self._settle(deployment.id)
 
     def meet(self, route: Route) -> None:
         """Follows a route that no configuration names; it is forgotten when `PASSING_MAX` others were met after it."""
@@ -206,7 +220,7 @@ class Health:
                 self._deployments[deployment.id] = DeploymentHealth(route.breaker, route.concurrency)
             else:
                 known.breaker.follow(route.breaker)
-                known.follow(_tightest(uses.values()))
+                self._settle(deployment.id)
         policy = route.fallback
         controller = self._controllers.get(route.name)
         if controller is None:
@@ -227,9 +241,15 @@ class Health:
             uses = self._uses.get(deployment.id, {})
             uses.pop(id(route), None)
             if uses:
-                self._deployments[deployment.id].follow(_tightest(uses.values()))
+                self._settle(deployment.id)
             elif deployment.id in self._uses:
                 del self._uses[deployment.id], self._deployments[deployment.id]
+
+    def _settle(self, deployment: str) -> None:
+        """On the tightest bound that is wanted of it; where none is known, it stays as it is."""
+        policies = [policy for policy in self._uses[deployment].values() if policy is not None]
+        if policies:
+            self._deployments[deployment].follow(_tightest(policies))
 
 
 def _tightest(policies: Collection[ConcurrencyPolicy]) -> ConcurrencyPolicy:

@@ -14,6 +14,7 @@ from math import inf
 from typing import assert_never
 
 import msgspec
+from msgspec import structs
 
 from agent_gateway.core.call import Call
 from agent_gateway.core.clock import Clock
@@ -97,7 +98,9 @@ class Summaries:
                 {"role": "user", "content": "\n\n".join(_lines(told_turns))},
             ],
         }
-        answer = await self._ask(codec_of("openai_chat").read_call(_json.encode(body), {}, ""))
+        call = codec_of("openai_chat").read_call(_json.encode(body), {}, "")
+        # It holds what the user said: its record is found by the user's name, should all of that be erased.
+        answer = await self._ask(structs.replace(call, user=session.info.owner.user or None))
         chat = turns_of("openai_chat")
         assert chat is not None
         turns = conversation_of([StoredTurn("openai_chat", turn) for turn in chat.answer(answer)]).turns

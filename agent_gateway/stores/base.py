@@ -7,7 +7,6 @@ a store cannot hold (a lone surrogate; NUL in PostgreSQL) is the client's fault:
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -420,11 +419,6 @@ def records_path(url: str) -> Path | None:
         return _RECORDS_FILE
     path = database_path(url)
     return path and path.with_name(f"{path.stem}.records{path.suffix or '.db'}")
-
-
-def without_password(url: str) -> str:
-    """For people to read."""
-    return re.sub(r"(?<=://)[^/?#]*(?=@)", lambda user: user[0].partition(":")[0] + (":…" if ":" in user[0] else ""), url)
 
 
 def _backend(url: str) -> str:

@@ -69,10 +69,18 @@ _TIMEOUT_TEXT: dict[TimeoutKind, str] = {
 class Running:
     """An attempt under way: has a slot at its deployment until it ends, and tells the deployment's health, exactly once, how it did."""
 
-    __slots__ = ("_ended", "_exchange", "_probe", "attempt", "call", "candidate", "choosy", "clock", "health")
+    __slots__ = ("_ended", "_exchange", "_probe", "attempt", "call", "candidate", "choosy", "clock", "health", "provider")
 
     def __init__(
-        self, exchange: Exchange, call: Call, candidate: Candidate, health: DeploymentHealth, clock: Clock, *, choosy: bool = True
+        self,
+        exchange: Exchange,
+        call: Call,
+        candidate: Candidate,
+        provider: Provider,
+        health: DeploymentHealth,
+        clock: Clock,
+        *,
+        choosy: bool = True,
     ) -> None:
         """`choosy`: there are others to try, so a stream that begins badly is not worth showing."""
         self.choosy = choosy
@@ -81,6 +89,7 @@ class Running:
         self._ended = False
         self.call = call
         self.candidate = candidate
+        self.provider = provider
         self.health = health
         deployment = candidate.deployment
         self.attempt = Attempt(deployment.id, clock.monotonic(), price=deployment.price, queued_s=exchange.queued_s)
@@ -142,6 +151,8 @@ class Running:
         was_open = breaker.state == "open"
         self._tell_health(error, now)
         if isinstance(error, GatewayError):
+            if error.detail:  # others keep and log it too
+                error.detail = self.provider.redact(error.detail)
             attempt.error_detail = error.detail or error.message
             if error.fault == "provider" and self.health.tell_once(error.code, now):
                 # What a provider says may hold a piece of a key; what a socket says does not.
@@ -340,9 +351,7 @@ class FinishedAnswer(Struct):
         """There is nothing to stop."""
 
 
-async def begin_stream(
-    running: Running, provider: Provider, patience_until: float, relay_of: Callable[[Dialect], Relay] | None = None
-) -> BegunStream:
+async def begin_stream(running: Running, patience_until: float, relay_of: Callable[[Dialect], Relay] | None = None) -> BegunStream:
     """Until the first content has come, and has been held back as long as configured. Raises `ProviderError`.
 
     `relay_of` makes the relay for the protocol that the provider speaks; left out, the answer begins with this stream.
@@ -351,7 +360,7 @@ async def begin_stream(
     answer: Answer | None = None
     try:
         until = min(running.attempt.started + route.timeouts.first_token_s, patience_until)
-        answer, spoken = await _send(running, provider, until)
+        answer, spoken = await _send(running, until)
         relay = stream_relay(running.call, spoken, running.head) if relay_of is None else relay_of(spoken)
         held: list[bytes] = []
         held_bytes = 0
@@ -383,13 +392,13 @@ async def begin_stream(
         raise failure from None
 
 
-async def fetch_whole(running: Running, provider: Provider, patience_until: float) -> FinishedAnswer:
+async def fetch_whole(running: Running, patience_until: float) -> FinishedAnswer:
     """A complete unary answer that passed the quality check. Raises `ProviderError`."""
     route = running.candidate.route
     answer: Answer | None = None
     try:
         until = min(running.attempt.started + running.candidate.route.timeouts.attempt_s, patience_until)
-        answer, spoken = await _send(running, provider, until)
+        answer, spoken = await _send(running, until)
         whole = whole_answer(await answer.read(until), running.call, spoken, running.head)
         running.begun()
         quality, bad = _judged(whole, running.call, route)
@@ -421,9 +430,9 @@ def _judged(whole: Whole, call: Call, route: Route) -> tuple[float, str | None]:
     return score(facts, call, policy), bad
 
 
-async def _send(running: Running, provider: Provider, until: float) -> tuple[Answer, Dialect]:
+async def _send(running: Running, until: float) -> tuple[Answer, Dialect]:
     """The answer, and the protocol it is in."""
-    call, deployment = running.call, running.candidate.deployment
+    call, deployment, provider = running.call, running.candidate.deployment, running.provider
     try:
         spoken = provider.speaks(call, deployment)
     except NotExpressible:

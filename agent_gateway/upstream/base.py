@@ -62,4 +62,7 @@ class Provider(Protocol):
         Every other outcome is a `ProviderError`, classed here once.
         """
 
+    def redact(self, text: str) -> str:
+        """What it said, as it may be kept and logged: without the keys that it was shown."""
+
     async def close(self) -> None: ...

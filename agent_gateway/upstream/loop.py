@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from random import Random
 
+from agent_gateway.core.call import Call
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import (
     ContentFiltered,
@@ -182,7 +183,7 @@ class AttemptLoop:
             after_s = self._hedge_after_s(exchange, plan, candidate, now)
             if after_s is not None:
                 return await self._raced(exchange, plan, candidate, queue, patience_until, after_s)
-        return await self._start(self._running(exchange, candidate, choosy=left > 1), patience_until)
+        return await _start(self._running(exchange, candidate, choosy=left > 1), patience_until)
 
     def _hedge_after_s(self, exchange: Exchange, plan: Plan, candidate: Candidate, now: float) -> float | None:
         """How long the call may take before another is made beside it; None: no matter how long."""
@@ -199,7 +200,7 @@ class AttemptLoop:
     ) -> Begun:
         first = self._running(exchange, candidate)
         begun = await race(
-            lambda: self._start(first, patience_until),
+            lambda: _start(first, patience_until),
             lambda: self._hedge(exchange, plan, candidate, queue),
             after_s,
         )
@@ -216,12 +217,8 @@ class AttemptLoop:
                 self._health.of(beside.deployment.id).hedges.add(now, total=0, hits=1)
                 del queue[index]
                 patience_until = now + (exchange.deadline - now) / _calls_left(exchange, plan, queue)
-                return self._start(self._running(exchange, other), patience_until)
+                return _start(self._running(exchange, other), patience_until)
         return None
-
-    async def _start(self, running: Running, patience_until: float) -> Begun:
-        begin = begin_stream if running.call.stream else fetch_whole
-        return await begin(running, self._providers[running.candidate.deployment.provider], patience_until)
 
     def _running(self, exchange: Exchange, candidate: Candidate, *, choosy: bool = True) -> Running:
         """From here on it has a slot at its deployment. It is given back as the call ends, so it has to be made."""
@@ -230,7 +227,12 @@ class AttemptLoop:
             call = exchange.call = exchange.fit(candidate.deployment)
         if call.stream and not candidate.route.streaming.enabled:
             call = codec_of(call.dialect).as_unary(call)
-        return Running(exchange, call, candidate, self._health.of(candidate.deployment.id), self._clock, choosy=choosy)
+        return self._begun(exchange, call, candidate, choosy=choosy)
+
+    def _begun(self, exchange: Exchange, call: Call, candidate: Candidate, *, choosy: bool = True) -> Running:
+        deployment = candidate.deployment
+        provider, health = self._providers[deployment.provider], self._health.of(deployment.id)
+        return Running(exchange, call, candidate, provider, health, self._clock, choosy=choosy)
 
     def _may_go_on(self, error: ProviderError, exchange: Exchange, plan: Plan) -> bool:
         if isinstance(error, ContentFiltered):
@@ -277,9 +279,7 @@ class AttemptLoop:
                 if self._health.of(candidate.deployment.id).full:
                     candidate = await self._with_room(candidate, queue, exchange)
                 call = codec_of(exchange.call.dialect).continued(exchange.call, sent.text, candidate.deployment)
-                running = Running(exchange, call, candidate, self._health.of(candidate.deployment.id), self._clock)
-                provider = self._providers[candidate.deployment.provider]
-                stream = await continued_stream(running, provider, exchange.deadline, sent, before)
+                stream = await continued_stream(self._begun(exchange, call, candidate), exchange.deadline, sent, before)
             except Overloaded:
                 return None
             except GatewayError:
@@ -302,6 +302,11 @@ class AttemptLoop:
             controller.observe(self._clock.monotonic(), fell_back=fell_back, can_trip=can_trip, tried=tried)
             if controller.state != before:
                 _log.warning("model %s: the degradation controller went from %s to %s", plan.route.name, before, controller.state)
+
+
+async def _start(running: Running, patience_until: float) -> Begun:
+    begin = begin_stream if running.call.stream else fetch_whole
+    return await begin(running, patience_until)
 
 
 def _calls_left(exchange: Exchange, plan: Plan, queue: list[Candidate]) -> int:

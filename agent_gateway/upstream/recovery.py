@@ -23,7 +23,6 @@ from agent_gateway.protocols.openai_chat.client import usage_to_wire
 from agent_gateway.protocols.relay import Relay, TranslatingRelay
 from agent_gateway.protocols.transcript import read_answer
 from agent_gateway.upstream.attempt import BegunStream, Running, begin_stream
-from agent_gateway.upstream.base import Provider
 from agent_gateway.upstream.hedge import LOST_RACE
 from agent_gateway.upstream.quality import Facts
 from agent_gateway.wire.sse import FrameSplitter, data_frame, frame_data
@@ -66,11 +65,11 @@ def sent_text(exchange: Exchange, broken: BegunStream | Continuation) -> Sent | 
     return Sent(answer.content, broken.sample, broken.latest, broken.started)
 
 
-async def continued_stream(running: Running, provider: Provider, deadline: float, sent: Sent, before: Usage) -> Continuation:
+async def continued_stream(running: Running, deadline: float, sent: Sent, before: Usage) -> Continuation:
     """`before`: what the attempts that broke off have used. Raises `GatewayError`."""
     call = running.call
     if call.dialect == "openai_chat":  # whose frames say all about themselves: they are rewritten, whoever wrote them
-        return RewrittenChunks(await begin_stream(running, provider, deadline), sent, before)
+        return RewrittenChunks(await begin_stream(running, deadline), sent, before)
     codec = codec_of(call.dialect)
     head = _head_again(running.head(), sent.started)
     writer = codec.stream_writer(head, call)
@@ -80,7 +79,7 @@ async def continued_stream(running: Running, provider: Provider, deadline: float
     def relay_of(spoken: Dialect) -> Relay:
         return ResumedRelay(codec_of(spoken).stream_reader(), writer, overlap, before)
 
-    return Continuation(await begin_stream(running, provider, deadline, relay_of), sent, before)
+    return Continuation(await begin_stream(running, deadline, relay_of), sent, before)
 
 
 def _head_again(head: AnswerHead, started: Started | None) -> AnswerHead:

@@ -170,6 +170,20 @@ class BrokenStore(MemoryStore):
         return await super().spend_of(accounts)
 
 
+class SlowStore(MemoryStore):
+    """Says what was spent when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading = asyncio.Event()
+        self.let = asyncio.Event()
+
+    async def spend_of(self, accounts: Collection[tuple[str, float]]) -> Mapping[tuple[str, float], float]:
+        self.reading.set()
+        await self.let.wait()
+        return await super().spend_of(accounts)
+
+
 class SilentStore(MemoryStore):
     """Takes questions, and never answers."""
 
@@ -199,3 +213,21 @@ async def test_a_store_that_says_nothing_holds_nobody_up(monkeypatch: pytest.Mon
     await asyncio.wait_for(desk.ask(A_DOLLAR), 1)
     assert desk.limiter.unread == 1
     await desk.limiter.close(0.05)
+
+
+async def test_what_is_spent_while_the_store_is_read_for_the_last_time_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budgets, "FLUSH_S", 0.001)
+    store = SlowStore()
+    store.let.set()
+    desk = Desk(store)
+    first, last = await desk.ask(A_DOLLAR), await desk.ask(A_DOLLAR)
+    store.reading.clear()
+    store.let.clear()
+    spend(first, 10, 0.25)
+    await store.reading.wait()
+    spend(last, 10, 0.5)
+    closing = asyncio.create_task(desk.limiter.close(5))
+    await asyncio.sleep(0)
+    store.let.set()
+    await closing
+    assert sum((await store.spend_of({("key:k", _at("2026-03-04T00:00:00"))})).values()) == 0.75

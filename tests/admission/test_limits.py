@@ -204,3 +204,18 @@ async def test_a_standing_follows_a_key_that_was_changed() -> None:
     assert await desk.let_in(Limits(), 9, Key("k", "k", requests_per_minute=4)) == 4
     exchange = Exchange(id="r", call=Call("openai_chat", "chat", b""), started=0, started_wall=0)
     assert desk.limiter.reserve(exchange, route_of(), Key("k", "k"), Limits()) is None
+
+
+async def test_however_much_is_asked_for_what_is_used_is_counted() -> None:
+    desk = Desk()
+    limits = Limits(tokens_per_minute=1000)
+    for asked in (10**9, 10**30, 10**400):
+        call = Call("openai_chat", "chat", b"", max_output_tokens=asked)
+        exchange = Exchange(id="req_1", call=call, started=0, started_wall=0)
+        assert desk.limiter.reserve(exchange, route_of(price=None), Key("k", "k"), limits) is None
+        assert exchange.reservation is not None
+        spend(exchange.reservation, 2000, 0)
+        with pytest.raises(RateLimited) as refused:
+            await desk.ask(limits)
+        assert refused.value.retry_after_s == pytest.approx(72)
+        desk.time.now += 120

@@ -288,6 +288,22 @@ async def test_while_the_issuer_is_down_its_keys_are_kept(tokens: Tokens, issuer
         await find(tokens, signed(EC, {"kid": "new"}, exp=int(moment.now) + 600))
 
 
+async def test_who_waits_for_the_keys_as_other_settings_come_is_told_so(issuer: Issuer, moment: Time) -> None:
+    asked = asyncio.Event()
+
+    async def never(url: str) -> bytes:
+        asked.set()
+        await asyncio.Event().wait()
+        return b""
+
+    tokens = Tokens(SETTINGS, never, moment.clock)
+    finding = asyncio.create_task(find(tokens, signed()))
+    await asked.wait()
+    tokens.close()
+    with pytest.raises(StoreDown):
+        await finding
+
+
 async def test_every_hour_the_keys_are_read_anew(tokens: Tokens, issuer: Issuer, moment: Time) -> None:
     await find(tokens, signed())
     issuer.keys.remove(RSA)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,19 @@ def shown(database: str, secret: str) -> str:
             await ring.close()
 
     return asyncio.run(ask())
+
+
+def entries(database: str) -> list[dict[str, Any]]:
+    """Of the audit log."""
+
+    async def read() -> list[dict[str, Any]]:
+        store = open_store(database)
+        try:
+            return [msgspec.json.decode(row.body) for row in await store.read_audit(after=0, limit=100)]
+        finally:
+            await store.close()
+
+    return asyncio.run(read())
 
 
 def test_a_created_key_is_let_in_until_it_is_revoked(keys: Run, database: str) -> None:
@@ -205,6 +220,28 @@ def test_teams_are_made_changed_listed_and_deleted(keys: Run) -> None:
     assert keys("team", "delete", "search")[0] == 1
 
 
+def test_what_did_not_work_is_in_the_audit_log_as_that(keys: Run, database: str, tmp_path: Path) -> None:
+    made = created(keys, "agent")
+    with closing(sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)) as file:
+        for change in ("INSERT", "UPDATE"):
+            file.execute(f"CREATE TRIGGER no_{change} BEFORE {change} ON keys BEGIN SELECT RAISE(ABORT, 'no'); END")
+    for words in (("create", "other"), ("rotate", made["id"]), ("revoke", made["id"])):
+        assert keys(*words)[0] == 1
+    assert [(entry["action"], entry["outcome"]) for entry in entries(database)] == [
+        ("keys.create", "allowed"),
+        *[(f"keys.{action}", outcome) for action in ("create", "rotate", "revoke") for outcome in ("allowed", "failed")],
+    ]
+
+
+@pytest.mark.parametrize("words", ["create agent", "rotate x", "revoke x", "team create search", "team delete search"])
+def test_on_a_server_every_change_is_signed_with_a_key_that_all_have(keys: Run, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", "postgresql://u@127.0.0.1:1/d")
+    status, out, err = keys(*words.split())
+    assert (status, out) == (1, "")
+    assert err.startswith("auth.audit_key: is not set")
+    assert "auth.audit_key" not in keys("list")[2]  # which changes nothing: it finds nobody there
+
+
 def test_every_change_is_in_the_audit_log_and_no_secret_is(keys: Run, database: str) -> None:
     keys("team", "create", "search")
     made = created(keys, "agent", "--team", "search")
@@ -212,15 +249,7 @@ def test_every_change_is_in_the_audit_log_and_no_secret_is(keys: Run, database: 
     keys("team", "delete", "search")
     keys("revoke", made["id"])
     keys("revoke", made["id"])
-
-    async def entries() -> list[dict[str, Any]]:
-        store = open_store(database)
-        try:
-            return [msgspec.json.decode(row.body) for row in await store.read_audit(after=0, limit=100)]
-        finally:
-            await store.close()
-
-    found = asyncio.run(entries())
+    found = entries(database)
     assert [(entry["action"], entry["target"], entry["outcome"]) for entry in found] == [
         ("teams.create", "search", "allowed"),
         ("keys.create", made["id"], "allowed"),
@@ -247,6 +276,7 @@ def test_every_change_is_in_the_audit_log_and_no_secret_is(keys: Run, database: 
         "create a --endpoints v1/chat",
         "create a --endpoints /v1/*/x",
         "create a --metadata [1]",
+        f'create a --metadata {{"a":"{"x" * 4_096}"}}',
         "create a --role root",
         "list --limit 0",
         "rotate",

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_gateway.admission.refusals import RefusedAccess
-from agent_gateway.control.audit import REFUSED_MAX, AuditLog, By, NoKey, key_path, record_local_action, signing_key
+from agent_gateway.control.audit import REFUSED_MAX, AuditLog, By, NoKey, acting_locally, key_path, signing_key
 from agent_gateway.control.audit_chain import MISMATCH, Actor, Entry, Head, Verdict, verify
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import Conflict, StoreDown
@@ -368,7 +368,8 @@ async def test_a_key_that_cannot_be_made_is_a_store_that_is_down(store: Store) -
 async def test_a_command_is_in_the_log_too(tmp_path: Path) -> None:
     at = Settings(state=State(database=f"sqlite:///{tmp_path}/gateway.db"))
     store = open_store(at.state.database)
-    await record_local_action(store, at, "keys.revoke", "4f7k", before={"state": "active"}, after={"state": "revoked"})
+    async with acting_locally(store, at, "keys.revoke", "4f7k", before={"state": "active"}, after={"state": "revoked"}):
+        pass
     (row,) = await AuditLog(store, lambda: signing_key(at)).newest(5)
     entry = entry_of(row)
     assert (entry.actor.role, entry.action, entry.target) == ("local", "keys.revoke", "4f7k")

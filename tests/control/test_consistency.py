@@ -47,3 +47,13 @@ def test_tokens_that_nobody_needs_are_warned_of(load_text: Load) -> None:
 def test_all_bodies_together_can_hold_the_largest_one(mistakes: Mistakes) -> None:
     text = "providers: {sim: {kind: simulated}}\nserver: {body_max_mb: 20, bodies_max_mb: 10}"
     assert mistakes(text) == ["server.bodies_max_mb: is smaller than server.body_max_mb (20): no such body would ever be taken"]
+
+
+def test_a_database_on_a_server_needs_an_audit_key_that_all_have(load_text: Load) -> None:
+    for database, auth, told in (
+        ("postgresql://u@h/d", "{}", True),
+        ("postgresql://u@h/d", "{audit_key: 0123456789abcdef}", False),
+        ("sqlite:///gateway.db", "{}", False),
+    ):
+        text = f"providers: {{sim: {{kind: simulated}}}}\nauth: {auth}\nstate: {{database: '{database}'}}\n"
+        assert any(warning.startswith("auth.audit_key: is not set") for warning in load_text(text).warnings) is told

@@ -11,10 +11,23 @@ from hypothesis import strategies as st
 
 from agent_gateway.control.load import compile_mapping
 from agent_gateway.control.masking import MASK, changed, masked
-from agent_gateway.core.settings import Alerts, Auth, Server, Settings, State
+from agent_gateway.core.settings import Alerts, Auth, Guards, Server, Settings, State
+from agent_gateway.guard.checks.webhook import Options
 from agent_gateway.upstream.providers.openai import OpenAISettings
 
 SECRET = "hunter2-0123456789"
+
+
+WEBHOOK = Options(url=f"https://checks.example/{SECRET}?{SECRET}", secret=SECRET)
+HOOK_SHOWN = {
+    "kind": "webhook",
+    "action": "block",
+    "name": None,
+    "url": "https://checks.example/…",
+    "secret": MASK,
+    "timeout_s": 1,
+    "on_failure": "closed",
+}
 
 
 class Foreign(msgspec.Struct):
@@ -32,12 +45,15 @@ class Foreign(msgspec.Struct):
         (Settings(), "auth.admin_key", None),
         (Settings(state=State(database=f"postgresql://u:{SECRET}@h:5/d?password={SECRET}")), "state.database", "postgresql://…@h:5/d?…"),
         (Settings(state=State(redis=f"redis://:{SECRET}@h/0")), "state.redis", "redis://…@h/0"),
+        (Settings(state=State(database=f"postgresql://u:a/{SECRET}?#{SECRET}@h:5/d")), "state.database", "postgresql://…@h:5/d"),
+        (Settings(state=State(database="sqlite:////var/a@b.db")), "state.database", "sqlite:////var/a@b.db"),
         (Settings(alerts=Alerts(webhooks=(f"https://hooks.example/T0/{SECRET}",))), "alerts.webhooks", ["https://hooks.example/…"]),
         (Settings(providers={"a": OpenAISettings(api_key=SECRET)}), "providers.a.api_key", MASK),
         (Settings(providers={"a": OpenAISettings(api_keys=(SECRET, SECRET))}), "providers.a.api_keys", [MASK, MASK]),
         (Settings(providers={"a": OpenAISettings(base_url="https://h/v1")}), "providers.a.base_url", "https://h/v1"),
         (Settings(providers={"a": OpenAISettings(key_header="x-key")}), "providers.a.key_header", "x-key"),
         (Settings(providers={"a": Foreign()}), "providers.a", {"kind": "foreign", "tenant": MASK, "rate": 0.5}),
+        (Settings(guards=Guards(input=(WEBHOOK,))), "guards.input", [HOOK_SHOWN]),
         (Settings(providers={"a": {"headers": {"x-team": SECRET}}}), "providers.a.headers", {"x-team": MASK}),
     ],
 )

@@ -164,3 +164,28 @@ async def test_ten_at_once_are_let_in_as_far_as_they_fit(gateway: Gateway, limit
         assert {200} < set(statuses) <= {200, 503}
         assert statuses.count(200) >= 3
         await all_given_back(limits)
+
+
+async def test_a_server_that_cancels_the_app_gets_every_byte_back(gateway: Gateway, limits: Limits) -> None:
+    """As some do when the client leaves, and middleware too."""
+    gateway.app._limits = limits
+    asked = asyncio.Event()
+    messages = iter([{"type": "http.request", "body": b"x" * 1000, "more_body": True}])
+
+    async def receive() -> Any:
+        if (message := next(messages, None)) is None:
+            asked.set()
+            await asyncio.Event().wait()
+        return message
+
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
+
+    headers = [(b"authorization", f"Bearer {ADMIN_KEY}".encode()), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers}
+    serving = asyncio.create_task(gateway.app(scope, receive, send))
+    await asked.wait()
+    assert limits.bodies.held_bytes == 1000
+    serving.cancel()
+    await asyncio.wait([serving])
+    assert limits.bodies.held_bytes == 0

@@ -10,6 +10,7 @@ import pytest
 from agent_gateway.admission.keys import KeyRing
 from agent_gateway.app import Gateway
 from agent_gateway.core.exchange import Exchange
+from agent_gateway.edge.fast_lane import FastLane
 from agent_gateway.stores.base import Key
 from tests.edge.conftest import ADMIN_KEY, served
 from tests.kit.client import CHAT, Wire, chat_request, connect, request
@@ -56,6 +57,23 @@ async def test_who_leaves_while_the_key_is_looked_up_is_recorded(
         wire.hang_up()
         await eventually(lambda: told, "its record")
     assert [(exchange.status, exchange.http_status) for exchange in told] == [("cancelled", 499)]
+
+
+async def test_what_waits_behind_an_answer_does_not_begin_once_the_client_has_left(
+    gateway: Gateway, told: list[Exchange], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is lost in the very turn of the loop in which the answer ends: a task that began then would be cancelled unbegun."""
+    done = FastLane._done
+
+    def lost(self: FastLane, complete: bool) -> None:
+        self._transport.close()
+        done(self, complete)
+
+    monkeypatch.setattr(FastLane, "_done", lost)
+    async with served(gateway, gateway.limits, fast=True) as url, connect(url) as wire:
+        await wire.send(chat_request(headers=AS_ADMIN) * 2)
+        await eventually(lambda: told, "the first answer")
+    assert len(told) == 1
 
 
 async def _begin_second(wire: Wire, head: bytes) -> None:

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.errors import BadRequest
-from agent_gateway.guard.passages import passages, rewritten
+from agent_gateway.guard.passages import TEXTS_MAX, passages, rewritten
 from agent_gateway.guard.shapes import SHAPES
 
 CHAT = rb"""{ "model" : "gpt",
   "messages": [ {"role":"system", "content":"T:system"},
     {"content": [{"type":"text","text":"T:user"},
       {"type":"image_url","image_url":{"url":"data:image/png;base64,T"}}], "role":"user", "name":"ann"},
-    {"role":"assistant","content":null,"reasoning_content":"not looked at","tool_calls":[
+    {"role":"assistant","content":null,"reasoning_content":"T:thought","tool_calls":[
        {"id":"c","type":"function","function":{"name":"f",
        "arguments":"{\"to\": \"T:arguments\", \"n\": 1.50, \"deep\": [{\"T:arguments\": true}]}"}}]},
     {"role":"tool","tool_call_id":"c","content":"T:tool \ud83d\ude00 \n"} ],
@@ -33,6 +33,7 @@ RESPONSES = rb"""{"model":"m","instructions":"T:system","input":[
   {"type":"function_call_output","call_id":"c","output":"T:tool"},
   {"type":"function_call_output","call_id":"c","output":[{"type":"input_text","text":"T:tool"}]},
   {"type":"custom_tool_call","call_id":"c","name":"f","input":"T:arguments"},
+  {"type":"file_search_call","id":"fs_1","queries":["T:arguments"],"results":[{"file_id":"f","filename":"a","text":"T:arguments"}]},
   {"type":"custom_tool_call_output","call_id":"c","output":"T:tool"}]}"""
 
 ANTHROPIC = rb"""{"model":"m","max_tokens":9,"system":[{"type":"text","text":"T:system","cache_control":{"type":"ephemeral"}}],"messages":[
@@ -114,6 +115,14 @@ def test_a_member_that_stands_there_twice_is_seen_twice() -> None:
 def test_a_text_that_cannot_be_read_is_refused() -> None:
     with pytest.raises(BadRequest):
         passages(rb'{"messages":[{"content":"\ud83d"}]}', SHAPES["openai_chat"])
+
+
+@pytest.mark.parametrize("body", [b'{"messages":[{"content":[%b]}]}', b'{"messages":[{"tool_calls":[{"function":{"arguments":"[%b]"}}]}]}'])
+def test_more_texts_than_can_be_looked_at_are_refused(body: bytes) -> None:
+    text = rb'\"a\"' if b"arguments" in body else b'"a"'
+    assert passages(body % b",".join([text] * 1_000), SHAPES["openai_chat"])
+    with pytest.raises(BadRequest, match="texts"):
+        passages(body % b",".join([text] * (TEXTS_MAX + 2)), SHAPES["openai_chat"])
 
 
 members = st.sampled_from(

@@ -36,14 +36,16 @@ from agent_gateway.core.event import Chunk, Event, Failure, Whole
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.route import Deployment, Route
 from agent_gateway.core.usage import Usage
+from agent_gateway.guard.answer import JUDGED_MAX_CHARS
 from agent_gateway.guard.base import Tools
-from agent_gateway.guard.stage import Guarded, Guards
+from agent_gateway.guard.stage import APART_BYTES, Guarded, Guards
 from agent_gateway.protocols.base import AnswerHead, codec_of
 from agent_gateway.protocols.fold import fold
 from agent_gateway.protocols.transcript import take_answer
 from agent_gateway.wire.sse import FrameSplitter
 
 MAIL, CARD, AWS = "ann@example.com", "4111 1111 1111 1111", "AKIAIOSFODNN7EXAMPLE"
+WEBHOOK = {"kind": "webhook", "url": "http://127.0.0.1:9/"}
 HEAD = AnswerHead("abc", 1, "m")
 BODIES: dict[Dialect, Any] = {
     "openai_chat": {"model": "m", "messages": [{"role": "user", "content": f"{MAIL}, {CARD}"}]},
@@ -282,6 +284,52 @@ def test_without_guards_nothing_of_it_is_loaded(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['agent_gateway.guard.base']"
+
+
+async def test_a_long_body_is_taken_apart_beside_the_event_loop() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    exchange = exchange_of("openai_chat", {"model": "m", "messages": [{"role": "user", "content": [{}] * APART_BYTES}]})
+    task = asyncio.create_task(others())
+    await begun(exchange, GUARDS)
+    task.cancel()
+    assert turns > 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("check", [{"kind": "size", "max_chars": 3 * JUDGED_MAX_CHARS}, {"kind": "size", "max_chars": 5, "action": "flag"}])
+async def test_an_answer_is_not_refused_by_what_lets_it_pass(check: dict[str, Any], stream: bool) -> None:
+    exchange = exchange_of("openai_chat", stream=stream)
+    guarded = await begun(exchange, route(output=[check]))
+    deltas: list[Delta] = [Started("x", "m"), TextDelta("a" * (JUDGED_MAX_CHARS + 1)), TextDelta("b"), Finished("stop")]
+    frames = written("openai_chat", deltas, exchange.call)
+    answer = [Chunk(frame) for frame in frames] if stream else [Whole(codec_of("openai_chat").write_answer(HEAD, deltas, exchange.call))]
+    events = await events_of(guarded, answer)
+    assert not any(isinstance(event, Failure) for event in events)
+    assert exchange.guards == ((("size", "flag"),) if "action" in check else ())
+
+
+async def test_an_answer_that_is_held_is_refused_beyond_the_bound() -> None:
+    exchange = exchange_of("openai_chat", stream=True)
+    guarded = await begun(exchange, route(output=[{"kind": "size", "max_chars": 3 * JUDGED_MAX_CHARS}, WEBHOOK]))
+    deltas: list[Delta] = [Started("x", "m"), TextDelta("a" * (JUDGED_MAX_CHARS + 1)), Finished("stop")]
+    with pytest.raises(GuardRefused):
+        await events_of(guarded, [Chunk(frame) for frame in written("openai_chat", deltas, exchange.call)])
+
+
+async def test_what_a_request_was_refused_for_is_hidden_in_its_thoughts_as_well() -> None:
+    thinking = {"type": "thinking", "thinking": f"It is {AWS}.", "signature": "s"}
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": [thinking]}, {"role": "user", "content": "And?"}]
+    exchange = exchange_of("anthropic", {"model": "m", "max_tokens": 9, "messages": messages})
+    with pytest.raises(GuardRefused):
+        await begun(exchange, route(input=[{"kind": "secrets", "action": "block"}]))
+    assert AWS.encode() not in exchange.call.body
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------

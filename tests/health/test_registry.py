@@ -84,6 +84,26 @@ def test_hedges_are_a_share_of_the_traffic_without_one() -> None:
     assert not health.may_hedge(0.05, 0)
 
 
+def test_a_reload_forgets_what_is_not_configured_any_more_and_what_that_wanted() -> None:
+    def bound(name: str, most: int | None) -> Route:
+        return Route(name=name, deployments=(SHARED,), concurrency=Concurrency(max=most))
+
+    health = Health()
+    health.configure([bound("gone", 1), bound("stays", 5)])
+    health.meet(bound("p/m", 3))
+    known = health.of("p/m")
+    limits = [known.concurrency.limit]
+    health.configure([bound("stays", 5)])
+    limits.append(known.concurrency.limit)
+    assert [name for name, _ in health.controllers()] == ["stays", "p/m"]
+    health.configure([])  # what was met stands there still, with a bound that is not known yet
+    limits.append(known.concurrency.limit)
+    health.meet(bound("p/m", 7))
+    limits.append(known.concurrency.limit)
+    assert limits == [1, 5, 5, 7]
+    assert health.of("p/m") is known
+
+
 def test_names_that_clients_make_up_are_forgotten_but_not_while_they_are_under_way() -> None:
     health = Health()
     health.follow(Route(name="configured", deployments=(SHARED,)))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.kit import replies, samples, websocket
@@ -63,6 +64,12 @@ def _script(key: str, heard: Heard) -> Script:
         if name in said:
             told = samples.error_body(f"The key {key} is no good. {PADDING}", key)
             return replies.whole(told, status, {"x-key": key, "location": f"http://127.0.0.1/?key={key}"})
+    if "echo under 200" in said:
+        error = {"error": {"message": f"The key {key} is no good.", "code": "boom"}}
+        return replies.stream([samples.sse(error)]) if heard.json.get("stream") else replies.whole(msgspec.json.encode(error))
+    if "echo in a stream" in said:
+        error = {"error": {"message": f"The key {key} is no good.", "code": "boom"}}
+        return replies.stream([*samples.text_frames(["Hel"])[:2], samples.sse(error)])
     if "broken stream" in said:
         return replies.stream([*samples.text_frames(["Hel"])[:2], samples.sse({"error": {"message": "no more", "code": "boom"}})])
     if "no JSON" in said:
@@ -108,8 +115,8 @@ async def _made_key(gateway: Gateway, admin: str, canaries: Canaries) -> str:
 
 async def _models_are_asked(gateway: Gateway, secret: str) -> list[Reply]:
     headers = {"authorization": f"Bearer {secret}", "x-session-id": "a-session", "x-user-id": "ann"}
-    bodies = [_chat(name, model=model) for name in (*ECHOES, "no JSON", "hello") for model in ("chat", "patient")]
-    bodies += [_chat(name, stream=True) for name in (*ECHOES, "broken stream", "hello")]
+    bodies = [_chat(name, model=model) for name in (*ECHOES, "echo under 200", "no JSON", "hello") for model in ("chat", "patient")]
+    bodies += [_chat(name, stream=True) for name in (*ECHOES, "echo under 200", "echo in a stream", "broken stream", "hello")]
     bodies += [_chat("hello", model="down"), {"model": "chat"}, {}]
     asked = [await ask(gateway.url, CHAT, body, headers=headers) for body in bodies]
     response = {"model": "chat", "input": "hello"}

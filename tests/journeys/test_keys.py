@@ -83,7 +83,8 @@ async def test_while_the_database_is_down_known_keys_go_on_for_the_grace_and_non
     server = own(Postgres)
     try:
         server.start()
-        gateway = launch(auth={**AUTH, "grace_s": 2}, state={"database": server.url()}, sessions={"on_store_down": "forget"})
+        auth = {**AUTH, "grace_s": 2, "audit_key": ADMIN_KEY}
+        gateway = launch(auth=auth, state={"database": server.url()}, sessions={"on_store_down": "forget"})
         known, other = (told(gateway, "create", name)["key"] for name in ("known", "other"))
         assert (await shown(gateway, known)).status == 200
         server.stop()

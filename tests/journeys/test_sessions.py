@@ -319,12 +319,14 @@ async def test_a_summary_is_written_by_the_configured_model_and_recorded(launch:
     sessions = {"compaction": "summary", "summary_model": "patient", "max_messages": 8}
     gateway = launch(sessions=sessions)
     provider.reply(replies.whole(samples.COMPLETION))
+    ann = {"x-user-id": "ann"}
     for turn in range(4):
-        await ask(gateway, user(f"{turn}"))
-    summary = await eventually(lambda: shown(gateway)["summary"], "a summary")
+        await ask(gateway, user(f"{turn}"), headers=ann)
+    summary = await eventually(lambda: shown(gateway, **ann)["summary"], "a summary")
     assert summary["body"]["content"].endswith(samples.TEXT)
-    await eventually(lambda: [one for one in gateway.records if one["model"] == "patient"], "the record of the summary")
-    await ask(gateway, user("last"))
+    records = await eventually(lambda: [one for one in gateway.records if one["model"] == "patient"], "the record of the summary")
+    assert [(record["key_id"], record["user_id"]) for record in records] == [("gateway", "ann")]
+    await ask(gateway, user("last"), headers=ann)
     assert heard(provider)[0] == summary["body"]
     assert heard(provider)[-1] == user("last")
-    assert shown(gateway)["turn_count"] == 10
+    assert shown(gateway, **ann)["turn_count"] == 10

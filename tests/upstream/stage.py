@@ -199,6 +199,9 @@ class FakeProvider:
         self.answers.append(answer)
         return answer
 
+    def redact(self, text: str) -> str:
+        return text
+
     async def close(self) -> None:
         """Nothing is held."""
 

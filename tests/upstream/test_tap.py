@@ -22,10 +22,10 @@ from agent_gateway.protocols.openai_chat.relay import StreamRelay
 from agent_gateway.protocols.relay import Relay, TranslatingRelay
 from agent_gateway.protocols.transcript import COMPACT_BYTES, read_answer
 from agent_gateway.upstream.attempt import BegunStream, Running
-from agent_gateway.upstream.base import Answer
+from agent_gateway.upstream.base import Answer, Provider
 from agent_gateway.upstream.reply import Reply, Taker
 from agent_gateway.wire.sse import DONE
-from tests.upstream.stage import CLOCK, call, frame
+from tests.upstream.stage import CLOCK, FakeProvider, call, frame
 
 
 class Pipe:
@@ -77,7 +77,8 @@ class Tapped:
         self._takes = takes
         self.exchange.tap = self._tap
         self.pipe = Pipe()
-        running = Running(self.exchange, self.exchange.call, Candidate(target, route), health.of(target.id), CLOCK)
+        provider, at = cast(Provider, FakeProvider()), health.of(target.id)
+        running = Running(self.exchange, self.exchange.call, Candidate(target, route), provider, at, CLOCK)
         relay = relay or StreamRelay("chat", strip_usage=True)
         self.stream = BegunStream(running, cast(Answer, self.pipe.reply), relay, relay.feed(sent("one")))
         self.stream.keep_in(self.exchange.answer)

@@ -65,8 +65,8 @@ class AdminApi:
             if route.method != ("GET" if ask.method == "HEAD" else ask.method):
                 allowed.append(route.method)
                 continue
-            if route.role == "admin" and ask.key is not None and ask.key.role == "auditor":
-                raise Forbidden("This needs an admin key; the key shown is an auditor's, which may only read.")
+            if route.role == "admin" and ask.key is not None and ask.key.role != "admin":
+                raise Forbidden(f"This needs an admin key; the role of the key shown is {ask.key.role}.")
             return AdminAnswer(await route.answered(ask, of), route.status)
         if not allowed:
             raise NotFound(f"There is nothing at '/admin/v1/{ask.path[:200]}'. GET /openapi.json lists what there is.")

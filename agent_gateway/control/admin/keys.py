@@ -5,6 +5,7 @@ Promise: a change is known to every process within a second.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
@@ -128,6 +129,8 @@ class KeyRoutes:
         self._audit = audit
         self._configuration = configuration
         self._clock = clock
+        #: What is changed is read before: one at a time, or one change would undo the other.
+        self._turn = asyncio.Lock()
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -205,6 +208,10 @@ class KeyRoutes:
         return KeyWithSecret(**_fields(key, now), key=secret)
 
     async def _change(self, asked: Asked[NoQuery, KeyChange]) -> KeyShown:
+        async with self._turn:
+            return await self._changed(asked)
+
+    async def _changed(self, asked: Asked[NoQuery, KeyChange]) -> KeyShown:
         now = self._clock.wall()
         before = await self._found(asked.of)
         if before.revoked_at is not None:

@@ -60,6 +60,8 @@ class RecordShown(Struct, frozen=True, kw_only=True):
     overhead_ms: float
     attempts_count: int
     request_bytes: int
+    #: What checks did, as `check:action`.
+    guards: list[str]
 
 
 class RecordWhole(RecordShown, frozen=True, kw_only=True):
@@ -118,7 +120,9 @@ def _figures(row: Sequence[Any]) -> dict[str, Any]:
     """The columns `LISTED`, as they are shown."""
     values = {_SHOWN_AS.get(name, name): value for name, value in zip(LISTED, row, strict=True)}
     at = told(values.pop("started_ms") / 1000)
-    return {**values, "at": at, "stream": bool(values["stream"]), "tokens_estimated": bool(values["tokens_estimated"])}
+    guards = values["guards"].split(",") if values["guards"] else []
+    flags = {name: bool(values[name]) for name in ("stream", "tokens_estimated")}
+    return {**values, **flags, "at": at, "guards": guards}
 
 
 def _json(stored: bytes | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
@@ -52,6 +53,8 @@ class TeamRoutes:
         self._store = store
         self._audit = audit
         self._clock = clock
+        #: Whether there is one, and how it is, is read before it is put: one at a time.
+        self._turn = asyncio.Lock()
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -106,19 +109,22 @@ class TeamRoutes:
     async def _create(self, asked: Asked[NoQuery, NewTeam]) -> TeamShown:
         body = asked.body
         team = Team(body.id, body.name or body.id, self._clock.wall(), body.budget)
-        if any(known.id == team.id for known in await self._store.list_teams()):
-            raise Conflict(f"There is a team {team.id!r} already.", param="id")
-        async with self._audit.acting("teams.create", team.id, asked.by, after=team_shown(team)):
-            await self._store.put_team(team)
+        async with self._turn:
+            if any(known.id == team.id for known in await self._store.list_teams()):
+                raise Conflict(f"There is a team {team.id!r} already.", param="id")
+            async with self._audit.acting("teams.create", team.id, asked.by, after=team_shown(team)):
+                await self._store.put_team(team)
         return team_shown(team)
 
     async def _change(self, asked: Asked[NoQuery, TeamChange]) -> TeamShown:
-        before, body = await self._found(asked.of), asked.body
-        name = before.name if body.name is UNSET else body.name
-        after = replace(before, name=name, budget=before.budget if body.budget is UNSET else body.budget)
-        said = {"before": team_shown(before), "after": team_shown(after)}
-        async with self._audit.acting("teams.update", before.id, asked.by, **said):
-            await self._store.put_team(after)
+        body = asked.body
+        async with self._turn:
+            before = await self._found(asked.of)
+            name = before.name if body.name is UNSET else body.name
+            after = replace(before, name=name, budget=before.budget if body.budget is UNSET else body.budget)
+            said = {"before": team_shown(before), "after": team_shown(after)}
+            async with self._audit.acting("teams.update", before.id, asked.by, **said):
+                await self._store.put_team(after)
         return team_shown(after)
 
     async def _delete(self, asked: Asked[NoQuery, None]) -> TeamShown:

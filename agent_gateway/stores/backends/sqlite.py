@@ -47,6 +47,12 @@ class SqliteStore(SqlStore):
         version = await super().keys_version()
         return (self._file.openings << 40) + version
 
+    async def delete_user(self, user: str) -> int:
+        """Nor is it left in the log of the writes."""
+        count = await super().delete_user(user)
+        await self._file.cut_log()
+        return count
+
 
 class SqliteFile:
     """Three connections, each in a thread of its own: one reads, one writes, one works the log of the writes into the file."""
@@ -86,6 +92,10 @@ class SqliteFile:
         """Waits for the disk, so that no write does: SQLite would have the write that comes to it wait, and all behind that."""
         with suppress(StoreDown):
             await self._checkpointer.run(lambda database: database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall())
+
+    async def cut_log(self) -> None:
+        """What the log holds is in the file, and nowhere else. Raises `StoreDown` where others need the log all the while."""
+        await self._checkpointer.run(_cut_log)
 
     async def revision(self) -> str | None:
         if not await asyncio.to_thread(self._path.exists):
@@ -219,6 +229,14 @@ def _use_log(connection: sqlite3.Connection) -> None:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
                 raise
             time.sleep(0.01)
+
+
+def _cut_log(database: sqlite3.Connection) -> None:
+    """Nearly all of it beside the writing, the rest while no other writes."""
+    database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    (is_busy, *_) = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if is_busy:
+        raise sqlite3.OperationalError("the write-ahead log is being read")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -53,6 +53,10 @@ class SimulatedProvider:
             raise refusal(reply.status, headers, await answer.read(until), self._clock.wall(), dialect)
         return answer
 
+    def redact(self, text: str) -> str:
+        """It is shown no key."""
+        return text
+
     async def close(self) -> None:
         """Holds nothing between calls."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
 from typing import Any
 
@@ -200,6 +201,20 @@ async def test_an_auditor_reads_and_changes_nothing(stage: Stage) -> None:
             except NotFound:
                 assert "{" in route.path or route.path == "audit/head"
     assert await stage.entries() == []
+
+
+async def test_two_changes_at_once_are_both_made(stage: Stage) -> None:
+    key = await made(stage)
+    changes: list[dict[str, Any]] = [{"name": "b"}, {"models": []}, {"owner": "ann"}]
+    await asyncio.gather(*[stage.ask("PATCH", f"keys/{key['id']}", change) for change in changes])
+    shown = await stage.get(f"keys/{key['id']}")
+    assert (shown["name"], shown["models"], shown["owner"]) == ("b", [], "ann")
+    teams = await asyncio.gather(*[stage.ask("POST", "teams", {"id": "red"}) for _ in range(3)], return_exceptions=True)
+    assert sorted(isinstance(answer, Conflict) for answer in teams) == [False, True, True]
+    changes = [{"name": "Red"}, {"budget": {"usd": 1, "per": "day"}}]
+    await asyncio.gather(*[stage.ask("PATCH", "teams/red", change) for change in changes])
+    red = await stage.get("teams/red")
+    assert (red["name"], red["budget"]["usd"]) == ("Red", 1)
 
 
 # --- teams

@@ -14,7 +14,7 @@ import pytest_asyncio
 from agent_gateway.core.errors import StoreDown
 from agent_gateway.stores.backends import sqlite as module
 from agent_gateway.stores.backends.sqlite import SqliteStore
-from agent_gateway.stores.base import Key, Owner
+from agent_gateway.stores.base import Key, Owner, StoredTurn
 
 DAMAGED = b"no database" * 500
 KEY = Key("one", "one", created_at=1.0)
@@ -53,6 +53,25 @@ async def test_nothing_is_opened_before_it_is_needed(store: SqliteStore, path: P
     assert not list(path.parent.glob(path.name))
     await store.keys_version()
     assert list(path.parent.glob(path.name))
+
+
+async def test_what_a_user_said_is_in_no_file_once_it_is_deleted(store: SqliteStore, path: Path) -> None:
+    said = b"the words of ann"
+
+    def files_with_it() -> list[Path]:
+        return [file for file in path.parent.iterdir() if said in file.read_bytes()]
+
+    turn = StoredTurn("openai_chat", b'{"content":"%b"}' % said)
+    await store.append(Owner("key", "ann"), "s1", [turn], expected_version=0, now=1.0, ttl_s=60.0)
+    assert files_with_it()
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM turns").fetchone()
+        with pytest.raises(StoreDown, match="cannot be used") as busy:  # not all is gone, and that is said
+            await store.delete_user("ann")
+        assert "being read" in str(busy.value.detail)
+    await store.delete_user("ann")
+    assert not files_with_it()
 
 
 async def test_what_another_process_changes_is_seen(store: SqliteStore, path: Path) -> None:
