@@ -15,6 +15,10 @@ from agent_gateway.admission.gate import Gate
 from agent_gateway.admission.keys import GATEWAY, KeyRing
 from agent_gateway.admission.limits import Limiter
 from agent_gateway.admission.refusals import Refusals
+from agent_gateway.batch.batches import Batches
+from agent_gateway.batch.engine import Engine
+from agent_gateway.batch.files import Files
+from agent_gateway.batch.synchronous import Group
 from agent_gateway.control.admin.api import AdminApi
 from agent_gateway.control.audit import AuditLog, signing_key
 from agent_gateway.control.errors import ConfigurationError
@@ -29,6 +33,7 @@ from agent_gateway.core.event import Whole
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.route import Route
 from agent_gateway.edge.app import App
+from agent_gateway.edge.batch_room import BatchRoom
 from agent_gateway.edge.bodies import Bodies
 from agent_gateway.edge.limits import Limits, connections_max
 from agent_gateway.edge.server import Server
@@ -42,6 +47,7 @@ from agent_gateway.session.live_streams import LiveStreams, MemoryStreams
 from agent_gateway.session.memory import Memory
 from agent_gateway.session.responses import Responses
 from agent_gateway.stores.base import open_store
+from agent_gateway.stores.batches import BatchStore
 from agent_gateway.upstream.base import PROVIDERS, Provider
 from agent_gateway.upstream.loop import AttemptLoop
 from agent_gateway.upstream.transport import Transport
@@ -97,6 +103,9 @@ class Gateway:
         # Of the configuration.
         self._providers: dict[str, tuple[msgspec.Struct, Provider]] = {}
         self.live = Live(self._compile(configuration))
+        self._batches = Engine(self._store, self.live, self._keys, self._health, clock) if isinstance(self._store, BatchStore) else None
+        if self._batches is not None:
+            self._recorder.metrics.watch_batches(self._batches.figures)
         limits = Limits(
             body_max_bytes=int(settings.server.body_max_mb * 1024 * 1024),
             bodies=Bodies(int(settings.server.bodies_max_mb * 1024 * 1024)),
@@ -109,6 +118,7 @@ class Gateway:
             started=self._start,
             stopped=self._stop,
             admin=AdminApi(lambda: self.configuration, self._store, self._audit, self._recorder, self._streams, self._health, clock),
+            batches=BatchRoom(Files(self._store, clock), Batches(self._store, self._batches, clock), Group),
             refusals=self._refusals,
         )
         self.limits = limits
@@ -234,6 +244,8 @@ class Gateway:
         await self._recorder.start()
         await self._limiter.start()
         self._memory.start()
+        if self._batches is not None:
+            self._batches.start()
 
     async def _stop(self) -> None:
         if tasks := self.live.tasks:  # the server has waited for them; one that is not ours may not have
@@ -241,6 +253,8 @@ class Gateway:
                 if not task.cancelling():
                     task.cancel()
             await asyncio.wait(tasks, timeout=FLUSH_TIMEOUT_S)
+        if self._batches is not None:
+            await self._batches.close(FLUSH_TIMEOUT_S)
         await self._memory.close(FLUSH_TIMEOUT_S)
         await self._responses.close(FLUSH_TIMEOUT_S)
         await self._streams.close(FLUSH_TIMEOUT_S)

@@ -14,6 +14,9 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
+from agent_gateway.batch import submission, synchronous
+from agent_gateway.batch.batches import WINDOWS_S
+from agent_gateway.batch.engine import LEASE_S
 from agent_gateway.cli.demo import CONFIGURATION
 from agent_gateway.cli.main import COMMANDS
 from agent_gateway.control.availability import LATER
@@ -28,6 +31,7 @@ from agent_gateway.core.plan import Detour
 from agent_gateway.core.settings import FIXED_REPLY, POLICIES, DeploymentSettings, Model, Settings
 from agent_gateway.record.row import Record
 from agent_gateway.simulator.settings import SimulatorSettings
+from agent_gateway.stores.batches import MODELS_MAX, BatchStatus
 from agent_gateway.upstream.base import PROVIDERS
 from agent_gateway.upstream.hedge import LOST_RACE
 from agent_gateway.upstream.known_providers import known_providers
@@ -208,6 +212,29 @@ def test_the_example_of_a_first_request_streams_an_answer(gateway: Gateway) -> N
     assert _output_of(ROOT / "examples" / "first_request.py", {"GATEWAY_URL": gateway.url})
 
 
+def test_the_example_of_a_batch_prints_every_answer(gateway: Gateway) -> None:
+    told = _output_of(ROOT / "examples" / "batch.py", {"GATEWAY_URL": gateway.url})
+    requests = (ROOT / "examples" / "batch.jsonl").read_bytes().splitlines()
+    for request in requests:
+        assert re.search(rf"^{samples.decode(request)['custom_id']}: \w", told, re.MULTILINE)
+
+
+def test_the_bounds_of_batches_are_those_that_hold() -> None:
+    text = (ROOT / "docs" / "batching.md").read_text()
+    for bound in (
+        f"up to {submission.CUSTOM_ID_MAX_LENGTH} characters",
+        f"up to {submission.ITEMS_MAX:,} lines",
+        f"up to {MODELS_MAX} models",
+        f"up to {submission.LINE_BYTES_MAX // 2**20} MB",
+        f"up to {submission.ERRORS_MAX} of them",
+        f"1 to {synchronous.REQUESTS_MAX:,}",
+        f"within {LEASE_S:.0f} seconds",
+    ):
+        assert bound in text
+    assert all(f"`{place}`" in text for place in (*submission.ENDPOINTS, *WINDOWS_S))
+    assert all(f"`{status}`" in text for status in get_args(BatchStatus))
+
+
 @pytest.mark.parametrize("text", _blocks("python"))
 def test_python_in_a_document_runs(text: str, gateway: Gateway, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
@@ -225,8 +252,6 @@ async def test_the_readmes_curl_is_answered(gateway: Gateway) -> None:
 
 
 def _output_of(script: Path, env: dict[str, str]) -> str:
-    done = subprocess.run(
-        [sys.executable, str(script)], env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([sys.executable, str(script)], env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

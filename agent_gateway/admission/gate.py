@@ -76,6 +76,10 @@ class Gate:
 
     # --- what it may do
 
+    def route(self, model: str) -> Route | None:
+        """Of a model's name, whoever asks."""
+        return self._find(model)
+
     def admit(self, exchange: Exchange) -> Route:
         """The route of the model asked for. Raises `UnknownModel` or `Forbidden`."""
         call, key = exchange.call, exchange.key

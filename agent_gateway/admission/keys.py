@@ -29,6 +29,8 @@ KNOWN_MAX = 10_000
 #: Refused keys kept in memory, and how long they are believed to be wrong (s).
 REFUSED_MAX = 10_000
 REFUSED_TTL_S = 0.5
+#: How long a key that was looked up by its id is believed (s).
+BY_ID_TTL_S = 0.5
 #: How often the store is asked whether any key changed (s).
 POLL_S = 0.25
 #: Keys being asked for at once; requests with any more are turned away.
@@ -128,6 +130,8 @@ class KeyRing:
         self._teams: dict[str, Team] = {}
         #: Hash → until when it is refused unasked (monotonic), and what is said.
         self._refused: dict[bytes, tuple[float, str]] = {}
+        #: By the key's id: until when it is believed (monotonic); None: there is none.
+        self._by_id: dict[str, tuple[float, Key | None]] = {}
         #: Of the store, when `_known` was last held against it; None: never.
         self._version: int | None = None
         #: When the store last answered (monotonic).
@@ -188,6 +192,22 @@ class KeyRing:
         except Unauthenticated as error:
             self._refuse(digest, error.message)
             raise
+
+    async def by_id(self, key_id: str) -> Key:
+        """For work that goes on without the secret. Raises `Unauthenticated` once the key is revoked or has expired, or `StoreDown`."""
+        until, key = self._by_id.get(key_id, (0.0, None))
+        now = self._clock.monotonic()
+        if now >= until:
+            key = await self._store.find_key(key_id)
+            if key is not None and key.team is not None and key.team not in self._teams:
+                await self._meet_teams()
+            if len(self._by_id) >= KNOWN_MAX:
+                del self._by_id[next(iter(self._by_id))]
+            self._by_id[key_id] = (now + BY_ID_TTL_S, key)
+        wrong = self._wrong(key)
+        if key is None or wrong is not None:
+            raise Unauthenticated(wrong or _UNKNOWN)
+        return key
 
     def team(self, team_id: str) -> Team | None:
         """Known as soon as any of its keys is. None: there is none of this name."""

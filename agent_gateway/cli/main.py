@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": "agent_gateway.cli.demo",
     "check": "agent_gateway.cli.check",
     "simulate": "agent_gateway.cli.simulate",
+    "batch": "agent_gateway.cli.batch",
     "keys": "agent_gateway.cli.keys",
     "audit": "agent_gateway.cli.audit",
     "db": "agent_gateway.cli.db",

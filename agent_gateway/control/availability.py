@@ -27,8 +27,8 @@ class Later:
 LATER: dict[str, Later] = {
     "preset": Later(),
     "server.workers": Later(),
-    "server.files_max_mb": Later(),
-    "batching": Later(),
+    "batching.max_wait_ms": Later(),
+    "batching.native": Later(),
     "monitoring.otlp_endpoint": Later(),
     "cache": Later(),
     "alerts": Later(),

@@ -36,9 +36,13 @@ class Operation(Struct, frozen=True, kw_only=True):
     query: tuple[str, ...] = ()
     #: A model answers: its answer may be a stream.
     is_model: bool = False
+    may_stream: bool = False
     is_open: bool = False
     is_socket: bool = False
+    #: Of the answer.
     media: str = "application/json"
+    #: Of the request.
+    sent_as: str = "application/json"
 
 
 _TEXT = {"type": "string"}
@@ -64,6 +68,12 @@ def _get(path: str, summary: str, tag: str, **more: Any) -> Operation:
     return Operation(method="get", path=path, summary=summary, tag=tag, **more)
 
 
+_FILE = "/v1/files/{file_id}"
+_REQUEST = {
+    "type": "object",
+    "properties": {"custom_id": _TEXT, "url": _TEXT, "body": _OBJECT},
+    "required": ["custom_id", "body"],
+}
 _PAGE = ("limit", "order", "after")
 _RESPONSE = "/v1/responses/{response_id}"
 _CONVERSATIONS = "/v1/conversations"
@@ -125,6 +135,44 @@ OPERATIONS: tuple[Operation, ...] = (
     _get("/v1/sessions", "One's own sessions", "Sessions", query=("limit", "cursor")),
     _get("/v1/sessions/{session_id}", "One session, with its turns", "Sessions"),
     Operation(method="delete", path="/v1/sessions/{session_id}", summary="Forgets a session", tag="Sessions"),
+    _get("/v1/files", "One's own files", "Batches", query=("limit", "after", "purpose")),
+    Operation(
+        method="post",
+        path="/v1/files",
+        summary="Takes a file, whose lines are the requests of a batch",
+        tag="Batches",
+        fields={
+            "file": {"type": "string", "contentMediaType": "application/octet-stream"},
+            "purpose": {"const": "batch"},
+            "expires_after[anchor]": {"const": "created_at"},
+            "expires_after[seconds]": _COUNT,
+        },
+        required=("file", "purpose"),
+        sent_as="multipart/form-data",
+    ),
+    _get(_FILE, "One file, without its content", "Batches"),
+    Operation(method="delete", path=_FILE, summary="Deletes a file", tag="Batches"),
+    _get(f"{_FILE}/content", "A file's content", "Batches", media="application/octet-stream"),
+    _get("/v1/batches", "One's own batches", "Batches", query=("limit", "after")),
+    Operation(
+        method="post",
+        path="/v1/batches",
+        summary="Has every request in a file answered",
+        tag="Batches",
+        fields={"input_file_id": _TEXT, "endpoint": _TEXT, "completion_window": _TEXT, "metadata": {"type": ["object", "null"]}},
+        required=("input_file_id", "endpoint", "completion_window"),
+    ),
+    _get("/v1/batches/{batch_id}", "One batch: how far it is, what it cost", "Batches"),
+    Operation(method="post", path="/v1/batches/{batch_id}/cancel", summary="Cancels a batch", tag="Batches", fields={}),
+    Operation(
+        method="post",
+        path="/v1/batch",
+        summary="Has many requests answered in one; with `stream`, each as soon as it is",
+        tag="Batches",
+        fields={"requests": {"type": "array", "items": _REQUEST}, "stream": _FLAG},
+        required=("requests",),
+        may_stream=True,
+    ),
     _get("/v1/streams/{request_id}", "Takes a stream up again", "Sessions", query=("starting_after",), media="text/event-stream"),
     _get("/health/live", "The process answers", "Operation", is_open=True),
     _get("/health/ready", "It takes requests", "Operation", is_open=True),
@@ -178,7 +226,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         answers: dict[str, Any] = {"101": {"description": "The socket is open (docs/websocket.md)"}}
     else:
         answer["content"] = {operation.media: {"schema": _OBJECT if operation.media == "application/json" else _TEXT}}
-        if operation.is_model or "stream" in operation.query:
+        if operation.is_model or operation.may_stream or "stream" in operation.query:
             answer["content"]["text/event-stream"] = {"schema": _TEXT}
         answers = {"200": answer}
     told: dict[str, Any] = {
@@ -192,7 +240,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         told["security"] = []
     if operation.fields is not None:
         schema = {"type": "object", "properties": operation.fields, "required": list(operation.required)}
-        told["requestBody"] = {"required": bool(operation.required), "content": {"application/json": {"schema": schema}}}
+        told["requestBody"] = {"required": bool(operation.required), "content": {operation.sent_as: {"schema": schema}}}
     return told
 
 

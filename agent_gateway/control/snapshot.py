@@ -162,6 +162,7 @@ def compile_route(name: str, model: Model, prices: Prices) -> Route:
         hedging=model.hedging,
         breaker=model.breaker,
         streaming=model.streaming,
+        batching=model.batching,
         fallback=model.fallback,
         sessions=model.sessions,
         concurrency=model.concurrency,

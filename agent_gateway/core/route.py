@@ -9,7 +9,19 @@ from msgspec import Struct
 
 from agent_gateway.core.call import NO_NEEDS, Need
 from agent_gateway.core.pricing import Price
-from agent_gateway.core.settings import Allowance, Breaker, Concurrency, Fallback, Guards, Hedging, Retries, Sessions, Streaming, Timeouts
+from agent_gateway.core.settings import (
+    Allowance,
+    Batching,
+    Breaker,
+    Concurrency,
+    Fallback,
+    Guards,
+    Hedging,
+    Retries,
+    Sessions,
+    Streaming,
+    Timeouts,
+)
 
 #: How a model is told to carry on from a text: an assistant message at the end as it is; that message with `prefix: true`;
 #: or vLLM's `continue_final_message`.
@@ -56,6 +68,7 @@ class Route(Struct, frozen=True, kw_only=True):
     hedging: Hedging = Hedging()
     breaker: Breaker = Breaker()
     streaming: Streaming = Streaming()
+    batching: Batching = Batching()
     fallback: Fallback = Fallback()
     sessions: Sessions = Sessions()
     concurrency: Concurrency = Concurrency()

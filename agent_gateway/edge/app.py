@@ -33,12 +33,26 @@ from agent_gateway.edge.access import looked_up
 from agent_gateway.edge.addresses import source_of
 from agent_gateway.edge.answering import Answering
 from agent_gateway.edge.background import outliving
+from agent_gateway.edge.batch_room import BatchAsk, BatchRoom
+from agent_gateway.edge.batches import batch_answer, is_batch_path
 from agent_gateway.edge.bodies import BodyHold
 from agent_gateway.edge.cors import answer_lines, is_foreign, is_preflight, preflight_lines
+from agent_gateway.edge.files import Download
+from agent_gateway.edge.grouped import Grouped
 from agent_gateway.edge.hosts import check_host
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.models import model_list, model_object
-from agent_gateway.edge.request import Head, Headers, body_length, check_framing, check_media, new_exchange, read_head, read_into
+from agent_gateway.edge.request import (
+    Head,
+    Headers,
+    body_length,
+    check_framing,
+    check_media,
+    new_exchange,
+    read_head,
+    read_into,
+    timeout_of,
+)
 from agent_gateway.edge.response import JSON, HeadLines, error_response, pairs
 from agent_gateway.edge.responses import STATE_PATHS, StateAsk, state_answer, stream_of_response
 from agent_gateway.edge.resumable import events_seen, resumed
@@ -77,7 +91,7 @@ class App:
 
     Mounted in another app it hears of no lifespan: then the first request has it started.
 
-    `admin` answers below `/admin/v1/`; `refusals` hears of whoever is not let in.
+    `admin` answers below `/admin/v1/`, `batches` on the paths of files and batches; `refusals` hears of whoever is not let in.
     """
 
     def __init__(
@@ -89,6 +103,7 @@ class App:
         started: Callable[[], Awaitable[None]],
         stopped: Callable[[], Awaitable[None]],
         admin: Admin,
+        batches: BatchRoom,
         refusals: Refusals,
     ) -> None:
         self._live = live
@@ -98,6 +113,7 @@ class App:
         self._stopped = stopped
         self._starting: asyncio.Future[None] | None = None
         self._admin = admin
+        self._batches = batches
         self.refusals = refusals
         self._routes: dict[str, dict[str, Handler]] = {
             "/v1/models": {"GET": self._models},
@@ -188,6 +204,8 @@ class App:
             by_method = {"GET": self._stream}
         elif by_method is None and path.startswith(STATE_PATHS):
             by_method = dict.fromkeys(("GET", "POST", "DELETE"), self._state)
+        elif by_method is None and is_batch_path(path):
+            by_method = dict.fromkeys(("GET", "POST", "DELETE"), self._batch)
         elif by_method is None and path.startswith(_ADMIN):
             by_method = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), self._administer)
         if by_method is None:
@@ -233,7 +251,18 @@ class App:
         asked = StateAsk(runtime.responses, owner, ask.query, body, runtime.settings.sessions.ttl_s, ask.method, ask.path)
         await ask.whole(200, JSON + ask.id_line.encode(), await state_answer(asked))
 
-    async def _answer(self, ask: _Ask, outlet: _Outlet, answering: Answering) -> None:
+    async def _batch(self, ask: _Ask) -> None:
+        """Files and batches."""
+        owner, outlet = await _owner(ask), _Outlet(ask)
+        ask.exchange.timeout_s = None if ask.head.timeout is None else timeout_of(ask.head.timeout)
+        asked = (ask.exchange, ask.runtime, self._limits, ask.headers, ask.method, ask.path, ask.query, ask.receive)
+        told = await batch_answer(BatchAsk(self._batches, owner, *asked, lambda: self._body(ask), outlet))
+        if isinstance(told, Download | Grouped):
+            await self._answer(ask, outlet, told)
+        else:
+            await ask.json(told)
+
+    async def _answer(self, ask: _Ask, outlet: _Outlet, answering: Answering | Download | Grouped) -> None:
         """To its end, or the client's."""
         exchange = ask.exchange
         loop = asyncio.get_running_loop()

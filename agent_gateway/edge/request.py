@@ -78,7 +78,7 @@ def new_exchange(head: Head, clock: Clock, dialect: Dialect = "openai_chat") -> 
 def read_into(exchange: Exchange, head: Head, body: bytes, url: str = "") -> None:
     """Parses the body. `url` as it stands in the request's first line: some protocols say things there. Raises `BadRequest`."""
     if head.timeout is not None:
-        exchange.timeout_s = _timeout_s(head.timeout)
+        exchange.timeout_s = timeout_of(head.timeout)
     call = codec_of(exchange.call.dialect).read_call(body, head.forward, url)
     exchange.call = call if head.user is None else structs.replace(call, user=checked_user(head.user))
     exchange.session = session_in(body) if head.session is None else checked_session(head.session, "x-session-id")
@@ -128,7 +128,8 @@ def body_length(headers: Headers) -> int | None:
     return int(value)
 
 
-def _timeout_s(value: bytes) -> float:
+def timeout_of(value: bytes) -> float:
+    """`x-gateway-timeout-s`. Raises `BadRequest`."""
     try:
         seconds = float(value)
     except ValueError:

@@ -11,9 +11,9 @@ import msgspec
 
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.clock import SYSTEM_CLOCK, new_request_id
-from agent_gateway.core.errors import BudgetSpent, GatewayError, MethodNotAllowed, ProviderRefusedRequest, RateLimited
+from agent_gateway.core.errors import BudgetSpent, GatewayError, MethodNotAllowed, RateLimited
 from agent_gateway.core.exchange import Exchange
-from agent_gateway.protocols.base import codec_of
+from agent_gateway.protocols.base import codec_of, error_body
 from agent_gateway.wire.sse import frame_data
 
 #: A body below this is not worth compressing (bytes), one above it would hold the event loop too long.
@@ -113,9 +113,7 @@ def stream_error(error: GatewayError, exchange: Exchange) -> bytes:
 
 
 def error_response(error: GatewayError, exchange: Exchange | None = None) -> tuple[int, HeadLines, bytes]:
-    """Status, head and body of an error, in the client's protocol. What a provider of the same protocol said of the request is passed on
-    as it stands.
-    """
+    """Status, head and body of an error, in the client's protocol."""
     request_id = exchange.id if exchange is not None else new_request_id(SYSTEM_CLOCK.wall())
     lines = ["content-type: application/json", f"x-request-id: {request_id}"]
     if exchange is not None and exchange.attempts:
@@ -129,9 +127,7 @@ def error_response(error: GatewayError, exchange: Exchange | None = None) -> tup
         lines.append(f"allow: {error.param}")
     head = "\r\n".join([*lines, ""]).encode("latin-1", "replace")
     dialect = exchange.call.dialect if exchange is not None else "openai_chat"
-    if isinstance(error, ProviderRefusedRequest) and error.passed_on and error.dialect == dialect:
-        return error.shown_status, head, error.body
-    return error.shown_status, head, codec_of(dialect).write_error(error, request_id)
+    return error.shown_status, head, error_body(error, request_id, dialect)
 
 
 def compressed(body: bytes, accept_encoding: bytes | None) -> bytes | None:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.conversation import Conversation
 from agent_gateway.core.delta import Delta
-from agent_gateway.core.errors import GatewayError
+from agent_gateway.core.errors import GatewayError, ProviderRefusedRequest
 from agent_gateway.core.plugins import Seat
 from agent_gateway.core.route import Deployment
 
@@ -137,6 +137,15 @@ def codec_of(dialect: Dialect) -> Codec:
     if codec is None:
         codec = _codecs[dialect] = CODECS.load(dialect)()
     return codec
+
+
+def error_body(error: GatewayError, request_id: str, dialect: Dialect) -> bytes:
+    """In the client's protocol; goes with `shown_status`. What a provider of the same protocol said of the request is passed on as it
+    stands.
+    """
+    if isinstance(error, ProviderRefusedRequest) and error.passed_on and error.dialect == dialect:
+        return error.body
+    return codec_of(dialect).write_error(error, request_id)
 
 
 def load_codecs() -> None:

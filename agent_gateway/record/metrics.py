@@ -32,6 +32,7 @@ DURATION_S = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0),
     *(3.0, 5.0, 8.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0),
 )
+BATCH_S = (1.0, 5.0, 15.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 57600.0, 86400.0)
 TOKEN_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
 OVERHEAD_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 #: A share, 0–1; the target is 0.3.
@@ -94,6 +95,16 @@ class Limits(Protocol):
 
     @property
     def unread(self) -> int: ...
+
+
+class Batches(Protocol):
+    """What the engine of batches tells of itself."""
+
+    @property
+    def items(self) -> Mapping[str, int]: ...
+
+    @property
+    def durations(self) -> Histogram: ...
 
 
 class Histogram:
@@ -166,6 +177,7 @@ class Metrics:
         self._sessions: Sessions | None = None
         self._responses: Responses | None = None
         self._limits: Limits | None = None
+        self._batches: Batches | None = None
         self._clock: Clock = SYSTEM_CLOCK
         self._dropped_before_sinks = 0
         self._edge_requests = 0
@@ -207,6 +219,9 @@ class Metrics:
 
     def watch_limits(self, limits: Limits) -> None:
         self._limits = limits
+
+    def watch_batches(self, batches: Batches) -> None:
+        self._batches = batches
 
     def watch(self, sink: Counted) -> None:
         self._sinks.append(sink)
@@ -362,6 +377,8 @@ class Metrics:
         if self._responses is not None:
             unsaved = {(): self._responses.unsaved}
             yield _counter("responses_unsaved", "Responses that were answered, but not kept: the store was down.", (), unsaved)
+        if self._batches is not None:
+            yield from _collect_batches(self._batches)
         yield _counter("records", "Records of requests.", ("sink", "outcome"), self._records())
 
     def _collect_health(self, health: Health) -> Iterable[Metric]:
@@ -423,6 +440,11 @@ def _collect_sessions(sessions: Sessions) -> Iterable[Metric]:
     yield _gauge("sessions_active", "Sessions that have not expired, as last counted.", (), {(): float(sessions.active)})
     yield _counter("sessions_expired", "Sessions that were forgotten in time.", (), {(): sessions.expired})
     yield _counter("sessions_forgotten", "Turns without memory, because the store was down.", (), {(): sessions.forgotten})
+
+
+def _collect_batches(batches: Batches) -> Iterable[Metric]:
+    yield _counter("batch_items", "Items of batches that have ended.", ("status",), _keyed(batches.items))
+    yield _histogram("batch_duration_seconds", "Batches: from their creation to their end.", (), {(): batches.durations})
 
 
 def _timeouts(exchange: Exchange) -> list[TimeoutKind]:

@@ -323,7 +323,7 @@ class SessionStore(Protocol):
         """With its turns, for good; False: there was none."""
 
     async def delete_user(self, user: str) -> int:
-        """All sessions and responses of the user, whatever key they were made with, for good; how many. "" is no user."""
+        """All sessions, responses, batches and files of the user, whatever key they were made with, for good; how many. "" is no user."""
 
     async def sweep(self, now: float, limit: int) -> Swept:
         """Deletes what has expired, at most `limit` of each kind, in one small transaction that holds nobody up."""

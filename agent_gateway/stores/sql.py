@@ -29,6 +29,9 @@ from agent_gateway.stores.operation import Database, Operation, Row
 from agent_gateway.stores.operation import marks as _marks
 from agent_gateway.stores.operation import rows as _rows
 from agent_gateway.stores.sql_audit import SqlAudit
+from agent_gateway.stores.sql_batches import SqlBatches
+from agent_gateway.stores.sql_files import SqlFiles
+from agent_gateway.stores.sql_items import SqlItems
 from agent_gateway.stores.sql_keys import SqlKeys
 from agent_gateway.stores.sql_spend import SqlSpend
 
@@ -82,7 +85,7 @@ class Addition:
         return *changes, *_owned(self.owner, self.session_id), self.expected_version, self.now
 
 
-class SqlStore(SqlKeys, SqlSpend, SqlAudit):
+class SqlStore(SqlKeys, SqlSpend, SqlAudit, SqlFiles, SqlBatches, SqlItems):
     """How the database puts together, of turns in their order, `heads`: `[place,size,tokens,partial,"dialect"],…`, and `bodies`."""
 
     def __init__(self, database: Database, *, heads: str, bodies: str) -> None:
@@ -171,9 +174,10 @@ class SqlStore(SqlKeys, SqlSpend, SqlAudit):
 
     async def delete_user(self, user: str) -> int:
         def delete() -> Operation[int]:
-            sessions = yield "DELETE FROM sessions WHERE user_id = ? AND user_id <> '' RETURNING 1", (user,)
-            responses = yield "DELETE FROM responses WHERE user_id = ? AND user_id <> '' RETURNING 1", (user,)
-            return len(sessions) + len(responses)
+            deleted = 0
+            for table in ("sessions", "responses", "batches", "files"):
+                deleted += len((yield f"DELETE FROM {table} WHERE user_id = ? AND user_id <> '' RETURNING 1", (user,)))
+            return deleted
 
         return await self.database.write(delete())
 

@@ -309,6 +309,24 @@ async def test_a_team_is_known_as_soon_as_its_key(ring: KeyRing, store: Store) -
     assert ring.team("ghosts") is None
 
 
+async def test_a_key_is_found_by_its_id_until_it_is_revoked_or_expires(ring: KeyRing, store: Store, moment: Time) -> None:
+    await store.put_team(Team("t", "T"))
+    key, _ = await create_key(store, "a", moment.clock, expires_at=2000.0, team="t")
+    assert await ring.by_id(key.id) == key
+    assert ring.team("t") == Team("t", "T")
+    moment.now = 2000.0
+    with pytest.raises(Unauthenticated, match="expired"):
+        await ring.by_id(key.id)
+    other, _ = await create_key(store, "b", moment.clock)
+    assert await ring.by_id(other.id) == other
+    await store.revoke_key(other.id, moment.now)
+    moment.now += module.BY_ID_TTL_S
+    with pytest.raises(Unauthenticated, match="revoked"):
+        await ring.by_id(other.id)
+    with pytest.raises(Unauthenticated, match="not known"):
+        await ring.by_id("none")
+
+
 async def test_requests_with_one_new_key_ask_once_and_all_others_together(ring: KeyRing, store: Store) -> None:
     made = [await create_key(store, f"agent {number}") for number in range(20)]
     store.gate.clear()

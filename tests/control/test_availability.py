@@ -17,11 +17,10 @@ MODEL = "models: {gpt: {deployments: [{provider: local, model: m, price: {input:
     [
         ("preset: saver", ["preset: not available yet; leave it out"]),
         ("server: {workers: 2}", ["server.workers: not available yet; leave it out, or at 1"]),
-        ("server: {files_max_mb: 10}", ["server.files_max_mb: not available yet; leave it out, or at 200"]),
         (
-            "batching: {native: off, timeout_s: 1}",
+            "batching: {native: off, max_wait_ms: 1, timeout_s: 1}",
             [
-                "batching.timeout_s: not available yet; leave it out, or at 60",
+                "batching.max_wait_ms: not available yet; leave it out, or at 20",
                 'batching.native: not available yet; leave it out, or at "auto"',
             ],
         ),

@@ -14,7 +14,7 @@ from agent_gateway.control.admin.api import AdminApi
 from agent_gateway.control.load import compile_mapping
 from agent_gateway.control.openapi import OPERATIONS
 from agent_gateway.core.call import Dialect
-from agent_gateway.edge import responses, routes
+from agent_gateway.edge import batches, responses, routes
 from agent_gateway.edge.app import App
 from agent_gateway.edge.routes import dialect_of
 
@@ -41,7 +41,7 @@ def served(app: App) -> set[tuple[str, str]]:
     """What the edge's own tables say, and the places that stand in its code."""
     found = {(method.lower(), path) for path, methods in app._routes.items() for method in methods}
     found |= {("post", path.decode()) for path in routes.MODEL_PATHS}
-    found |= {(method.lower(), plain(path.pattern)) for method, path, _ in responses._ROUTES}
+    found |= {(method.lower(), plain(path.pattern)) for method, path, _ in [*responses._ROUTES, *batches._ROUTES]}
     found |= {("get", f"{place}{{}}") for place in ("/v1/models/", "/v1beta/models/", "/v1/sessions/", "/v1/streams/")}
     found |= {("delete", "/v1/sessions/{}"), ("get", "/v1/chat/completions")}
     versions, kinds, what = ("v1beta", "v1"), ("models", "tunedModels"), ("generateContent", "streamGenerateContent")

@@ -137,5 +137,6 @@ def _app(gateway: Gateway, started: Any = None) -> App:
         started=started or nothing,
         stopped=nothing,
         admin=gateway.app._admin,
+        batches=gateway.app._batches,
         refusals=gateway.app.refusals,
     )

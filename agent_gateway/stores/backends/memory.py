@@ -31,6 +31,7 @@ from agent_gateway.stores.base import (
     team_in_use,
     unknown_cursor,
 )
+from agent_gateway.stores.memory_batches import MemoryBatches
 
 SESSIONS_MAX = 10_000
 RESPONSES_MAX = 10_000
@@ -60,8 +61,9 @@ class _Kept:
     expires_at: float
 
 
-class MemoryStore:
+class MemoryStore(MemoryBatches):
     def __init__(self) -> None:
+        super().__init__()
         #: The hash of each secret that is or, before the last rotation, was good → the key's id.
         self._hashes: dict[bytes, str] = {}
         self._keys: dict[str, Key] = {}
@@ -286,7 +288,7 @@ class MemoryStore:
         places = [(table, place) for table in (self._sessions, self._responses) for place in table if user and place[0].user == user]
         for table, place in places:
             del table[place]
-        return len(places)
+        return len(places) + self.delete_batches_of(user)
 
     async def sweep(self, now: float, limit: int) -> Swept:
         sessions = [place for place, found in self._sessions.items() if found.info.expires_at <= now]

@@ -57,6 +57,10 @@ _CREATE = _WITH_TURNS.format(session=CREATE)
 
 
 class PostgresStore(SqlStore):
+    row_lock = " FOR UPDATE"
+    skip_locked = " SKIP LOCKED"
+    blob = "BYTEA"
+
     def __init__(self, url: str) -> None:
         super().__init__(PostgresServer(url), heads=_HEADS, bodies="string_agg(body, ''::bytea ORDER BY place)")
 

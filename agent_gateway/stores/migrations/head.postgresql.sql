@@ -187,3 +187,101 @@ CREATE INDEX responses_user_id ON responses (user_id) WHERE user_id <> '';
 
 UPDATE alembic_version SET version_num='0005' WHERE alembic_version.version_num = '0004';
 
+-- Running upgrade 0005 -> 0006
+
+CREATE TABLE files (
+    id TEXT NOT NULL, 
+    key_id TEXT NOT NULL, 
+    user_id TEXT NOT NULL, 
+    filename TEXT NOT NULL, 
+    purpose TEXT NOT NULL, 
+    created_at DOUBLE PRECISION NOT NULL, 
+    expires_at DOUBLE PRECISION, 
+    bytes BIGINT NOT NULL, 
+    complete BOOLEAN NOT NULL, 
+    PRIMARY KEY (id)
+);
+
+CREATE INDEX files_owner ON files (key_id, user_id, created_at, id);
+
+CREATE INDEX files_user_id ON files (user_id);
+
+CREATE INDEX files_expires_at ON files (expires_at);
+
+CREATE TABLE file_chunks (
+    file TEXT NOT NULL, 
+    place INTEGER NOT NULL, 
+    body BYTEA NOT NULL, 
+    PRIMARY KEY (file, place), 
+    FOREIGN KEY(file) REFERENCES files (id) ON DELETE CASCADE
+);
+
+CREATE TABLE batches (
+    id TEXT NOT NULL, 
+    key_id TEXT NOT NULL, 
+    user_id TEXT NOT NULL, 
+    endpoint TEXT NOT NULL, 
+    input_file TEXT NOT NULL, 
+    completion_window TEXT NOT NULL, 
+    created_at DOUBLE PRECISION NOT NULL, 
+    expires_at DOUBLE PRECISION NOT NULL, 
+    status TEXT NOT NULL, 
+    version BIGINT NOT NULL, 
+    metadata BYTEA, 
+    key BYTEA, 
+    models TEXT NOT NULL, 
+    total INTEGER NOT NULL, 
+    errors BYTEA, 
+    output_file TEXT, 
+    error_file TEXT, 
+    in_progress_at DOUBLE PRECISION, 
+    finalizing_at DOUBLE PRECISION, 
+    completed_at DOUBLE PRECISION, 
+    failed_at DOUBLE PRECISION, 
+    expired_at DOUBLE PRECISION, 
+    cancelling_at DOUBLE PRECISION, 
+    cancelled_at DOUBLE PRECISION, 
+    holder TEXT, 
+    lease_until DOUBLE PRECISION NOT NULL, 
+    plan BYTEA, 
+    completed INTEGER NOT NULL, 
+    failed INTEGER NOT NULL, 
+    cost_usd DOUBLE PRECISION NOT NULL, 
+    single_cost_usd DOUBLE PRECISION NOT NULL, 
+    native_saved_usd DOUBLE PRECISION NOT NULL, 
+    duplicate_saved_usd DOUBLE PRECISION NOT NULL, 
+    cache_saved_usd DOUBLE PRECISION NOT NULL, 
+    lost_calls INTEGER NOT NULL, 
+    PRIMARY KEY (id)
+);
+
+CREATE INDEX batches_owner ON batches (key_id, user_id, created_at, id);
+
+CREATE INDEX batches_user_id ON batches (user_id);
+
+CREATE INDEX batches_status ON batches (status, created_at);
+
+CREATE TABLE batch_items (
+    batch TEXT NOT NULL, 
+    number INTEGER NOT NULL, 
+    custom_id TEXT NOT NULL, 
+    model TEXT NOT NULL, 
+    body BYTEA NOT NULL, 
+    state TEXT NOT NULL, 
+    due_at DOUBLE PRECISION, 
+    holder TEXT, 
+    fence BIGINT NOT NULL, 
+    attempts INTEGER NOT NULL, 
+    status_code INTEGER, 
+    request_id TEXT, 
+    result BYTEA, 
+    PRIMARY KEY (batch, number), 
+    FOREIGN KEY(batch) REFERENCES batches (id) ON DELETE CASCADE
+);
+
+CREATE INDEX batch_items_due ON batch_items (batch, model, due_at, number) WHERE due_at IS NOT NULL;
+
+CREATE INDEX batch_items_running ON batch_items (batch) WHERE state = 'running';
+
+UPDATE alembic_version SET version_num='0006' WHERE alembic_version.version_num = '0005';
+

@@ -189,3 +189,101 @@ CREATE INDEX responses_user_id ON responses (user_id) WHERE user_id <> '';
 
 UPDATE alembic_version SET version_num='0005' WHERE alembic_version.version_num = '0004';
 
+-- Running upgrade 0005 -> 0006
+
+CREATE TABLE files (
+    id TEXT NOT NULL, 
+    key_id TEXT NOT NULL, 
+    user_id TEXT NOT NULL, 
+    filename TEXT NOT NULL, 
+    purpose TEXT NOT NULL, 
+    created_at REAL NOT NULL, 
+    expires_at REAL, 
+    bytes BIGINT NOT NULL, 
+    complete BOOLEAN NOT NULL, 
+    PRIMARY KEY (id)
+);
+
+CREATE INDEX files_owner ON files (key_id, user_id, created_at, id);
+
+CREATE INDEX files_user_id ON files (user_id);
+
+CREATE INDEX files_expires_at ON files (expires_at);
+
+CREATE TABLE file_chunks (
+    file TEXT NOT NULL, 
+    place INTEGER NOT NULL, 
+    body BLOB NOT NULL, 
+    PRIMARY KEY (file, place), 
+    FOREIGN KEY(file) REFERENCES files (id) ON DELETE CASCADE
+);
+
+CREATE TABLE batches (
+    id TEXT NOT NULL, 
+    key_id TEXT NOT NULL, 
+    user_id TEXT NOT NULL, 
+    endpoint TEXT NOT NULL, 
+    input_file TEXT NOT NULL, 
+    completion_window TEXT NOT NULL, 
+    created_at REAL NOT NULL, 
+    expires_at REAL NOT NULL, 
+    status TEXT NOT NULL, 
+    version BIGINT NOT NULL, 
+    metadata BLOB, 
+    "key" BLOB, 
+    models TEXT NOT NULL, 
+    total INTEGER NOT NULL, 
+    errors BLOB, 
+    output_file TEXT, 
+    error_file TEXT, 
+    in_progress_at REAL, 
+    finalizing_at REAL, 
+    completed_at REAL, 
+    failed_at REAL, 
+    expired_at REAL, 
+    cancelling_at REAL, 
+    cancelled_at REAL, 
+    holder TEXT, 
+    lease_until REAL NOT NULL, 
+    "plan" BLOB, 
+    completed INTEGER NOT NULL, 
+    failed INTEGER NOT NULL, 
+    cost_usd REAL NOT NULL, 
+    single_cost_usd REAL NOT NULL, 
+    native_saved_usd REAL NOT NULL, 
+    duplicate_saved_usd REAL NOT NULL, 
+    cache_saved_usd REAL NOT NULL, 
+    lost_calls INTEGER NOT NULL, 
+    PRIMARY KEY (id)
+);
+
+CREATE INDEX batches_owner ON batches (key_id, user_id, created_at, id);
+
+CREATE INDEX batches_user_id ON batches (user_id);
+
+CREATE INDEX batches_status ON batches (status, created_at);
+
+CREATE TABLE batch_items (
+    batch TEXT NOT NULL, 
+    number INTEGER NOT NULL, 
+    custom_id TEXT NOT NULL, 
+    model TEXT NOT NULL, 
+    body BLOB NOT NULL, 
+    state TEXT NOT NULL, 
+    due_at REAL, 
+    holder TEXT, 
+    fence BIGINT NOT NULL, 
+    attempts INTEGER NOT NULL, 
+    status_code INTEGER, 
+    request_id TEXT, 
+    result BLOB, 
+    PRIMARY KEY (batch, number), 
+    FOREIGN KEY(batch) REFERENCES batches (id) ON DELETE CASCADE
+);
+
+CREATE INDEX batch_items_due ON batch_items (batch, model, due_at, number) WHERE due_at IS NOT NULL;
+
+CREATE INDEX batch_items_running ON batch_items (batch) WHERE state = 'running';
+
+UPDATE alembic_version SET version_num='0006' WHERE alembic_version.version_num = '0005';
+

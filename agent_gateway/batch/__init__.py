@@ -1,0 +1,1 @@
+"""Bulk work: files, batches, the engine that runs their items, and what makes them cheaper."""

@@ -1,0 +1,82 @@
+"""One item through the pipeline: what becomes of it is a result, or a failure that may pass."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import aclosing
+
+import msgspec
+
+from agent_gateway.admission.keys import KeyRing
+from agent_gateway.batch.identity import key_of
+from agent_gateway.batch.pacing import may_pass
+from agent_gateway.batch.submission import ENDPOINTS, read_call
+from agent_gateway.core.call import Call
+from agent_gateway.core.clock import new_request_id
+from agent_gateway.core.errors import GatewayError
+from agent_gateway.core.event import Whole
+from agent_gateway.core.exchange import Exchange
+from agent_gateway.pipeline import Runtime, refuse, run
+from agent_gateway.protocols.base import error_body
+from agent_gateway.record.cost import settle
+from agent_gateway.stores.batches import ClaimedItem, ItemResult
+
+_log = logging.getLogger("agent_gateway.batch")
+
+
+class PassingFailure(Exception):
+    """The item is to be run again."""
+
+    def __init__(self, error: GatewayError, cost_usd: float) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.cost_usd = cost_usd
+
+
+async def run_item(item: ClaimedItem, runtime: Runtime, keys: KeyRing) -> ItemResult:
+    """Recorded like any request. Raises `PassingFailure`; a failure for good is a result."""
+    exchange = _exchange(item, runtime)
+    body = b""
+    error: GatewayError | None = None
+    try:
+        body = await _answer(exchange, item, runtime, keys)
+    except GatewayError as raised:
+        error = raised
+    except Exception as raised:
+        error = exchange.why(raised)
+        _log.exception("item %d of %s failed by a fault of the gateway", item.number, item.batch)
+    settle(exchange)
+    cost_usd = exchange.cost_usd or 0.0
+    if error is not None:
+        if may_pass(error):
+            raise PassingFailure(error, cost_usd)
+        body = error_body(error, exchange.id, exchange.call.dialect)
+    held = (item.batch, item.number, item.fence)
+    status = 200 if error is None else error.shown_status
+    return ItemResult(*held, "failed" if error else "done", status, exchange.id, _on_one_line(body), cost_usd, cost_usd)
+
+
+def _exchange(item: ClaimedItem, runtime: Runtime) -> Exchange:
+    wall = runtime.clock.wall()
+    unread = Call(dialect=ENDPOINTS[item.endpoint], model=item.model, body=item.body)
+    return Exchange(id=new_request_id(wall), call=unread, started=runtime.clock.monotonic(), started_wall=wall, edge="batch")
+
+
+async def _answer(exchange: Exchange, item: ClaimedItem, runtime: Runtime, keys: KeyRing) -> bytes:
+    try:
+        call = read_call(item.endpoint, item.body)
+        exchange.call = msgspec.structs.replace(call, user=item.owner.user) if item.owner.user else call
+        exchange.key = await key_of(keys, item.owner.key, item.key)
+    except GatewayError as error:
+        refuse(exchange, error, runtime)
+        raise
+    route = runtime.gate.route(call.model)
+    exchange.timeout_s = None if route is None else route.batching.timeout_s
+    async with aclosing(run(exchange, runtime)) as events:
+        parts = [event.body async for event in events if isinstance(event, Whole)]
+    return parts[0]
+
+
+def _on_one_line(body: bytes) -> bytes:
+    """In JSON a line end stands between values only."""
+    return body.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in body or b"\r" in body else body

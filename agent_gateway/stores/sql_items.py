@@ -1,0 +1,213 @@
+"""The items of batches in SQL: claimed, held by lease and fence, finished once. Nothing here waits for another's claim."""
+
+# ruff: noqa: S608 – what is put into statements are names of this module; values never are
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, ClassVar, Literal, TypeVar
+
+from agent_gateway.stores.batches import (
+    BatchSums,
+    Claim,
+    ClaimedItem,
+    FinishedItem,
+    ItemResult,
+    NewItem,
+    ReturnedItem,
+    StoredBatch,
+    file_gone,
+)
+from agent_gateway.stores.fair_share import FairShares
+from agent_gateway.stores.operation import VALUES_AT_ONCE, Database, Operation, Row, marks, rows
+from agent_gateway.stores.sql_batches import BATCH, batch_of
+
+#: Batches that are looked at for items to claim.
+BATCHES_MAX = 1_000
+#: Rows of one statement.
+ROWS_AT_ONCE = 64
+
+_T = TypeVar("_T")
+Place = tuple[str, int]
+
+
+class SqlItems:
+    database: Database
+    row_lock: ClassVar[str] = ""
+    skip_locked: ClassVar[str] = ""
+    blob: ClassVar[str] = "BLOB"
+
+    async def add_items(self, batch_id: str, items: Sequence[NewItem]) -> None:
+        def add() -> Operation[None]:
+            if not (yield f"SELECT 1 FROM batches WHERE id = ?{self.row_lock}", (batch_id,)):
+                raise file_gone(batch_id)
+            for some in _slices(items, ROWS_AT_ONCE):
+                values = [value for item in some for value in (batch_id, item.number, item.custom_id, item.model, item.body)]
+                yield (
+                    f"""
+                    INSERT INTO batch_items (batch, number, custom_id, model, body, state, due_at, fence, attempts)
+                    VALUES {", ".join([f"({marks(5)}, 'waiting', 0, 0, 0)"] * len(some))} ON CONFLICT DO NOTHING
+                    """,
+                    values,
+                )
+
+        await self.database.write(add())
+
+    async def delete_items(self, batch_id: str, limit: int) -> int:
+        some = "SELECT number FROM batch_items WHERE batch = ? LIMIT ?"
+        delete = f"DELETE FROM batch_items WHERE batch = ? AND number IN ({some}) RETURNING 1"
+        return len(await self.database.write(rows(delete, (batch_id, batch_id, limit))))
+
+    async def claim_items(self, claim: Claim) -> Sequence[ClaimedItem]:
+        return await self.database.write(self._claim(claim))
+
+    async def extend_leases(self, holder: str, items: Sequence[tuple[str, int, int]], *, now: float, lease_s: float) -> set[Place]:
+        return await self.database.write(self._change(items, "due_at = ?, holder = ?", (now + lease_s, holder)))
+
+    async def finish_items(self, results: Sequence[ItemResult]) -> set[Place]:
+        return await self.database.write(self._finish(results))
+
+    async def return_items(self, items: Sequence[ReturnedItem]) -> None:
+        await self.database.write(self._return(items))
+
+    async def close_items(self, batch_id: str, state: Literal["cancelled", "expired"], *, now: float, limit: int) -> tuple[int, bool]:
+        return await self.database.write(self._close(batch_id, state, now, limit))
+
+    async def read_items(self, batch_id: str, *, after: int, limit: int) -> Sequence[FinishedItem]:
+        select = """
+            SELECT number, custom_id, state, status_code, request_id, result FROM batch_items
+            WHERE batch = ? AND number > ? ORDER BY number LIMIT ?
+        """
+        found = await self.database.read(rows(select, (batch_id, after, limit)))
+        return [
+            FinishedItem(number, custom_id, state, status_code, request_id, None if body is None else bytes(body))
+            for number, custom_id, state, status_code, request_id, body in found
+        ]
+
+    # --- operations
+
+    def _claim(self, claim: Claim) -> Operation[list[ClaimedItem]]:
+        select = f"""
+            SELECT {BATCH} FROM batches
+            WHERE status = 'in_progress' AND expires_at > ? AND total > completed + failed ORDER BY created_at, id LIMIT ?
+        """
+        batches = [batch_of(row) for row in (yield select, (claim.now, BATCHES_MAX))]
+        if not batches:
+            return []
+        running = yield "SELECT batch, count(*) FROM batch_items WHERE state = 'running' AND due_at > ? GROUP BY batch", (claim.now,)
+        claimed: list[ClaimedItem] = []
+        lost: Counter[str] = Counter()
+        shares = FairShares(batches, {batch_id: count for batch_id, count in running}, claim)  # noqa: C416
+        for batch, model, wanted in shares:
+            found = yield from self._take(claim, batch.id, model, wanted)
+            shares.got(len(found))
+            claimed += [_claimed(batch, model, row) for row in found]
+            lost[batch.id] += sum(state == "running" for *_, state in found)
+        yield from _count_lost(lost)
+        return claimed
+
+    def _take(self, claim: Claim, batch_id: str, model: str, wanted: int) -> Operation[list[Row]]:
+        found = yield (
+            f"""
+            SELECT number, custom_id, body, fence + 1, attempts + 1, state FROM batch_items
+            WHERE batch = ? AND model = ? AND due_at <= ? ORDER BY due_at, number LIMIT ?{self.row_lock}{self.skip_locked}
+            """,
+            (batch_id, model, claim.now, wanted),
+        )
+        for some in _slices(found, VALUES_AT_ONCE):
+            yield (
+                f"""
+                UPDATE batch_items SET state = 'running', holder = ?, due_at = ?, fence = fence + 1, attempts = attempts + 1
+                WHERE batch = ? AND number IN ({marks(len(some))})
+                """,
+                (claim.holder, claim.now + claim.lease_s, batch_id, *(row[0] for row in some)),
+            )
+        return found
+
+    def _finish(self, results: Sequence[ItemResult]) -> Operation[set[Place]]:
+        """The request's body goes: the input file has it still."""
+        values = [(item.batch, item.number, item.fence, item.state, item.status_code, item.request_id, item.body) for item in results]
+        changes = """
+            state = given.column4, status_code = given.column5, request_id = given.column6, result = given.column7,
+            due_at = NULL, holder = NULL, body = ?
+        """
+        accepted = yield from self._change(values, changes, (b"",), types=("TEXT", "BIGINT", "TEXT", self.blob))
+        sums: defaultdict[str, BatchSums] = defaultdict(BatchSums)
+        for item in results:
+            if (item.batch, item.number) in accepted:
+                sums[item.batch].add_result(item)
+        yield from _grow(sums)
+        return accepted
+
+    def _return(self, items: Sequence[ReturnedItem]) -> Operation[None]:
+        values = [(item.batch, item.number, item.fence, item.due_at, 0 if item.attempted else 1) for item in items]
+        changes = "state = 'waiting', holder = NULL, due_at = given.column4, attempts = attempts - given.column5"
+        returned = yield from self._change(values, changes, types=("DOUBLE PRECISION", "BIGINT"))
+        sums: defaultdict[str, BatchSums] = defaultdict(BatchSums)
+        for item in items:
+            if (item.batch, item.number) in returned:
+                sums[item.batch].add_returned(item)
+        yield from _grow(sums)
+
+    def _change(
+        self, items: Sequence[tuple[Any, ...]], changes: str, values: tuple[Any, ...] = (), types: tuple[str, ...] = ()
+    ) -> Operation[set[Place]]:
+        """Of items (batch, number, fence, …) those that run and have that fence; which they were."""
+        casts = ", ".join(f"CAST(? AS {name})" for name in ("TEXT", "BIGINT", "BIGINT", *types))
+        changed: set[Place] = set()
+        for some in _slices(items, ROWS_AT_ONCE):
+            given = ", ".join([f"({casts})", *[f"({marks(3 + len(types))})"] * (len(some) - 1)])
+            found = yield (
+                f"""
+                UPDATE batch_items SET {changes} FROM (VALUES {given}) AS given
+                WHERE batch = given.column1 AND number = given.column2 AND fence = given.column3 AND state = 'running'
+                RETURNING batch, number
+                """,
+                (*values, *(value for item in some for value in item)),
+            )
+            changed.update((batch, number) for batch, number in found)
+        return changed
+
+    def _close(self, batch_id: str, state: str, now: float, limit: int) -> Operation[tuple[int, bool]]:
+        found = yield (
+            f"""
+            SELECT number, state FROM batch_items
+            WHERE batch = ? AND due_at IS NOT NULL AND (state = 'waiting' OR due_at <= ?)
+            ORDER BY model, due_at, number LIMIT ?{self.row_lock}
+            """,
+            (batch_id, now, limit),
+        )
+        for some in _slices(found, VALUES_AT_ONCE):
+            update = "UPDATE batch_items SET state = ?, due_at = NULL, holder = NULL, body = ? WHERE batch = ? AND number"
+            yield f"{update} IN ({marks(len(some))})", (state, b"", batch_id, *(number for number, _ in some))
+        yield from _count_lost(Counter({batch_id: sum(was == "running" for _, was in found)}))
+        held = yield "SELECT 1 FROM batch_items WHERE batch = ? AND state = 'running' AND due_at > ? LIMIT 1", (batch_id, now)
+        return len(found), bool(held)
+
+
+def _grow(sums: Mapping[str, BatchSums]) -> Operation[None]:
+    """In one order for all, so that nobody waits in a circle."""
+    for batch_id, counted in sorted(sums.items()):
+        if grown := counted.grown():
+            changed = ", ".join(f"{name} = {name} + ?" for name in grown)
+            yield f"UPDATE batches SET {changed} WHERE id = ?", (*grown.values(), batch_id)
+
+
+def _count_lost(lost: Counter[str]) -> Operation[None]:
+    for batch_id, calls in sorted(lost.items()):
+        if calls:
+            yield "UPDATE batches SET lost_calls = lost_calls + ? WHERE id = ?", (calls, batch_id)
+
+
+def _claimed(batch: StoredBatch, model: str, row: Row) -> ClaimedItem:
+    number, custom_id, body, fence, attempts, _ = row
+    held = (batch.id, number, fence, custom_id, model, bytes(body), attempts)
+    return ClaimedItem(*held, batch.owner, batch.endpoint, batch.expires_at, batch.key)
+
+
+def _slices(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    left = iter(items)
+    while some := list(islice(left, size)):
+        yield some
