@@ -100,6 +100,7 @@ class Gateway:
         self._recorder.metrics.watch_responses(self._responses)
         self._server: Server | None = None
         self._reloading: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         # Of the configuration.
         self._providers: dict[str, tuple[msgspec.Struct, Provider]] = {}
         self.live = Live(self._compile(configuration))
@@ -240,6 +241,7 @@ class Gateway:
         return "the gateway is draining" if self._server is not None and self._server.draining else None
 
     async def _start(self) -> None:
+        self._looking = asyncio.create_task(self._look_for_store())
         load_codecs()
         await self._recorder.start()
         await self._limiter.start()
@@ -247,7 +249,17 @@ class Gateway:
         if self._batches is not None:
             self._batches.start()
 
+    async def _look_for_store(self) -> None:
+        """Nobody waits for it: a gateway without its store is ready, and an operator who starts one is told."""
+        try:
+            await self._store.keys_version()
+        except StoreDown as error:
+            _log.warning("The database (state.database) cannot be reached: %s", error.detail or error.message)
+
     async def _stop(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking], timeout=FLUSH_TIMEOUT_S)
         if tasks := self.live.tasks:  # the server has waited for them; one that is not ours may not have
             for task in tasks:
                 if not task.cancelling():

@@ -119,8 +119,8 @@ class Purse:
         self.ledger.touch(self)
         if self.spent < usd:
             message = (
-                f"The rest of the budget of {self.whose} is set aside for requests under way: of {usd:g} USD {_WORDS[per]}, "
-                f"{self.spent:.6g} are spent. Try again in {shown(wait_s)}."
+                f"The rest of the budget of {self.whose} is set aside for requests that are under way or were just answered: "
+                f"of {usd:g} USD {_WORDS[per]}, {self.spent:.6g} are spent. Try again in {shown(wait_s)}."
             )
             return BudgetSpent(message, param=self.limit, retry_after_s=wait_s)
         message = f"The budget of {self.whose} is spent: {self.spent:.6g} of {usd:g} USD {_WORDS[per]}. "

@@ -14,8 +14,9 @@ from agent_gateway.core.settings import Limits
 #: Of a request's time this much is kept back (s), so that when all else has failed, the last word still comes within it.
 LAST_WORD_S = 0.1
 
-_NO_KEY = "This gateway needs a key. Send it as `Authorization: Bearer …` or `x-api-key: …`."
-_NO_ADMIN_KEY = "This needs an admin key. Send it as `Authorization: Bearer …` or `x-api-key: …`."
+_SEND_IT = "Send it in a header: `Authorization: Bearer …`, `x-api-key: …` or `x-goog-api-key: …`; one in the URL (`?key=`) is not read."
+_NO_KEY = f"This gateway needs a key. {_SEND_IT}"
+_NO_ADMIN_KEY = f"This needs an admin key. {_SEND_IT}"
 #: Of the admin key, so that nobody locks himself out, and of the gateway's own calls; the models' own limits hold for both.
 _UNLIMITED = Limits()
 

@@ -15,7 +15,7 @@ from hmac import compare_digest
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
-from agent_gateway.core.errors import Overloaded, StoreDown, Unauthenticated
+from agent_gateway.core.errors import Forbidden, Overloaded, StoreDown, Unauthenticated
 from agent_gateway.core.settings import Auth, Budget
 from agent_gateway.stores.base import Key, KeyStore, Role, Team
 
@@ -128,8 +128,8 @@ class KeyRing:
         self._known: dict[bytes, Key] = {}
         #: All there are: as many as operators have made.
         self._teams: dict[str, Team] = {}
-        #: Hash → until when it is refused unasked (monotonic), and what is said.
-        self._refused: dict[bytes, tuple[float, str]] = {}
+        #: Hash → until when it is refused unasked (monotonic), and how.
+        self._refused: dict[bytes, tuple[float, type[Unauthenticated | Forbidden], str]] = {}
         #: By the key's id: until when it is believed (monotonic); None: there is none.
         self._by_id: dict[str, tuple[float, Key | None]] = {}
         #: Of the store, when `_known` was last held against it; None: never.
@@ -178,19 +178,21 @@ class KeyRing:
             raise Unauthenticated(_NO_FORMAT)
 
     async def find(self, secret: bytes) -> Key:
-        """Raises `Unauthenticated`, or `StoreDown` when a key that is not known cannot be asked for."""
+        """Raises `Unauthenticated`, `Forbidden` for a token of an unknown team, or `StoreDown` when a key that is not known cannot be
+        asked for.
+        """
         key = self.cached(secret)
         if key is not None:
             return key
         self.check_format(secret)
         digest = sha256(secret).digest()
-        until, why = self._refused.get(digest, (0.0, ""))
+        until, how, why = self._refused.get(digest, (0.0, Unauthenticated, ""))
         if self._clock.monotonic() < until:
-            raise Unauthenticated(why)
+            raise how(why)
         try:
             return await (self._find_by_token(secret, digest) if self._is_token(secret) else self._find_in_store(digest))
-        except Unauthenticated as error:
-            self._refuse(digest, error.message)
+        except (Unauthenticated, Forbidden) as error:
+            self._refuse(digest, error)
             raise
 
     async def by_id(self, key_id: str) -> Key:
@@ -246,6 +248,8 @@ class KeyRing:
         self._version = version
         self._refused.clear()
         self._teams = {team.id: team for team in teams}
+        if self._tokens is not None:
+            self._tokens.keep_only(self._teams)
         for digest in digests:
             key = found.get(digest)
             if key is None or self._wrong(key) is not None:
@@ -283,10 +287,10 @@ class KeyRing:
             self._confirmed_at = self._clock.monotonic()
             self._polling = asyncio.get_running_loop().create_task(self._poll())
 
-    def _refuse(self, digest: bytes, why: str) -> None:
+    def _refuse(self, digest: bytes, error: Unauthenticated | Forbidden) -> None:
         if len(self._refused) >= REFUSED_MAX:
             del self._refused[next(iter(self._refused))]
-        self._refused[digest] = (self._clock.monotonic() + REFUSED_TTL_S, why)
+        self._refused[digest] = (self._clock.monotonic() + REFUSED_TTL_S, type(error), error.message)
 
     async def _poll(self) -> None:
         while True:
@@ -300,14 +304,24 @@ class KeyRing:
 
     async def _find_by_token(self, secret: bytes, digest: bytes) -> Key:
         assert self._tokens is not None
-        key = await self._tokens.find(secret, digest)
-        if key.team is not None and key.team not in self._teams:
-            try:
-                await self._meet_teams()
-            except StoreDown as error:  # the token is good without it; its team's budget is not known for now
-                self._bear(error)
+        tokens = self._tokens
+        key = await tokens.find(secret)
+        if key.team is not None:
+            if key.team not in self._teams:
+                await self._meet_team(key.team)
             self._watch()
+        tokens.keep(digest, key)
         return key
+
+    async def _meet_team(self, team: str) -> None:
+        """Of a token. Raises `Forbidden` where there is none of this name, for its budget would bind nobody."""
+        try:
+            await self._meet_teams()
+        except StoreDown as error:  # the token is good without it; its team's budget is not known for now
+            self._bear(error)
+            return
+        if team not in self._teams:
+            raise Forbidden(f"This token's team {team!r} does not exist here. Make it: `agent-gateway keys team create TEAM --budget USD`.")
 
     def _end_tokens(self) -> None:
         if self._tokens is not None:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import re
 from base64 import urlsafe_b64decode
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from hashlib import sha256
 from typing import Any, get_args
 
@@ -80,13 +80,18 @@ class Tokens:
     def cached(self, digest: bytes) -> Key | None:
         return self._verified.get(digest)
 
-    async def find(self, secret: bytes, digest: bytes) -> Key:
+    async def find(self, secret: bytes) -> Key:
         """Raises `Unauthenticated`, or `StoreDown` when only the issuer, who cannot be reached, could tell."""
-        key = self._key(await self._claims(secret))
+        return self._key(await self._claims(secret))
+
+    def keep(self, digest: bytes, key: Key) -> None:
         if len(self._verified) >= VERIFIED_MAX:
             del self._verified[next(iter(self._verified))]
         self._verified[digest] = key
-        return key
+
+    def keep_only(self, teams: Container[str]) -> None:
+        """Of the tokens that name a team, those of these."""
+        self._verified = {digest: key for digest, key in self._verified.items() if key.team is None or key.team in teams}
 
     def close(self) -> None:
         self._issuer.close()
@@ -118,13 +123,16 @@ class Tokens:
             aud={"essential": True, "value": settings.audience},
             exp={"essential": True},
         )
-        registry.validate(claims)
+        try:
+            registry.validate(claims)
+        except ClaimError as error:
+            if error.claim == "nbf" and isinstance(claims["nbf"], int | float):
+                raise _refused("it is not valid yet, as its claim 'nbf' says") from None
+            raise
 
     def _key(self, claims: Mapping[str, Any]) -> Key:
         settings, now = self._settings, self._clock.wall()
-        subject = _name(_claim(claims, settings.subject_claim))
-        if subject is None:
-            raise _refused(f"its claim {settings.subject_claim!r} is missing or wrong")
+        subject = _named(claims, settings.subject_claim)
         roles = _names(_claim(claims, settings.role_claim))
         return Key(
             id="jwt:" + sha256(f"{settings.issuer}\0{subject}".encode()).hexdigest()[:32],
@@ -135,7 +143,7 @@ class Tokens:
             role=next((role for role in _ROLES if role in roles), "user"),
             endpoints=None if settings.endpoints_claim is None else _names(_claim(claims, settings.endpoints_claim)),
             owner=subject,
-            team=_name(_claim(claims, settings.team_claim)),
+            team=None if settings.team_claim is None else _named(claims, settings.team_claim),
         )
 
 
@@ -151,6 +159,8 @@ class _Issuer:
         self._tried_at: float | None = None
         #: Why the last try failed; None: it did not.
         self._failure: str | None = None
+        #: The document that was asked for last.
+        self._asked = settings.issuer
         self._reading: asyncio.Task[None] | None = None
 
     async def keys(self) -> KeySet:
@@ -187,7 +197,8 @@ class _Issuer:
                 self._keys = KeySet.import_key_set(msgspec.json.decode(await self._document(await self._url())))
             self._read_at, self._failure = self._clock.monotonic(), None
         except (OSError, GatewayError, JoseError, ValueError, TypeError, KeyError, RecursionError) as error:  # from the fourth on: no keys
-            self._failure = f"the keys of {self._settings.issuer} cannot be read: {error!r}"
+            why = f"{type(error).__name__}({error.detail!r})" if isinstance(error, GatewayError) else repr(error)
+            self._failure = f"the keys of {self._settings.issuer} cannot be read at {self._asked}: {why}"
             _log.warning("%s", self._failure)
         finally:
             self._reading = None
@@ -203,6 +214,7 @@ class _Issuer:
         return told.jwks_uri
 
     async def _document(self, url: str) -> bytes:
+        self._asked = url
         body = await self._fetch(url)
         if len(body) > DOCUMENT_MAX_BYTES:
             raise ValueError(f"{url} has {len(body)} bytes")
@@ -231,9 +243,12 @@ def _claim(claims: Mapping[str, Any], name: str | None) -> Any:
     return value
 
 
-def _name(value: Any) -> str | None:
-    """Of somebody: fit to be stored and shown."""
-    return value if isinstance(value, str) and 0 < len(value) <= NAME_MAX and value.isprintable() else None
+def _named(claims: Mapping[str, Any], claim: str) -> str:
+    """Somebody's name: fit to be stored and shown. Raises `Unauthenticated`."""
+    value = _claim(claims, claim)
+    if isinstance(value, str) and 0 < len(value) <= NAME_MAX and value.isprintable():
+        return value
+    raise _refused(f"its claim {claim!r} is missing or wrong")
 
 
 def _names(value: Any) -> frozenset[str]:

@@ -56,17 +56,21 @@ async def _verify(store: Store, settings: Settings, arguments: argparse.Namespac
     from agent_gateway.control.audit_chain import verify
 
     anchor: Head | None = None
+    has_signed = False
     try:
         if arguments.head is not None:
             anchor = _anchor(arguments.head)
         key = signing_key(settings, make=False)
+        has_signed = settings.auth.audit_key is None  # its file is made when the first entry is signed
     except NoKey:
         if await store.audit_head() is not None:
             return refuse(f"The key that signs the log is not here: {key_path(settings)}. Give it back, or set auth.audit_key.")
         key = b""
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        return refuse(f"The key that signs the log cannot be read: {error}")
+    except ValueError as error:
         return refuse(str(error))
-    verdict = await verify(store, key, anchor)
+    verdict = await verify(store, key, anchor, has_signed=has_signed)
     broken = verdict.broken
     if arguments.json:
         found = None if broken is None else {"number": broken.number, "why": broken.why}
@@ -88,6 +92,9 @@ def _anchor(file: str) -> Head:
 
     try:
         return msgspec.json.decode(Path(file).read_bytes(), type=Head)
+    except OSError as error:
+        why = error.strerror or error
+        raise ValueError(f"--head: {file} cannot be read: {why}; give the file that `agent-gateway audit head` wrote") from None
     except msgspec.DecodeError as error:
         raise ValueError(f"{file} is not a head that `agent-gateway audit head` printed: {error}") from None
 

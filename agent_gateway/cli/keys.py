@@ -30,8 +30,8 @@ _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DAY_S = 86400
 #: Keys read from the store at once.
 _PAGE = 500
-#: Of the list; times in UTC.
-_COLUMNS = ("id", "name", "state", "models", "limits", "created", "expires")
+#: Of the list, as many as fit into 80 characters; --json tells the rest. Times in UTC.
+_COLUMNS = ("id", "name", "state", "role", "team", "models", "limits", "expires")
 _ROLES = ("user", "auditor", "admin")
 
 
@@ -94,6 +94,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return refuse(_NO_AUDIT_KEY)
     if action == "create":
         _warn_of_models(arguments.models or (), configuration)
+        _warn_of_endpoints(arguments.endpoints or ())
     elif action != "team create" and path is not None and not path.exists():
         url = "sqlite:///:memory:"  # a file that is not there holds no keys, and a look at it must not make it
     return on_store(url, lambda store: _ACTIONS[action](store, arguments, configuration.settings))
@@ -108,6 +109,24 @@ def _warn_of_models(names: Iterable[str], configuration: Configuration) -> None:
             close = get_close_matches(name, configuration.listed, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             print(f"warning: --models: {name!r} is not a model of this configuration{hint}", file=sys.stderr)
+
+
+def _warn_of_endpoints(places: Iterable[str]) -> None:
+    for place in sorted(places):
+        if not _is_served(place):
+            print(f"warning: --endpoints: {place!r} is no path of the gateway; its /openapi.json names them all", file=sys.stderr)
+
+
+def _is_served(place: str) -> bool:
+    from agent_gateway.control.openapi import OPERATIONS
+
+    if place.startswith("/admin/"):  # its paths are known once it runs
+        return True
+    paths = [re.split(r"\{\w+\}", operation.path) for operation in OPERATIONS]  # in pieces, of which anything may stand between
+    if place.endswith("*"):
+        start = place[:-1]
+        return any(pieces[0].startswith(start) or (len(pieces) > 1 and start.startswith(pieces[0])) for pieces in paths)
+    return any(re.fullmatch(".+".join(map(re.escape, pieces)), place.rstrip("/")) for pieces in paths)
 
 
 # --- the actions: in the audit log first, then in effect --------------------------------------------------------------
@@ -150,7 +169,7 @@ async def _list(store: Store, arguments: argparse.Namespace, _: Settings) -> int
     elif not keys:
         print("There are no keys yet. Make one: agent-gateway keys create NAME")
     else:
-        print_table(_COLUMNS, [_cells(key, now) for key in keys], fold=("name", "models"))
+        print_table(_COLUMNS, [_cells(key, now) for key in keys], fold=("name", "team", "models"))
         if cursor is not None:
             print(f"There may be more: --cursor {cursor}", file=sys.stderr)
     return 0
@@ -248,9 +267,9 @@ def _cells(key: Key, now: float) -> tuple[str, ...]:
     limits = [f"{limit} {what}" for limit, what in told if limit is not None]
     if key.budget is not None:
         limits.append(teams.budget_shown(key.budget))
-    created, expires = _minute(key.created_at), "never" if key.expires_at is None else _minute(key.expires_at)
-    state = key_shown(key, now).state
-    return key.id, " ".join(key.name.split()), state, models, ", ".join(limits) or "default", created, expires
+    expires = "never" if key.expires_at is None else _minute(key.expires_at)
+    name, state = " ".join(key.name.split()), key_shown(key, now).state
+    return key.id, name, state, key.role, key.team or "-", models, ", ".join(limits) or "default", expires
 
 
 def _minute(at: float) -> str:

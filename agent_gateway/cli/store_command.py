@@ -79,7 +79,7 @@ def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, fo
     if not console.is_terminal:
         print("\n".join("\t".join(row) for row in (columns, *rows)))
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for title in columns:
         table.add_column(title, overflow="fold", no_wrap=title not in fold)
     for row in rows:

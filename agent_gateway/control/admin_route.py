@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, inspect
 
 from agent_gateway.control.audit import OPEN, By
 from agent_gateway.control.audit_chain import Actor
@@ -99,7 +99,7 @@ class Route:
             return msgspec.convert(given, self.query, strict=False)
         except msgspec.ValidationError as error:
             known = ", ".join(self.query.__struct_fields__)
-            raise _refusal(error, f"it takes {known}" if known else "it takes none") from None
+            raise _refusal(error, self.query, f"it takes {known}" if known else "it takes none") from None
 
     def _body_of(self, given: bytes) -> Any:
         if self.body is None:
@@ -109,15 +109,15 @@ class Route:
         try:
             return msgspec.json.decode(given, type=self.body)
         except msgspec.ValidationError as error:
-            raise _refusal(error, f"here there are {', '.join(self.body.__struct_fields__)}") from None
+            raise _refusal(error, self.body, f"here there are {', '.join(self.body.__struct_fields__)}") from None
         except msgspec.DecodeError as error:
             raise BadRequest(f"The body is not JSON that can be read: {error}.") from None
         except UnicodeDecodeError:
             raise BadRequest("The body is not valid UTF-8.") from None
 
 
-def _refusal(error: msgspec.ValidationError, known: str) -> BadRequest:
-    """msgspec says `Expected `int` <= 100 - at `$.limit``: the place comes first here."""
+def _refusal(error: msgspec.ValidationError, asked: Any, known: str) -> BadRequest:
+    """msgspec says `Expected `int` <= 100 - at `$.limit``: the place comes first here. `asked`: the type that it is not."""
     what, _, at = str(error).partition(" - at `$")
     at = at.strip("`").lstrip(".")
     if match := re.search(r"unknown field `(.*)`", what, re.DOTALL):
@@ -128,5 +128,20 @@ def _refusal(error: msgspec.ValidationError, known: str) -> BadRequest:
     if match := re.search(r"missing required field `(.*)`", what):
         at = f"{at}.{match[1]}" if at else match[1]
         return BadRequest(f"{at}: is missing.", param=at)
+    if what.startswith("Invalid enum value"):
+        what = f"{what}; there are {', '.join(_values_at(asked, at))}"
     what = what.replace("`", "")
     return BadRequest(f"{at}: {what[0].lower()}{what[1:]}." if at else f"{what}.", param=at or None)
+
+
+def _values_at(asked: Any, path: str) -> list[str]:
+    """Those of a closed list, which msgspec does not name. `path`: as msgspec told it (`budget.per`)."""
+    types = _alternatives(inspect.type_info(asked))
+    for name in path.split("."):
+        fields = [field for each in types if isinstance(each, inspect.StructType) for field in each.fields]
+        types = [each for field in fields if field.encode_name == name for each in _alternatives(field.type)]
+    return [str(value) for each in types if isinstance(each, inspect.LiteralType) for value in each.values]
+
+
+def _alternatives(of: inspect.Type) -> Sequence[inspect.Type]:
+    return of.types if isinstance(of, inspect.UnionType) else [of]

@@ -103,6 +103,8 @@ def why_unsigned(key: bytes, row: AuditRow, signature: bytes) -> str | None:
     """None: it is signed."""
     if row == NO_ROW:
         return "all entries were gone, the signature of their end was not"
+    if not signature:
+        return "the signature of the log's end is missing"
     if compare_digest(sign(key, row), signature):
         return None
     if not signature.startswith(_fingerprint(key)):
@@ -110,8 +112,9 @@ def why_unsigned(key: bytes, row: AuditRow, signature: bytes) -> str | None:
     return "the log's end is not the one that was signed: entries after it were removed, or it was rewritten"
 
 
-async def verify(store: AuditStore, key: bytes, anchor: Head | None = None) -> Verdict:
+async def verify(store: AuditStore, key: bytes, anchor: Head | None = None, *, has_signed: bool = False) -> Verdict:
     """Reads all of it. `anchor`: a head that was kept outside; what it covers need not be doubted for what happened to the key before.
+    `has_signed`: the key was made to sign an entry, so that there must be one.
 
     Raises `StoreDown`.
     """
@@ -131,7 +134,10 @@ async def verify(store: AuditStore, key: bytes, anchor: Head | None = None) -> V
     end = number_after(previous)
     if anchor is not None and anchor.number >= end:
         return Verdict(end - 1, Broken(end, f"it is missing: the anchored head is entry {anchor.number}"))
-    why = None if found is None else why_unsigned(key, *found)
+    if found is None:
+        why = "it is missing: the log is empty, though something was signed here" if has_signed else None
+    else:
+        why = why_unsigned(key, *found)
     return Verdict(end - 1, None if why is None else Broken(max(end - 1, 1), why))
 
 

@@ -19,8 +19,8 @@ from agent_gateway.upstream.proxy import ProxyRules
 #: Parameters that are the gateway's to set.
 OWN_PARAMETERS = frozenset({"model", "stream", "stream_options"})
 
-#: A shorter key could be guessed.
-ADMIN_KEY_MIN = 16
+#: Characters; a shorter key could be guessed.
+KEY_MIN = 16
 
 _NO_AUDIT_KEY = (
     "is not set, while the database is on a server: the audit log is signed with a key in this working folder, which neither another "
@@ -80,8 +80,11 @@ def _check_server(settings: Settings, findings: Findings) -> None:
         _check_tls(server.tls, findings)
     if auth.admin_key is not None and not is_plain(auth.admin_key):
         findings.error("auth.admin_key", "holds characters that cannot go into a header; use visible ASCII")
-    elif auth.admin_key is not None and len(auth.admin_key) < ADMIN_KEY_MIN:
-        findings.warn("auth.admin_key", f"is shorter than {ADMIN_KEY_MIN} characters; make one that nobody guesses: openssl rand -hex 24")
+    elif auth.admin_key is not None and len(auth.admin_key) < KEY_MIN:
+        tell = findings.warn if server.loopback else findings.error
+        tell("auth.admin_key", f"is shorter than {KEY_MIN} characters; make one that nobody guesses: openssl rand -hex 24")
+    if auth.audit_key is not None and len(auth.audit_key) < KEY_MIN:
+        findings.error("auth.audit_key", f"is shorter than {KEY_MIN} characters; make one: openssl rand -hex 32")
     if server.loopback:
         return
     if auth.admin_key is None:
@@ -97,7 +100,7 @@ def _check_tokens(auth: Auth, findings: Findings) -> None:
     if auth.jwt is None:
         return
     if find_spec("joserfc") is None:
-        findings.error("auth.jwt", "needs a library that is not installed: pip install 'agent-gateway[jwt]'")
+        findings.error("auth.jwt", "needs a library that is not installed; in a clone: pip install '.[jwt]'")
     for name, url in (("issuer", auth.jwt.issuer), ("jwks_url", auth.jwt.jwks_url)):
         if url is not None and not _is_safe(url):
             findings.error(f"auth.jwt.{name}", "is not an https address, which nobody in between can change; http is for loopback only")

@@ -38,3 +38,12 @@ def moment(text: str, name: str, now: float) -> float:
     except (ValueError, OverflowError):
         what = "expected a moment such as 2025-01-31 or 2025-01-31T08:00:00Z, or so long before now: 45m, 24h, 7d"
         raise BadRequest(f"{name}: {what}; not {text[:40]!r}.", param=name) from None
+
+
+def span(since: str | None, until: str | None, now: float) -> tuple[float | None, float | None]:
+    """Two moments of a query. Raises `BadRequest`, also where the second is before the first."""
+    begins = None if since is None else moment(since, "since", now)
+    ends = None if until is None else moment(until, "until", now)
+    if begins is not None and ends is not None and ends < begins:
+        raise BadRequest(f"until: {told(ends)} is before since, {told(begins)}.", param="until")
+    return begins, ends

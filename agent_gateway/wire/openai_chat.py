@@ -340,6 +340,7 @@ class StreamError(Struct):
     #: Seconds.
     retry_after: float | None = None
     fallback_model: str | None = None
+    param: str | None = None
 
 
 class StreamErrorBody(Struct):

@@ -62,6 +62,11 @@ def asking(key: Key | None = None, model: str = "small", dialect: Dialect = "ope
     return Exchange(id=new_request_id(1.0), call=call, started=100.0, started_wall=1.0, key=key)
 
 
+async def test_who_shows_no_key_is_told_where_to_show_it(place: Place) -> None:
+    with pytest.raises(Unauthenticated, match=r"Authorization: Bearer …`, `x-api-key: …` or `x-goog-api-key: …`.*\?key="):
+        place.gate.check_shown(None)
+
+
 # --- models and endpoints ---------------------------------------------------------------------------------------------
 
 

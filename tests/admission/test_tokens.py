@@ -23,10 +23,10 @@ from joserfc.jwk import ECKey, KeySet, RSAKey
 from joserfc.jws import JWSRegistry
 
 from agent_gateway.admission import tokens as module
-from agent_gateway.admission.keys import KeyRing
+from agent_gateway.admission.keys import REFUSED_TTL_S, KeyRing
 from agent_gateway.admission.tokens import Tokens
 from agent_gateway.core.clock import Clock
-from agent_gateway.core.errors import StoreDown, Unauthenticated
+from agent_gateway.core.errors import ConnectFailed, Forbidden, StoreDown, Unauthenticated
 from agent_gateway.core.settings import Auth, Budget, Jwt
 from agent_gateway.stores.backends.memory import MemoryStore
 from agent_gateway.stores.base import Key, Team
@@ -92,7 +92,7 @@ def tokens(issuer: Issuer, moment: Time) -> Tokens:
 
 
 def signed(key: Any = RSA, header: dict[str, Any] | None = None, **changes: Any) -> bytes:
-    claims = {"iss": ISSUER, "aud": ["other", "gateway"], "sub": "ann", "exp": int(NOW) + 600, **changes}
+    claims = {"iss": ISSUER, "aud": ["other", "gateway"], "sub": "ann", "team": "search", "exp": int(NOW) + 600, **changes}
     claims = {name: value for name, value in claims.items() if value is not None}
     algorithm = {"RSA": "RS256", "EC": "ES256", "oct": "HS256"}[key.key_type]
     header = {"alg": algorithm, "kid": key.kid, **(header or {})}
@@ -101,7 +101,7 @@ def signed(key: Any = RSA, header: dict[str, Any] | None = None, **changes: Any)
 
 
 async def find(tokens: Tokens, token: bytes) -> Key:
-    return await tokens.find(token, sha256(token).digest())
+    return await tokens.find(token)
 
 
 async def refused(tokens: Tokens, token: bytes) -> str:
@@ -135,20 +135,24 @@ async def test_a_token_is_a_key_as_its_claims_say(tokens: Tokens) -> None:
 
 async def test_a_claim_that_is_not_looked_at_opens_all_and_one_that_is_missing_nothing(issuer: Issuer, moment: Time) -> None:
     missing = await find(Tokens(SETTINGS, issuer.fetch, moment.clock), signed())
-    assert (missing.models, missing.endpoints, missing.role, missing.team) == (frozenset(), frozenset(), "user", None)
+    assert (missing.models, missing.endpoints, missing.role) == (frozenset(), frozenset(), "user")
     unasked = await find(Tokens(Jwt(issuer=ISSUER, audience="gateway"), issuer.fetch, moment.clock), signed(role="admin", team="a"))
     assert (unasked.models, unasked.endpoints, unasked.role, unasked.team) == (None, None, "user", None)
 
 
-@pytest.mark.parametrize("team", ["a\0b", "", "a" * 201, 7, ["search"]])
-async def test_a_team_is_a_name(tokens: Tokens, team: Any) -> None:
-    assert (await find(tokens, signed(team=team, exp=10**400))).team is None
+@pytest.mark.parametrize("team", [None, "a\0b", "", "a" * 201, 7, ["search"]])
+async def test_who_has_no_team_escapes_no_budget(tokens: Tokens, team: Any) -> None:
+    assert "claim 'team' is missing or wrong" in await refused(tokens, signed(team=team))
+
+
+async def test_what_never_expires_is_looked_at_anew_all_the_same(tokens: Tokens) -> None:
+    assert (await find(tokens, signed(exp=10**400))).expires_at == NOW + module.VERIFIED_TTL_S
 
 
 async def test_what_is_no_unicode_is_no_name(tokens: Tokens) -> None:
-    claims = b'{"iss":"https://login.example","aud":"gateway","exp":1760000600,"team":"\\ud800","sub":"%b"}'
-    assert (await find(tokens, truly_signed(RS256, claims % b"ann"))).team is None
-    assert "'sub'" in await refused(tokens, truly_signed(RS256, claims % b"\\ud800"))
+    claims = b'{"iss":"https://login.example","aud":"gateway","exp":1760000600,"team":"%b","sub":"%b"}'
+    assert "'team'" in await refused(tokens, truly_signed(RS256, claims % (b"\\ud800", b"ann")))
+    assert "'sub'" in await refused(tokens, truly_signed(RS256, claims % (b"search", b"\\ud800")))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +169,8 @@ async def test_a_role_is_ours_to_the_letter(tokens: Tokens, roles: Any, role: st
         ({"exp": int(NOW) - module.LEEWAY_S}, "expired"),
         ({"exp": None}, "'exp'"),
         ({"exp": "later"}, "'exp'"),
-        ({"nbf": int(NOW) + 600}, "'nbf'"),
+        ({"nbf": int(NOW) + 600}, "it is not valid yet"),
+        ({"nbf": "later"}, "claim 'nbf' is missing or wrong"),
         ({"iss": "https://login.example.attacker"}, "'iss'"),
         ({"iss": None}, "'iss'"),
         ({"aud": "another"}, "'aud'"),
@@ -324,6 +329,16 @@ async def test_an_issuer_that_publishes_nonsense_is_down(moment: Time, document:
         await find(Tokens(SETTINGS, fetch, moment.clock), signed())
 
 
+async def test_the_operator_is_told_which_document_cannot_be_had(moment: Time) -> None:
+    async def fetch(_: str) -> bytes:
+        raise ConnectFailed("The model provider could not be reached.", detail="login.example:443: refused")
+
+    settings = msgspec.structs.replace(SETTINGS, jwks_url=f"{ISSUER}/keys")
+    with pytest.raises(StoreDown) as down:
+        await find(Tokens(settings, fetch, moment.clock), signed())
+    assert f"{ISSUER}/keys: ConnectFailed('login.example:443: refused')" in (down.value.detail or "")
+
+
 async def test_an_issuer_of_another_name_is_not_believed(tokens: Tokens, issuer: Issuer) -> None:
     issuer.name = "https://login.example.attacker"
     with pytest.raises(StoreDown) as down:
@@ -346,8 +361,12 @@ def store() -> MemoryStore:
     return MemoryStore()
 
 
+SEARCH = Team("search", "Search", 1.0, Budget(usd=5))
+
+
 @pytest_asyncio.fixture
 async def ring(store: MemoryStore, issuer: Issuer, moment: Time) -> AsyncIterator[KeyRing]:
+    await store.put_team(SEARCH)
     ring = KeyRing(store, moment.clock, auth=Auth(jwt=SETTINGS), fetch=issuer.fetch)
     yield ring
     await ring.close()
@@ -403,9 +422,31 @@ async def test_other_settings_verify_anew_and_without_any_a_token_is_no_key(ring
 
 
 async def test_a_tokens_team_is_known_and_followed(ring: KeyRing, store: MemoryStore) -> None:
-    await store.put_team(search := Team("search", "Search", 1.0, Budget(usd=5)))
-    await ring.find(signed(team="search"))
-    assert ring.team("search") == search
+    await ring.find(signed())
+    assert ring.team("search") == SEARCH
+    await store.put_team(larger := Team("search", "Search", 1.0, Budget(usd=50)))
+    await ring.refresh()
+    assert ring.team("search") == larger
+
+
+async def test_a_token_of_a_team_that_is_not_here_is_refused(ring: KeyRing, store: MemoryStore, moment: Time) -> None:
+    token = signed(team="research")
+    for _ in range(2):  # the second time from memory
+        with pytest.raises(Forbidden, match="team 'research' does not exist here"):
+            await ring.find(token)
+    await store.put_team(Team("research", "Research", 1.0, Budget(usd=5)))
+    moment.now += REFUSED_TTL_S
+    assert (await ring.find(token)).team == "research"
+
+
+async def test_a_team_that_is_gone_takes_its_tokens_with_it(ring: KeyRing, store: MemoryStore) -> None:
+    token = signed()
+    await ring.find(token)
+    await store.delete_team("search")
+    await ring.refresh()
+    assert ring.cached(token) is None
+    with pytest.raises(Forbidden, match="does not exist"):
+        await ring.find(token)
 
 
 async def test_a_token_needs_no_store(ring: KeyRing, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,7 +455,12 @@ async def test_a_token_needs_no_store(ring: KeyRing, store: MemoryStore, monkeyp
 
     for name in ("list_teams", "keys_version"):
         monkeypatch.setattr(store, name, fail)
-    assert (await ring.find(signed(team="search"))).team == "search"
+    token = signed(team="research")
+    assert (await ring.find(token)).team == "research"
+    assert ring.cached(token) is not None
+    monkeypatch.undo()
+    await ring.refresh()  # now it can be told that there is none
+    assert ring.cached(token) is None
 
 
 def test_who_has_no_tokens_does_not_pay_for_them() -> None:

@@ -99,7 +99,7 @@ def test_the_list_is_bounded(run: Run, key_id: str) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "told"),
     [
-        (["verify", "--head", "none.json"], 1, "No such file"),
+        (["verify", "--head", "none.json"], 1, "--head: none.json cannot be read: No such file or directory; give the file that"),
         (["verify", "--head", "gateway.yaml"], 1, "is not a head"),
         (["list", "--since", "yesterday"], 1, "expected a moment"),
         (["list", "--limit", "0"], 2, "no number from 1"),
@@ -117,6 +117,33 @@ def test_without_the_key_nothing_can_be_said(run: Run, key_id: str, tmp_path: Pa
     assert status == 1
     assert "agent-gateway.audit.key" in error
     assert not (tmp_path / "agent-gateway.audit.key").exists(), "a look must not make one"
+    (tmp_path / "agent-gateway.audit.key").write_bytes(b"short")
+    status, _, error = run("audit", "verify")
+    assert (status, error.startswith("The key that signs the log cannot be read: "), "5 bytes" in error) == (1, True, True)
+
+
+def test_an_emptied_log_is_not_whole_where_something_was_signed(run: Run, key_id: str, tmp_path: Path) -> None:
+    tamper(tmp_path, "DELETE FROM audit")
+    tamper(tmp_path, "DELETE FROM audit_head")
+    said = "it is missing: the log is empty, though something was signed here"
+    assert run("audit", "verify") == (1, f"entry 1: {said}\n", "")
+    status, out, _ = run("audit", "verify", "--json")
+    assert (status, msgspec.json.decode(out)) == (1, {"whole": False, "entries": 0, "broken": {"number": 1, "why": said}})
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM audit_head", "UPDATE audit_head SET signature = NULL"])
+def test_a_removed_signature_is_named(run: Run, key_id: str, tmp_path: Path, statement: str) -> None:
+    tamper(tmp_path, statement)
+    assert run("audit", "verify") == (1, "entry 2: the signature of the log's end is missing\n", "")
+
+
+def test_a_log_that_has_not_begun_is_whole(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "agent-gateway.db").touch()
+    whole = (0, "The audit log is whole: 0 entries, none changed, removed or reordered.\n", "")
+    assert run("audit", "verify") == whole
+    with (tmp_path / "gateway.yaml").open("a") as configuration:
+        configuration.write("auth: {audit_key: 0123456789abcdef}\n")
+    assert run("audit", "verify") == whole, "a key from the configuration is there before anything is signed"
 
 
 def test_before_anything_was_done(run: Run, tmp_path: Path) -> None:

@@ -115,9 +115,11 @@ def test_the_list_tells_every_key_and_its_state(keys: Run) -> None:
     status, out, _ = keys("list")
     assert status == 0
     heading, *rows = [line.split("\t") for line in out.splitlines()]  # plain, since this is no terminal
-    assert heading == ["id", "name", "state", "models", "limits", "created", "expires"]
-    assert [row[:4] for row in rows] == [[first["id"], "first", "revoked", "all"], [second["id"], "second [bold]", "active", "small"]]
-    assert [(row[4], row[6]) for row in rows] == [("default", "never"), ("10 rpm, 2 at once", "never")]
+    assert heading == ["id", "name", "state", "role", "team", "models", "limits", "expires"]
+    assert rows == [
+        [first["id"], "first", "revoked", "user", "-", "all", "default", "never"],
+        [second["id"], "second [bold]", "active", "user", "-", "small", "10 rpm, 2 at once", "never"],
+    ]
     told = msgspec.json.decode(keys("list", "--json")[1])
     assert [(key["id"], key["state"]) for key in told["data"]] == [(first["id"], "revoked"), (second["id"], "active")]
     assert told["next"] is None
@@ -156,7 +158,7 @@ def test_a_keys_scopes_are_kept(keys: Run) -> None:
     assert (told["endpoints"], told["role"], told["owner"]) == (["/v1/batches*", "/v1/chat/completions"], "auditor", "Ann")
     assert (told["team"], told["metadata"]) == ("search", {"a": [1]})
     assert told["budget"] == {"usd": 2.5, "per": "day", "soft": 0.8}
-    assert keys("list")[1].splitlines()[1].split("\t")[4] == "$2.5 a day"
+    assert keys("list")[1].splitlines()[1].split("\t")[3:7] == ["auditor", "search", "all", "$2.5 a day"]
 
 
 def test_a_key_has_no_team_that_is_not_there(keys: Run) -> None:
@@ -314,13 +316,14 @@ def test_a_database_that_cannot_be_opened_is_told(keys: Run, tmp_path: Path) -> 
 
 
 def test_a_terminal_of_80_columns_shows_dates_whole(keys: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = created(keys, "an agent with a name", "--models", "small,other", "--expires", "30d")
+    keys("team", "create", "search-and-find")
+    scopes = ("--models", "small,other", "--role", "auditor", "--team", "search-and-find")
+    made = created(keys, "an agent with a name", *scopes, "--expires", "30d")
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")
     out = re.sub(r"\x1b\[[0-9;]*m", "", keys("list")[1])
     assert max(map(len, out.splitlines())) <= 80
-    for at in (made["created_at"], made["expires_at"]):
-        assert at[:16].replace("T", " ") in out
+    assert made["expires_at"][:16].replace("T", " ") in out
     assert made["id"] in out
 
 
@@ -337,6 +340,17 @@ def test_a_model_that_is_not_configured_is_warned_of(keys: Run) -> None:
     assert "warning: --models: 'smal' is not a model of this configuration; did you mean small?\n" in err
     assert "warning: --models: 'elsewhere' is not a model of this configuration\n" in err
     assert "'small'" not in err
+
+
+def test_an_endpoint_that_is_not_served_is_warned_of(keys: Run) -> None:
+    served = ["/*", "/v1/chat*", "/v1/chat/completions/", "/v1/files/file-7/content", "/v1beta/models/small:generateContent"]
+    right = ",".join([*served, "/v1beta/models/sm*", "/admin/v1/keys*"])
+    assert "warning" not in keys("create", "agent", "--endpoints", right)[2]
+    status, out, err = keys("create", "agent", "--endpoints", "/v1/chatx,/v1/chatx*,/v1/files/,/v1/file")
+    assert (status, out[:4]) == (0, "agw_")
+    for place in ("/v1/chatx", "/v1/chatx*", "/v1/file"):
+        assert f"warning: --endpoints: {place!r} is no path of the gateway; its /openapi.json names them all\n" in err
+    assert "'/v1/files/'" not in err
 
 
 @pytest.mark.parametrize("words", ["create agent", "list", "revoke nobody", "team create a"])

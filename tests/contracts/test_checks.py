@@ -37,7 +37,8 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 #: What some check looks for, whole and in pieces, and what stands around it.
 FOUND = [
     "ann@example.com", "+49 30 901820", "(415) 555-2671", "4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00", "8.8.8.8",
-    "2001:4860:4860::8888", "123-45-6789", "11010519491231002X", "Ann Smith", "王小明", "project  X", "project x", "秘密", "1234b",
+    "2001:4860:4860::8888", "123-45-6789", "11010519491231002X", "Ann Smith", "王小明",
+    "ann\n Smith", "project  X", "project x", "秘密", "1234b",
     "AKIAIOSFODNN7EXAMPLE", "sk-proj-" + "aB3" * 20, "https://u:pa55word@db.example.com/x", 'password = "f9Ks03jd82Lq0zXv"',
     "-----BEGIN PRIVATE KEY-----\nMIIEvQIB\n-----END PRIVATE KEY-----",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N",

@@ -35,7 +35,7 @@ def test_a_shared_secret_signs_nothing(mistakes: Mistakes) -> None:
 
 def test_without_the_library_it_is_said_at_the_start(mistakes: Mistakes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consistency, "find_spec", lambda _: None)
-    assert "pip install 'agent-gateway[jwt]'" in mistakes(TEXT.format("issuer: 'https://login.example'"))[0]
+    assert "pip install '.[jwt]'" in mistakes(TEXT.format("issuer: 'https://login.example'"))[0]
     assert importlib.util.find_spec("joserfc") is not None
 
 

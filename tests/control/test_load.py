@@ -380,7 +380,16 @@ def test_a_strategy_may_have_settings_of_its_own(load_text: Load, mistakes: Mist
     assert "cost" in error
 
 
-def test_an_admin_key_that_can_be_guessed_is_warned_of(load_text: Load) -> None:
-    assert load_text(ONE_PROVIDER + "auth: {admin_key: sk-admin-012345}").warnings == (
-        "auth.admin_key: is shorter than 16 characters; make one that nobody guesses: openssl rand -hex 24",
-    )
+def test_an_admin_key_that_can_be_guessed_is_warned_of_and_away_from_loopback_refused(load_text: Load, mistakes: Mistakes) -> None:
+    said = "auth.admin_key: is shorter than 16 characters; make one that nobody guesses: openssl rand -hex 24"
+    short = ONE_PROVIDER + "auth: {admin_key: sk-admin-012345}\n"
+    assert load_text(short).warnings == (said,)
+    assert mistakes(short + "server: {host: 0.0.0.0}\n") == [said]
+    assert load_text(ONE_PROVIDER + "auth: {admin_key: sk-admin-0123456}\nserver: {host: 0.0.0.0}\n").warnings == ()
+
+
+def test_an_audit_key_that_can_be_guessed_is_refused(load_text: Load, mistakes: Mistakes) -> None:
+    said = ["auth.audit_key: is shorter than 16 characters; make one: openssl rand -hex 32"]
+    assert mistakes(ONE_PROVIDER + "auth: {audit_key: 0123456789abcde}") == said
+    assert load_text(ONE_PROVIDER + "auth: {audit_key: 0123456789abcdef}").settings.auth.audit_key == "0123456789abcdef"
+    assert load_text(ONE_PROVIDER + "auth: {audit_key: ''}").settings.auth.audit_key is None

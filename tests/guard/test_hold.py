@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agent_gateway.guard.hold import Alarm, ArgumentsHold, Edit, Hold, Rules
+from agent_gateway.guard.phrases import GAP_MAX_CHARS
 from agent_gateway.guard.placeholders import Placeholders
 from tests.contracts.test_checks import FOUND, make, texts
 
@@ -120,6 +121,19 @@ def test_restoring_holds_nothing_of_plain_text() -> None:
     hold = Hold(undo(known("ann@example.com")))
     for word in ("The ", "quick, ", "brown ", "<b>", " fox ", "jumps. "):
         assert hold.feed(word) == word
+
+
+@unhurried
+@given(gap=st.text(st.sampled_from(" \n\t\u00a0"), min_size=1, max_size=GAP_MAX_CHARS), places=cuts)
+def test_a_phrase_may_be_broken_and_spaced_anyhow(gap: str, places: list[int]) -> None:
+    rules = Rules([Edit("words", WORDS, lambda label, value: "<>")])
+    assert through(Hold(rules), cut(f"our Secret{gap}Plan{gap}of old", places)) == f"our <>{gap}of old"
+
+
+def test_what_is_too_far_apart_is_no_phrase_and_waits_no_longer() -> None:
+    hold = Hold(Rules((), [Alarm("words", WORDS, True)]))
+    said = "secret" + " " * (GAP_MAX_CHARS + 1)
+    assert "".join(hold.feed(letter) for letter in said) == said
 
 
 def test_nothing_of_a_blocked_match_goes_out() -> None:

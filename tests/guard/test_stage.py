@@ -391,6 +391,13 @@ async def test_a_webhook_without_an_answer(error: BaseException) -> None:
     assert exchange.guards == (("webhook", "failed"),)
 
 
+@pytest.mark.parametrize(("url", "warned"), [("http://checks.example/", True), ("https://checks.example/", False), (WEBHOOK["url"], False)])
+def test_a_webhook_that_is_asked_unencrypted_is_warned_of(url: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+    made = route(input=[{"kind": "webhook", "url": url}])
+    Guards(secret, Tools(allowing, SYSTEM_CLOCK)).prepare(made.guards)
+    assert ("webhook sends what is said to checks.example unencrypted" in caplog.text) is warned
+
+
 async def test_a_webhook_has_no_more_time_than_the_request() -> None:
     given_s: list[float] = []
 

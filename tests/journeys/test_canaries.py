@@ -185,6 +185,7 @@ async def test_a_database_that_cannot_be_reached_is_named_without_its_password(
     gateway = Gateway(tmp_path, config, edge)
     try:
         gateway.start()
+        await eventually(lambda: "The database (state.database) cannot be reached" in gateway.log, "the warning at its start")
         shown = canaries.add("unknown key", f"agw_{'a' * 12}_{'Q7' * 21}z")
         replies_ = [await ask(gateway.url, path, headers={"authorization": f"Bearer {shown}"}) for path in ("/v1/models", "/v1/sessions")]
         assert {reply.status for reply in replies_} == {503}

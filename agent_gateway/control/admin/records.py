@@ -10,9 +10,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from agent_gateway.control.admin_route import Asked, Listed, NoQuery, PageQuery, Route
-from agent_gateway.control.times import moment, told
+from agent_gateway.control.times import span, told
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import NotFound
+from agent_gateway.core.exchange import Status
 from agent_gateway.record.archive import LISTED, Archive, Wanted
 from agent_gateway.record.row import AttemptRecord, Record, unpacked
 
@@ -20,7 +21,7 @@ from agent_gateway.record.row import AttemptRecord, Record, unpacked
 class RecordsQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: str | None = None
     key: str | None = None
-    status: str | None = None
+    status: Status | None = None
     session: str | None = None
     user: str | None = None
     error: str | None = None
@@ -102,9 +103,8 @@ def record_routes(archive: Archive, clock: Clock) -> Sequence[Route]:
 
 
 def _wanted(query: RecordsQuery, now: float) -> Wanted:
-    since = None if query.since is None else int(moment(query.since, "since", now) * 1000)
-    until = None if query.until is None else int(moment(query.until, "until", now) * 1000)
-    return Wanted(query.model, query.key, query.status, query.session, query.user, query.error, since, until)
+    since_ms, until_ms = (None if at is None else int(at * 1000) for at in span(query.since, query.until, now))
+    return Wanted(query.model, query.key, query.status, query.session, query.user, query.error, since_ms, until_ms)
 
 
 def _whole(record: Record) -> RecordWhole:

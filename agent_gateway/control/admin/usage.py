@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from agent_gateway.control.admin_route import Asked, Listed, Route
-from agent_gateway.control.times import moment
+from agent_gateway.control.times import span
 from agent_gateway.core.clock import Clock
 from agent_gateway.record.archive import Archive, Group
 
@@ -37,9 +37,9 @@ class UsageShown(Struct, frozen=True):
 def usage_routes(archive: Archive, clock: Clock) -> Sequence[Route]:
     async def listed(asked: Asked[UsageQuery, None]) -> Listed[UsageShown]:
         query, now = asked.query, clock.wall()
-        since = moment(query.since, "since", now)
-        until = now + 1 if query.until is None else moment(query.until, "until", now)
-        rows, more = await archive.usage(query.group_by, int(since * 1000), int(until * 1000), query.limit, query.cursor)
+        since, until = span(query.since, query.until, now)
+        since_ms, until_ms = int((since or 0.0) * 1000), int((now + 1 if until is None else until) * 1000)
+        rows, more = await archive.usage(query.group_by, since_ms, until_ms, query.limit, query.cursor)
         data = [
             UsageShown(row.group or None, row.requests, row.errors, row.input_tokens, row.output_tokens, row.cost_usd) for row in rows
         ]

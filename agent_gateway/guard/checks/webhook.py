@@ -5,6 +5,7 @@ Promise: only the configured address is ever asked; it has so long and so many b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from hashlib import sha256
 from hmac import digest
@@ -20,6 +21,8 @@ from agent_gateway.guard.base import About, Action, CheckFailed, CheckSettings, 
 #: Of what is sent and of what comes back (bytes).
 BODY_MAX_BYTES = 1024 * 1024
 SECRET_MIN_CHARS = 16
+
+_log = logging.getLogger("agent_gateway.guard")
 
 
 class Options(CheckSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,6 +84,9 @@ class Check:
     def __init__(self, settings: Options, tools: Tools) -> None:
         self._settings = settings
         self._tools = tools
+        parts = urlsplit(settings.url)
+        if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+            _log.warning("the guard %s sends what is said to %s unencrypted; use https", settings.title, parts.netloc)
 
     async def judge(self, said: Sequence[Said], about: About) -> Verdict | None:
         asked = Asked([text for text, _ in said], [role for _, role in said], about.side, about.request_id, about.model, about.key_id)

@@ -47,7 +47,7 @@ _DETAIL = "type.googleapis.com/google.rpc."
 def write_error(error: GatewayError) -> bytes:
     status = error.shown_status
     details = [wire.ErrorDetail(type=f"{_DETAIL}ErrorInfo", reason=error.code.upper(), domain="agent-gateway")]
-    if error.param is not None:
+    if error.param is not None and 400 <= status < 500 and status != 429:  # of limits it names the limit, and no field
         violation = wire.FieldViolation(error.param, error.message)
         details.append(wire.ErrorDetail(type=f"{_DETAIL}BadRequest", field_violations=[violation]))
     if error.retry_after_s is not None:

@@ -77,6 +77,7 @@ async def test_records_are_looked_for_page_by_page(stage: Stage) -> None:
     assert len((await stage.get("records", error="provider_timeout", since="1h"))["data"]) == 2
     assert (await stage.get("records", until="2020-01-01"))["data"] == []
     assert (await refused(stage, "records", since="soon")).param == "since"
+    assert (await stage.get("records", key="nobody"))["data"] == []
     assert (await refused(stage, "records", cursor="1")).param == "cursor"
     assert isinstance(await refused(stage, "records/req_none"), NotFound)
 
@@ -95,6 +96,27 @@ async def test_usage_of_the_last_day_by_model_where_nothing_is_said(stage: Stage
     assert [row["group"] for row in (await stage.get("usage", limit="1", cursor=first["next"]))["data"]] == ["chat"]
     assert (await refused(stage, "usage", group_by="colour")).param == "group_by"
     assert (await refused(stage, "usage", limit="1001")).param == "limit"
+
+
+@pytest.mark.parametrize("path", ["records", "usage"])
+async def test_a_time_that_ends_before_it_begins_is_refused(stage: Stage, path: str) -> None:
+    error = await refused(stage, path, since="2025-02-01", until="2025-01-31")
+    assert (error.status, error.param) == (400, "until")
+    assert error.message == "until: 2025-01-31T00:00:00.000Z is before since, 2025-02-01T00:00:00.000Z."
+    assert (await stage.get(path, since="2025-02-01", until="2025-02-01"))["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "values"),
+    [
+        ("records", "status", "cached, cancelled, degraded, error, fallback, success"),
+        ("usage", "group_by", "day, key, model, user"),
+    ],
+)
+async def test_a_value_that_is_not_in_a_closed_list_is_told_those_that_are(stage: Stage, path: str, name: str, values: str) -> None:
+    error = await refused(stage, path, **{name: "bogus"})
+    assert (error.status, error.param) == (400, name)
+    assert error.message == f"{name}: invalid enum value 'bogus'; there are {values}."
 
 
 # --- the rest

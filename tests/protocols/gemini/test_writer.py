@@ -251,7 +251,7 @@ def test_choices_are_candidates() -> None:
     [
         (BadRequest("contents: no.", param="contents"), "INVALID_ARGUMENT", errors.ClientError),
         (Unauthenticated("No key."), "UNAUTHENTICATED", errors.ClientError),
-        (RateLimited("Slower.", retry_after_s=1.5), "RESOURCE_EXHAUSTED", errors.ClientError),
+        (RateLimited("Slower.", param="tokens", retry_after_s=1.5), "RESOURCE_EXHAUSTED", errors.ClientError),
         (ProviderFault("Failed."), "UNAVAILABLE", errors.ServerError),
         (GatewayError("Ours."), "INTERNAL", errors.ServerError),
     ],
@@ -265,7 +265,7 @@ def test_errors_for_the_sdk(error: GatewayError, status: str, kind: type[errors.
     details = {item["@type"].rpartition(".")[2]: item for item in json(body)["error"]["details"]}
     assert details["ErrorInfo"]["reason"] == error.code.upper()
     assert details.get("RetryInfo", {}).get("retryDelay") == ("1.5s" if error.retry_after_s else None)
-    assert ("BadRequest" in details) is (error.param is not None)
+    assert ("BadRequest" in details) is isinstance(error, BadRequest)
 
 
 def test_an_error_in_the_midst_of_a_stream_for_the_sdk() -> None:

@@ -185,6 +185,7 @@ def test_error_bodies() -> None:
             "code": "provider_rate_limited",
             "retry_after": 2.5,
             "fallback_model": "small",
+            "param": None,
         }
     }
 
