@@ -26,7 +26,7 @@ from uvicorn.server import ServerState
 
 from agent_gateway.admission.keys import create_key
 from agent_gateway.app import Gateway
-from agent_gateway.cli.serving import calm_collector
+from agent_gateway.cli.serving import calm_collector, let_generators_go
 from agent_gateway.control.load import load
 from agent_gateway.edge.fast_lane import FastLane
 from agent_gateway.stores.base import open_store
@@ -252,6 +252,7 @@ def main() -> None:
             answer_from_a_can(asyncio.get_running_loop())
             gateway = Gateway(configuration)
             calm_collector()
+            let_generators_go()
             await run(gateway, key, [case for case in CASES if case.name in only], arguments.rounds, arguments.profile)
 
         runner.run(go())
