@@ -14,7 +14,7 @@ import cProfile
 import pstats
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from uvicorn.server import ServerState
 
 from agent_gateway.admission.keys import create_key
 from agent_gateway.app import Gateway
-from agent_gateway.cli.serving import calm_collector
+from agent_gateway.cli.serving import calm_collector, let_generators_go
 from agent_gateway.control.load import load
 from agent_gateway.edge.fast_lane import FastLane
 from agent_gateway.stores.base import open_store
@@ -50,12 +50,15 @@ FRAME = (
     b'data: {"id":"chatcmpl-abc123","object":"chat.completion.chunk","created":1700000000,"model":"gpt-4o-mini",'
     b'"choices":[{"index":0,"delta":{"content":" token"},"logprobs":null,"finish_reason":null}]}\n\n'
 )
+#: OpenAI pads its frames, so that nobody sees by their lengths how long the words are: a frame for each chunk of a stream.
+PADDED = [FRAME.replace(b"}]}", b'}],"obfuscation":"%b"}' % (b"aZ09" * 4)[: 1 + number % 16]) for number in range(CHUNKS)]
 LAST = (
     b'data: {"id":"chatcmpl-abc123","object":"chat.completion.chunk","created":1700000000,"model":"gpt-4o-mini",'
     b'"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}\n\n'
     b'data: {"id":"chatcmpl-abc123","object":"chat.completion.chunk","created":1700000000,"model":"gpt-4o-mini",'
     b'"choices":[],"usage":{"prompt_tokens":19,"completion_tokens":64,"total_tokens":83}}\n\ndata: [DONE]\n\n'
 )
+PADDED_PLEASE = b"Padded, please. "
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 #: That are never reached.
 LIMITS = """
@@ -85,7 +88,7 @@ class Wire:
 
 
 class Provider:
-    """Answers each request from the can, a chunk a turn of the loop."""
+    """Answers each request from the can, a chunk a turn of the loop; padded where the conversation wants it so."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -93,17 +96,18 @@ class Provider:
 
     def asked(self, data: bytes) -> None:
         if b'"stream":true' in data:
-            self._loop.call_soon(self._send, STREAM_HEAD + chunk(FRAME), CHUNKS - 1)
+            frames = PADDED if PADDED_PLEASE in data else [FRAME] * CHUNKS
+            self._loop.call_soon(self._send, STREAM_HEAD + chunk(frames[0]), frames, 1)
         else:
-            self._loop.call_soon(self._send, UNARY, -1)
+            self._loop.call_soon(self._send, UNARY, [], 1)
 
-    def _send(self, data: bytes, left: int) -> None:
+    def _send(self, data: bytes, frames: Sequence[bytes], following: int) -> None:
         assert self.connection is not None
         self.connection.data_received(data)
-        if left > 0:
-            self._loop.call_soon(self._send, chunk(FRAME), left - 1)
-        elif left == 0:
-            self._loop.call_soon(self._send, chunk(LAST) + b"0\r\n\r\n", -1)
+        if following < len(frames):
+            self._loop.call_soon(self._send, chunk(frames[following]), frames, following + 1)
+        elif following == len(frames):
+            self._loop.call_soon(self._send, chunk(LAST) + b"0\r\n\r\n", frames, following + 1)
 
 
 def answer_from_a_can(loop: asyncio.AbstractEventLoop) -> None:
@@ -148,6 +152,7 @@ class Case:
     #: Of the protocol: which member holds the conversation, and which bounds the answer.
     says: str = "messages"
     limits: str = "max_tokens"
+    padded: bool = False
 
     @property
     def end(self) -> bytes:
@@ -159,7 +164,8 @@ class Case:
         return CHUNKS + 2 if self.stream else 1
 
     def request(self, key: str) -> bytes:
-        asked = {"model": "chat-default", self.says: [{"role": "user", "content": "Who are you? " * 12}], self.limits: 256}
+        said = "Who are you? " * 12 + (PADDED_PLEASE.decode() if self.padded else "")
+        asked = {"model": "chat-default", self.says: [{"role": "user", "content": said}], self.limits: 256}
         if self.stream:
             asked["stream"] = True
         if self.stream and self.path == CHAT:
@@ -174,7 +180,9 @@ CHAT = "/v1/chat/completions"
 CASES = (
     Case("unary", CHAT, stream=False, requests=1000),
     Case("stream", CHAT, stream=True, requests=100),
+    Case("padded", CHAT, stream=True, requests=100, padded=True),
     Case("to anthropic", "/v1/messages", stream=True, requests=100),
+    Case("padded to it", "/v1/messages", stream=True, requests=100, padded=True),
     Case("to responses", "/v1/responses", stream=True, requests=100, says="input", limits="max_output_tokens"),
 )
 
@@ -244,6 +252,7 @@ def main() -> None:
             answer_from_a_can(asyncio.get_running_loop())
             gateway = Gateway(configuration)
             calm_collector()
+            let_generators_go()
             await run(gateway, key, [case for case in CASES if case.name in only], arguments.rounds, arguments.profile)
 
         runner.run(go())

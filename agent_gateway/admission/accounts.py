@@ -98,7 +98,7 @@ class Account:
 class Standing:
     """The meters that requests of one key, user and model draw on, and what a token of theirs may cost at most."""
 
-    __slots__ = ("_of", "is_limited", "meters", "price", "purses", "requests", "slots", "tokens")
+    __slots__ = ("_of", "bounds", "is_limited", "meters", "price", "purses", "requests", "slots", "tokens")
 
     def __init__(self, accounts: Sequence[Account], purses: Sequence[Purse], price: Price, of: tuple[object, ...]) -> None:
         """`of`: the key, its team, the route and the limits that it was made of."""
@@ -115,7 +115,9 @@ class Standing:
             *((bucket, 1) for bucket in self.tokens),
             *((purse, 2) for purse in self.purses),
         )
-        self.is_limited = len(self.meters) > len(self.slots) or any(slots.most < inf for slots in self.slots)
+        #: Those that may refuse: of slots without a bound it is only counted how many are used.
+        self.bounds = tuple((meter, need) for meter, need in self.meters if not (isinstance(meter, Slots) and meter.most == inf))
+        self.is_limited = bool(self.bounds)
 
     def is_of(self, key: Key | None, team: Team | None, route: Route, limits: Limits) -> bool:
         """Of the very same: a key that was changed is another one."""

@@ -54,7 +54,10 @@ class Bucket:
         self.whose = whose
         self.lease: RateLease | None = None
         self._full_at = -inf
-        self._lines = f"x-ratelimit-limit-{limit}: {per_minute}\r\nx-ratelimit-remaining-{limit}: %d\r\nx-ratelimit-reset-{limit}: %dms\r\n"
+        self._lines = (
+            f"x-ratelimit-limit-{limit}: {per_minute}\r\nx-ratelimit-remaining-{limit}: ",
+            f"\r\nx-ratelimit-reset-{limit}: ",
+        )
 
     def wait_s(self, amount: float, now: float) -> float:
         """More than the whole allowance waits until that is there."""
@@ -87,7 +90,9 @@ class Bucket:
         return int(left) if left > 0 else 0
 
     def lines(self, remaining: int, now: float) -> str:
-        return self._lines % (remaining, self.reset_s(now) * 1000)
+        limit_line, reset_line = self._lines
+        spent_s = self._full_at - now
+        return f"{limit_line}{remaining}{reset_line}{int(spent_s * 1000) if spent_s > 0 else 0}ms\r\n"
 
     def refusal(self, wait_s: float) -> RateLimited:
         message = f"The limit of {self.whose} is reached: {self.per_minute} {self.limit} a minute. Try again in {shown(wait_s)}."

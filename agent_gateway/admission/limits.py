@@ -184,9 +184,9 @@ class Limiter:
 
     def _reserve_here(self, exchange: Exchange, standing: Standing, share: Share) -> None:
         now, needs = self._clock.monotonic(), share.needs
-        for meter, need in standing.meters:
+        for meter, need in standing.bounds:
             if meter.wait_s(needs[need], now) > 0:
-                waits = [(meter, meter.wait_s(needs[need], now)) for meter, need in standing.meters]
+                waits = [(meter, meter.wait_s(needs[need], now)) for meter, need in standing.bounds]
                 raise self._refusal(waits, standing, exchange)
         for meter, need in standing.meters:
             meter.take(needs[need], now)

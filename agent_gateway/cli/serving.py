@@ -62,6 +62,7 @@ async def _run(configuration: Configuration, options: Mapping[str, Any], listeni
     gateway = Gateway(configuration, options=options)
     server = gateway.server(listening)
     calm_collector()
+    let_generators_go()
     watching = None
     if watch and configuration.source is not None:
         watching = asyncio.ensure_future(_watch(Path(configuration.source), gateway.reload_soon))
@@ -98,6 +99,13 @@ def calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def let_generators_go() -> None:
+    """The running loop keeps no list of the generators under way, to close at its end those that nobody has: here whoever iterates one
+    closes it. One that is dropped is closed by the loop as ever.
+    """
+    sys.set_asyncgen_hooks(firstiter=None)
 
 
 def _greet(configuration: Configuration, *, as_json: bool) -> Listening:

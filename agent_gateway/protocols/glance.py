@@ -19,24 +19,29 @@ FRAME_MAX_BYTES = 16 * 1024
 #: Frames that were learnt and not seen again: a provider's whose frames are all different are no longer looked at.
 UNLIKE_MAX = 16
 
+#: What OpenAI adds to hide how long the text is from who sees only lengths: another in every frame, and nobody reads it.
+PADDING = re.compile(rb'"obfuscation"\s*:\s*"([^"\\]*+)"')
+
 _string = msgspec.json.Decoder(str)
 
 
 class GlancingReader:
     """Reads whole frames, as `FrameSplitter.split` returns them.
 
-    What stands around the text of a frame is learnt where its reader made one plain text of it, and forgotten with the next frame that is
-    another: in between the reader is in the state in which it read the first, and would read all of them so (`StreamReader.text_member`).
+    What stands around the text of a frame, and around its padding, is learnt where its reader made one plain text of it, and forgotten
+    with the next frame that is another: in between the reader is in the state in which it read the first, and would read all of them so
+    (`StreamReader.text_member`).
     """
 
-    __slots__ = ("_after", "_before", "_between", "_choice", "_knows", "_reader", "_text_end", "_text_start", "_tries")
+    __slots__ = ("_after", "_before", "_between", "_choice", "_knows", "_middle", "_reader", "_text_end", "_text_start", "_tries")
 
     def __init__(self, reader: StreamReader) -> None:
         self._reader = reader
         self._knows = False
         self._tries = UNLIKE_MAX
-        #: Up to the text's quotation mark, and from its other one on, both included.
-        self._before = self._after = b""
+        #: Up to the text's quotation mark; from its other one to the padding's first, empty where there is no padding; and from the last
+        #: one on: all included.
+        self._before = self._middle = self._after = b""
         #: From one text to the next, where frames follow each other.
         self._between = b""
         self._text_start = self._text_end = 0
@@ -65,6 +70,8 @@ class GlancingReader:
         if not (self._knows and data.startswith(self._before) and data.endswith(self._after)):
             return None
         told = data[self._text_start : self._text_end].split(self._between)
+        if self._middle:
+            told = self._without_padding(told)
         if b"" in told:
             return None
         choice = self._choice
@@ -74,6 +81,12 @@ class GlancingReader:
             return None
         self._tries = UNLIKE_MAX
         return texts
+
+    def _without_padding(self, told: list[bytes]) -> list[bytes]:
+        """Nothing where any has no padding."""
+        parts = [text_and_more.partition(self._middle) for text_and_more in told]
+        padded = all(middle and _decoded(b'"%b"' % padding) is not None for _, middle, padding in parts)
+        return [text if padded else b"" for text, _, _ in parts]
 
     def _learn(self, frame: bytes, delta: Delta) -> None:
         """A frame in which one member has this name, and nothing but its value is escaped, tells its text there."""
@@ -87,7 +100,11 @@ class GlancingReader:
         before, after = frame[: found.start(1) + 1], frame[found.end(1) - 1 :]
         if b"\\" in before or b"\\" in after:
             return
-        self._before, self._after = before, after
+        middle = b""
+        padding = PADDING.search(after)
+        if padding is not None:
+            middle, after = after[: padding.start(1)], after[padding.end(1) :]
+        self._before, self._middle, self._after = before, middle, after
         self._between = after + before
         self._text_start, self._text_end = len(before), -len(after)
         self._choice = delta.choice

@@ -154,7 +154,7 @@ def make_record(exchange: Exchange, mode: Mode) -> Record:
         len(call.body),
         call.body[:REQUEST_MAX_BYTES] if full else None,
         answer,
-        ",".join([f"{check}:{action}" for check, action in exchange.guards]) or None,
+        ",".join([f"{check}:{action}" for check, action in exchange.guards]) if exchange.guards else None,
     )
     return Record._make(values)  # half the cost of calling it
 

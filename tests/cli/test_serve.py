@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import urllib.request
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import msgspec
 
+from agent_gateway.cli.serving import let_generators_go
 from tests.kit.eventually import eventually
 
 COMMAND = Path(sys.executable).with_name("agent-gateway")
@@ -50,3 +53,25 @@ def test_mistakes_are_json_too(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert any("modles" in error for error in msgspec.json.decode(done.stdout)["errors"])
+
+
+async def test_a_generator_that_is_dropped_is_closed_though_the_loop_keeps_no_list() -> None:
+    closed = asyncio.Event()
+
+    async def numbers() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            await asyncio.sleep(0)
+            closed.set()
+
+    hooks = sys.get_asyncgen_hooks()
+    let_generators_go()
+    try:
+        generator = numbers()
+        assert await anext(generator) == 1
+        del generator
+        await asyncio.wait_for(closed.wait(), 5)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)

@@ -22,11 +22,15 @@ HEAD = AnswerHead("abc123", 1_700_000_000, "the-model")
 #: What may stand where a JSON string is expected, or instead of it.
 TOLD = [b'" token"', b'" more"', '"你好 😀"'.encode(), rb'"\n\"x\" \\ \u4f60 \ud83d\ude00 \/"', b'""', b'"a","b":"c"', b'"a\nb"', b'"\x01"']
 TOLD += [rb'"\ud83d"', rb'"\x"', b'"\xff"', b'"a\n\ndata: b"', b' "a"', b"null", b'["a"]', b'"a']
-#: Frames of each protocol with a place for the text, and others.
+#: Where padding is expected.
+PADDING = [b'"aX3"', b'""', b'"Zq"', b'"="', b'"a\\\\"', b'"a\\"', b'"a","b":"c"', b'"a\nb"', b'"\xff"', b"null", b"1", b'"a']
+#: Frames of each protocol with a place (@) for the text and some (#) for padding, and others.
 TEXTS: dict[Dialect, list[bytes]] = {
     "openai_chat": [
         b'data: {"id":"1","choices":[{"index":0,"delta":{"content":@},"finish_reason":null}]}\n\n',
+        b'data: {"choices":[{"delta":{"content":@}}],"obfuscation":#}\n\n',
         b'data: {"id":"1","choices":[{"index":1,"delta":{"content" : @}}]}\r\n\r\n',
+        b'data: {"obfuscation":#,"choices":[{"delta":{"content":@,"obfuscation" : #},"obfuscation":#}],"obfuscation":#}\n\n',
         b'data: {"id":"1","choices":[{"index":0,"delta":{"content":@},"finish_reason":"stop"}]}\n\n',
         b'data: {"choices":[{"delta":{"content":@}}],"usage":{"prompt_tokens":1}}\n\n',
         b'data: {"choices":[{"delta":{"content":"kept","content":@}}]}\n\n',
@@ -77,11 +81,15 @@ def reads(reader: StreamReader | GlancingReader, frames: list[bytes]) -> list[An
     return [*read, reader.done]
 
 
+def filled(frame: bytes, told: bytes, padding: bytes) -> bytes:
+    return frame.replace(b"@", told).replace(b"#", padding)
+
+
 @pytest.mark.parametrize("dialect", TEXTS)
 @given(data=st.data())
 def test_it_reads_what_the_reader_reads(dialect: Dialect, data: st.DataObject) -> None:
-    texts = st.builds(lambda frame, told: frame.replace(b"@", told), st.sampled_from(TEXTS[dialect][:2]), st.sampled_from(TOLD[:4]))
-    any_texts = st.builds(lambda frame, told: frame.replace(b"@", told), st.sampled_from(TEXTS[dialect]), st.sampled_from(TOLD))
+    texts = st.builds(filled, st.sampled_from(TEXTS[dialect][:2]), st.sampled_from(TOLD[:4]), st.sampled_from(PADDING[:4]))
+    any_texts = st.builds(filled, st.sampled_from(TEXTS[dialect]), st.sampled_from(TOLD), st.sampled_from(PADDING))
     frames = data.draw(st.lists(texts | any_texts | st.sampled_from(OTHERS), max_size=12))
     codec = codec_of(dialect)
     assert reads(GlancingReader(codec.stream_reader()), frames) == reads(codec.stream_reader(), frames)
@@ -160,6 +168,19 @@ def test_text_behind_text_is_not_read(dialect: Dialect) -> None:
     assert glancing.texts_of(together[:-1]) is None
     begins = 2 if dialect != "anthropic" else 1  # the first frame says also that the answer begins
     assert reader.fed == begins
+
+
+def test_padding_is_not_read() -> None:
+    frame = TEXTS["openai_chat"][1]
+    reader = Counting("openai_chat")
+    glancing = GlancingReader(reader)
+    for _ in range(2):  # the first frame says also that the answer begins
+        glancing.feed(filled(frame, b'"a"', b'"x"'))
+    together = b"".join([filled(frame, told, padding) for told, padding in zip(TOLD[:4], PADDING[:4], strict=True)])
+    assert glancing.texts_of(together) == codec_of("openai_chat").stream_reader().feed(together)[-4:]
+    assert glancing.texts_of(filled(frame, b'"a"', b'"x"y"')) is None
+    assert glancing.texts_of(filled(frame, b'"a"', b"null")) is None
+    assert reader.fed == 2
 
 
 def test_frames_that_are_all_different_are_soon_no_longer_learnt() -> None:

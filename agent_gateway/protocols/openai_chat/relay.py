@@ -18,6 +18,7 @@ from agent_gateway.core.route import Deployment
 from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.estimate import text_tokens
 from agent_gateway.protocols.failure import DETAIL_MAX, INSIDE
+from agent_gateway.protocols.glance import PADDING
 from agent_gateway.protocols.json_edit import remove_null_member, replace_member, replace_string
 from agent_gateway.protocols.signature import MARK
 from agent_gateway.protocols.usage import ToldUsage
@@ -236,33 +237,38 @@ class WholeAnswer:
 
 
 class _Shape:
-    """A content frame around its text: what comes before it and after it, as it arrives and as it goes to the client.
+    """A content frame around its text and its padding: what comes before, between and after them, as it arrives and as it goes to the
+    client.
 
-    A frame with the same beginning and end, and no other quotation mark than theirs, is such a frame with another text: one JSON
-    string cannot hold an unescaped quotation mark, and none, escaped or not, is in it.
+    A frame with the same beginning, middle and end, and no other quotation mark than theirs, is such a frame with another text: one
+    JSON string cannot hold an unescaped quotation mark, and none, escaped or not, is in it.
     """
 
-    __slots__ = ("after", "before", "between", "new_after", "new_before", "new_between", "quotes")
+    __slots__ = ("after", "before", "between", "middle", "new_after", "new_before", "new_between", "new_middle", "quotes")
 
-    def __init__(self, before: bytes, after: bytes, new_before: bytes, new_after: bytes) -> None:
-        self.before = before
-        self.after = after
-        self.new_before = new_before
-        self.new_after = new_after
-        #: From one text to the next, where frames follow each other.
-        self.between = after + before
-        self.new_between = new_after + new_before
-        self.quotes = before.count(b'"') + after.count(b'"')
+    def __init__(self, pieces: tuple[bytes, bytes, bytes], new_pieces: tuple[bytes, bytes, bytes]) -> None:
+        """The middle is empty where there is no padding."""
+        self.before, self.middle, self.after = pieces
+        self.new_before, self.new_middle, self.new_after = new_pieces
+        #: From one frame's last string to the next one's text, where frames follow each other.
+        self.between = self.after + self.before
+        self.new_between = self.new_after + self.new_before
+        self.quotes = sum([piece.count(b'"') for piece in pieces])
 
-    def text_of(self, data: bytes) -> bytes | None:
-        """The text, as it stands in its JSON string, of a frame of this shape; None where it is another."""
-        if data.startswith(self.before) and data.endswith(self.after) and data.count(b'"') == self.quotes:
-            return data[len(self.before) : -len(self.after)]
+    def kept(self, text: bytes) -> bytes:
+        """The client's frame, for the record."""
+        return b"%b%b%b%b" % (self.new_before, text, self.new_middle, self.new_after)
+
+
+def _around(frame: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """What stands before its text, between that and its padding, and after them."""
+    text = _TEXT.search(frame)
+    if text is None or frame.count(b'"content"') != 1:
         return None
-
-    def frame(self, text: bytes) -> bytes:
-        """The client's frame."""
-        return b"%b%b%b" % (self.new_before, text, self.new_after)
+    padding = PADDING.search(frame, text.end(1))
+    if padding is None:
+        return frame[: text.start(1)], b"", frame[text.end(1) :]
+    return frame[: text.start(1)], frame[text.end(1) : padding.start(1)], frame[padding.end(1) :]
 
 
 #: A larger frame is not taken for the usual one (bytes).
@@ -274,8 +280,8 @@ RUN_MAX_BYTES = 16 * 1024
 class StreamRelay:
     """One stream on its way through: feed it what arrives, send on what it returns.
 
-    A frame that differs from one before only in its text costs three comparisons; any other is parsed. What was sent on is kept in
-    `sent` for the record, frames that follow each other in one shape as one frame with all their text.
+    A frame that differs from one before only in its text and its padding costs three comparisons; any other is parsed. What was sent on
+    is kept in `sent` for the record, frames that follow each other in one shape as one frame with all their text.
     """
 
     __slots__ = (
@@ -343,15 +349,7 @@ class StreamRelay:
         shape = self._shape
         if shape is None or self._splitter.holds_any or self.failure is not None:
             return None
-        if not (data.startswith(shape.before) and data.endswith(shape.after)):
-            return None
-        texts = data[len(shape.before) : -len(shape.after)].split(shape.between)
-        if data.count(b'"') != shape.quotes * len(texts):
-            return None
-        self._run += b"".join(texts)
-        if len(self._run) > RUN_MAX_BYTES:
-            self.keep()
-        return b"%b%b%b" % (shape.new_before, shape.new_between.join(texts), shape.new_after)
+        return self._known(shape, data)
 
     def _frames(self, frames: list[bytes]) -> bytes:
         """What is good of them goes out even if a bad one follows: that one fails the next call."""
@@ -369,7 +367,7 @@ class StreamRelay:
     def keep(self) -> None:
         """Everything sent on is in `sent` from here on."""
         if self._run and self._shape is not None:
-            self.sent.append(self._shape.frame(bytes(self._run)))
+            self.sent.append(self._shape.kept(bytes(self._run)))
             self._run = bytearray()
 
     def finish(self) -> bytes:
@@ -385,15 +383,34 @@ class StreamRelay:
     def _frame(self, frame: bytes) -> bytes:
         shape = self._shape
         if shape is not None:
-            text = shape.text_of(frame)
-            if text is not None:
-                self._run += text
-                return shape.frame(text)
+            known = self._known(shape, frame)
+            if known is not None:
+                return known
         self.keep()
         edited = self._parsed(frame)
         if edited:
             self.sent.append(edited)
         return edited
+
+    def _known(self, shape: _Shape, data: bytes) -> bytes | None:
+        """The client's frames for frames of this shape; None, and nothing done, where any is of another."""
+        if not (data.startswith(shape.before) and data.endswith(shape.after)):
+            return None
+        texts = new_told = data[len(shape.before) : -len(shape.after)].split(shape.between)
+        if data.count(b'"') != shape.quotes * len(texts):
+            return None
+        if shape.middle:
+            told, texts, new_told = texts, [], []
+            for text_and_padding in told:
+                text, middle, padding = text_and_padding.partition(shape.middle)
+                if not middle or b"\\" in padding:
+                    return None
+                texts.append(text)
+                new_told.append(b"%b%b%b" % (text, shape.new_middle, padding))
+        self._run += b"".join(texts)
+        if len(self._run) > RUN_MAX_BYTES:
+            self.keep()
+        return b"%b%b%b" % (shape.new_before, shape.new_between.join(new_told), shape.new_after)
 
     def _parsed(self, frame: bytes) -> bytes:
         data = data_of(frame)
@@ -420,11 +437,11 @@ class StreamRelay:
         text = choice.delta.content if choice.delta is not None else None
         if not isinstance(text, str) or not text or choice.finish_reason or len(frame) > SHAPE_MAX_BYTES:
             return
-        old, new = _TEXT.search(frame), _TEXT.search(edited)
-        if old is None or new is None or frame.count(b'"content"') != 1 or edited.count(b'"content"') != 1:
+        pieces, new_pieces = _around(frame), _around(edited)
+        if pieces is None or new_pieces is None:
             return
         self.sample = edited
-        self._shape = _Shape(frame[: old.start(1)], frame[old.end(1) :], edited[: new.start(1)], edited[new.end(1) :])
+        self._shape = _Shape(pieces, new_pieces)
 
     def _note(self, chunk: _Reply) -> None:
         if chunk.usage is not None:
