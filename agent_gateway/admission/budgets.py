@@ -100,6 +100,8 @@ class Purse:
         """It was estimated at `amount` and has cost `cost_usd`."""
         self.hold(-amount)
         if cost_usd:
+            if (wall := self.ledger.wall()) >= self.ends:  # it is spent in the period that it is now, whenever it was set aside
+                self.turn(wall)
             self.spent += cost_usd
             self.ledger.spend(self, cost_usd)
             self.tell()

@@ -73,6 +73,15 @@ async def test_a_spent_budget_tells_when_it_begins_anew_and_does() -> None:
     await desk.ask(A_DOLLAR)
 
 
+async def test_what_is_settled_after_midnight_is_spent_on_the_new_day() -> None:
+    desk = Desk()
+    begun = await desk.ask(A_DOLLAR)
+    desk.time.now = 12 * 3600
+    spend(begun, 10, 1)
+    with pytest.raises(BudgetSpent):
+        await desk.ask(A_DOLLAR)
+
+
 async def test_a_budget_without_end_names_no_time() -> None:
     desk = Desk()
     limits = Limits(budget=Budget(usd=1, per="total"))

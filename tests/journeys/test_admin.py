@@ -62,6 +62,16 @@ ALLOWED = {
     "GET /v1/sessions/{session_id}": 404,
     "DELETE /v1/sessions/{session_id}": 404,
     "GET /v1/streams/{request_id}": 404,
+    "GET /v1/files": 200,
+    "POST /v1/files": 415,
+    "GET /v1/files/{file_id}": 404,
+    "GET /v1/files/{file_id}/content": 404,
+    "DELETE /v1/files/{file_id}": 404,
+    "GET /v1/batches": 200,
+    "POST /v1/batches": 400,
+    "GET /v1/batches/{batch_id}": 404,
+    "POST /v1/batches/{batch_id}/cancel": 404,
+    "POST /v1/batch": 400,
 }
 #: The same of the admin API: for those who may read, and for those who may change.
 READS = {

@@ -42,7 +42,7 @@ def compiled(pattern: str) -> Any:
     try:
         import re2  # type: ignore[import-untyped]
     except ImportError:
-        raise ValueError("pattern: needs google-re2; install agent-gateway[guards], or give words") from None
+        raise ValueError("pattern: needs google-re2; in a clone: pip install '.[guards]'; or give words") from None
     if len(pattern) > PATTERN_MAX_CHARS:
         raise ValueError(f"pattern: has {len(pattern)} characters; at most {PATTERN_MAX_CHARS}")
     options = re2.Options()

@@ -33,7 +33,7 @@ def compiled(schema: dict[str, Any]) -> Any:
     try:
         import jsonschema_rs
     except ImportError:
-        raise ValueError("schema: needs jsonschema-rs; install agent-gateway[guards]") from None
+        raise ValueError("schema: needs jsonschema-rs; in a clone: pip install '.[guards]'") from None
 
     def retrieve(address: str) -> Any:
         raise ValueError(f"{address} is not fetched; put what is referred to under $defs")
