@@ -340,7 +340,6 @@ class StreamError(Struct):
     #: Seconds.
     retry_after: float | None = None
     fallback_model: str | None = None
-    param: str | None = None
 
 
 class StreamErrorBody(Struct):

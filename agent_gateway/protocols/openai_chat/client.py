@@ -111,7 +111,6 @@ def write_stream_error(error: GatewayError, fallback_model: str | None = None) -
         code=error.code,
         retry_after=error.retry_after_s,
         fallback_model=fallback_model,
-        param=error.param,
     )
     return data_frame(_json.encode(wire.StreamErrorBody(told)))
 

@@ -91,7 +91,7 @@ class OpenAIResponses:
 
     def write_stream_error(self, error: GatewayError, request_id: str, fallback_model: str | None) -> bytes:
         """By its member `error`, which OpenAI's own event has not, the SDK raises instead of passing an event on."""
-        told = StreamError(error.message, error.type, error.code, error.retry_after_s, fallback_model, error.param)
+        told = StreamError(error.message, error.type, error.code, error.retry_after_s, fallback_model)
         event = wire.ErrorEvent(code=error.code, message=error.message, param=error.param, error=told)
         return b"event: error\ndata: %b\n\n" % _json.encode(event)
 

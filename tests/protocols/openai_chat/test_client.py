@@ -185,7 +185,6 @@ def test_error_bodies() -> None:
             "code": "provider_rate_limited",
             "retry_after": 2.5,
             "fallback_model": "small",
-            "param": None,
         }
     }
 

@@ -141,7 +141,6 @@ async def test_the_sdks_user_is_told_of_a_stream_that_fails() -> None:
         "code": "provider_rate_limited",
         "retry_after": 3,
         "fallback_model": "backup",
-        "param": None,
     }
     assert told.startswith(b'event: error\ndata: {"type":"error","code":"provider_rate_limited","message":"The model')
 
