@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +17,7 @@ from agent_gateway.admission.refusals import Refusals
 from agent_gateway.batch.batches import Batches
 from agent_gateway.batch.engine import Engine
 from agent_gateway.batch.files import Files
+from agent_gateway.batch.one_call import whole_answer
 from agent_gateway.batch.synchronous import Group
 from agent_gateway.control.admin.api import AdminApi
 from agent_gateway.control.audit import AuditLog, signing_key
@@ -29,7 +29,6 @@ from agent_gateway.control.tls import tls_context
 from agent_gateway.core.call import Call
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock, new_request_id
 from agent_gateway.core.errors import StoreDown
-from agent_gateway.core.event import Whole
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.route import Route
 from agent_gateway.edge.app import App
@@ -38,7 +37,7 @@ from agent_gateway.edge.bodies import Bodies
 from agent_gateway.edge.limits import Limits, connections_max
 from agent_gateway.edge.server import Server
 from agent_gateway.health.registry import Health
-from agent_gateway.pipeline import Live, Runtime, run
+from agent_gateway.pipeline import Live, Runtime
 from agent_gateway.protocols.base import load_codecs
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.routing.base import STRATEGIES, Strategy
@@ -283,9 +282,7 @@ class Gateway:
         wall = self._clock.wall()
         call = msgspec.structs.replace(call, conversational=False)
         exchange = Exchange(id=new_request_id(wall), call=call, started=self._clock.monotonic(), started_wall=wall, key=GATEWAY)
-        async with aclosing(run(exchange, self.live.runtime)) as events:
-            whole = [event.body async for event in events if isinstance(event, Whole)]
-        return whole[0]
+        return await whole_answer(exchange, self.live.runtime)
 
 
 def _streams(redis: str | None) -> LiveStreams:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from contextlib import aclosing
-
 import msgspec
 
 from agent_gateway.admission.keys import KeyRing
 from agent_gateway.batch.identity import key_of
+from agent_gateway.batch.one_call import answered
 from agent_gateway.batch.pacing import may_pass
 from agent_gateway.batch.submission import ENDPOINTS, read_call
 from agent_gateway.core.call import Call
 from agent_gateway.core.clock import new_request_id
 from agent_gateway.core.errors import GatewayError
-from agent_gateway.core.event import Whole
 from agent_gateway.core.exchange import Exchange
-from agent_gateway.pipeline import Runtime, refuse, run
+from agent_gateway.pipeline import Runtime
 from agent_gateway.protocols.base import error_body
-from agent_gateway.record.cost import settle
 from agent_gateway.stores.batches import ClaimedItem, ItemResult
-
-_log = logging.getLogger("agent_gateway.batch")
 
 
 class PassingFailure(Exception):
@@ -36,16 +30,7 @@ class PassingFailure(Exception):
 async def run_item(item: ClaimedItem, runtime: Runtime, keys: KeyRing) -> ItemResult:
     """Recorded like any request. Raises `PassingFailure`; a failure for good is a result."""
     exchange = _exchange(item, runtime)
-    body = b""
-    error: GatewayError | None = None
-    try:
-        body = await _answer(exchange, item, runtime, keys)
-    except GatewayError as raised:
-        error = raised
-    except Exception as raised:
-        error = exchange.why(raised)
-        _log.exception("item %d of %s failed by a fault of the gateway", item.number, item.batch)
-    settle(exchange)
+    body, error = await answered(exchange, _read(exchange, item, runtime, keys), runtime)
     cost_usd = exchange.cost_usd or 0.0
     if error is not None:
         if may_pass(error):
@@ -62,19 +47,12 @@ def _exchange(item: ClaimedItem, runtime: Runtime) -> Exchange:
     return Exchange(id=new_request_id(wall), call=unread, started=runtime.clock.monotonic(), started_wall=wall, edge="batch")
 
 
-async def _answer(exchange: Exchange, item: ClaimedItem, runtime: Runtime, keys: KeyRing) -> bytes:
-    try:
-        call = read_call(item.endpoint, item.body)
-        exchange.call = msgspec.structs.replace(call, user=item.owner.user) if item.owner.user else call
-        exchange.key = await key_of(keys, item.owner.key, item.key)
-    except GatewayError as error:
-        refuse(exchange, error, runtime)
-        raise
+async def _read(exchange: Exchange, item: ClaimedItem, runtime: Runtime, keys: KeyRing) -> None:
+    call = read_call(item.endpoint, item.body)
+    exchange.call = msgspec.structs.replace(call, user=item.owner.user) if item.owner.user else call
+    exchange.key = await key_of(keys, item.owner.key, item.key)
     route = runtime.gate.route(call.model)
     exchange.timeout_s = None if route is None else route.batching.timeout_s
-    async with aclosing(run(exchange, runtime)) as events:
-        parts = [event.body async for event in events if isinstance(event, Whole)]
-    return parts[0]
 
 
 def _on_one_line(body: bytes) -> bytes:

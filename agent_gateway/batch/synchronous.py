@@ -6,24 +6,21 @@ Promise: each request has a result of its own, in its place; what is wrong with 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 from msgspec.structs import replace
 
+from agent_gateway.batch.one_call import answered
 from agent_gateway.batch.submission import CUSTOM_ID_MAX_LENGTH, ENDPOINTS, read_call
 from agent_gateway.core.call import MODEL_PATHS, Call
 from agent_gateway.core.clock import new_request_id
-from agent_gateway.core.errors import BadRequest, GatewayError
-from agent_gateway.core.event import Whole
+from agent_gateway.core.errors import BadRequest
 from agent_gateway.core.exchange import Exchange
-from agent_gateway.pipeline import Runtime, refuse, run
+from agent_gateway.pipeline import Runtime
 from agent_gateway.protocols.base import error_body
-from agent_gateway.record.cost import settle
 
 #: In one; more belong into a file (`/v1/batches`).
 REQUESTS_MAX = 1_000
@@ -63,8 +60,6 @@ class Summary(Struct, frozen=True, kw_only=True):
 class _ErrorBody(Struct):
     error: Raw
 
-
-_log = logging.getLogger("agent_gateway.batch")
 
 _asked = msgspec.json.Decoder(Asked)
 _error_body = msgspec.json.Decoder(_ErrorBody)
@@ -126,18 +121,10 @@ class Group:
     async def _result(self, request: Request) -> Result:
         exchange = self._exchange(request.url)
         self._running[exchange.id] = exchange
-        error: GatewayError | None = None
-        body = b""
         try:
-            body = await self._answer(exchange, request)
-        except GatewayError as raised:
-            error = raised
-        except Exception as raised:
-            error = exchange.why(raised)
-            _log.exception("request %s failed by a fault of the gateway", exchange.id)
+            body, error = await answered(exchange, self._read(exchange, request), self._runtime)
         finally:
             del self._running[exchange.id]
-        settle(exchange)
         self._cost_usd += exchange.cost_usd or 0.0
         told = Result(custom_id=request.custom_id, status_code=200, request_id=exchange.id)
         if error is None:
@@ -161,7 +148,7 @@ class Group:
             edge="batch",
         )
 
-    def _read(self, exchange: Exchange, request: Request) -> None:
+    async def _read(self, exchange: Exchange, request: Request) -> None:
         """Raises `BadRequest`."""
         if request.url not in ENDPOINTS:
             raise BadRequest(f"url: {request.url[:100]!r} is not one of {', '.join(ENDPOINTS)}.", param="url")
@@ -170,13 +157,3 @@ class Group:
         route = self._runtime.gate.route(call.model)
         bounds_s = (self._envelope.timeout_s, None if route is None else route.batching.timeout_s)
         exchange.timeout_s = min((bound_s for bound_s in bounds_s if bound_s is not None), default=None)
-
-    async def _answer(self, exchange: Exchange, request: Request) -> bytes:
-        try:
-            self._read(exchange, request)
-        except BadRequest as error:
-            refuse(exchange, error, self._runtime)
-            raise
-        async with aclosing(run(exchange, self._runtime)) as events:
-            bodies = [event.body async for event in events if isinstance(event, Whole)]
-        return bodies[0]

@@ -26,7 +26,6 @@ _NO_AUDIT_KEY = (
     "auth.audit_key: is not set, while the database is on a server: what this command does would be signed in the audit log with "
     "another key than the gateway's. Set it to the same for all who use the database: openssl rand -hex 32"
 )
-_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DAY_S = 86400
 #: Keys read from the store at once.
 _PAGE = 500
@@ -329,7 +328,9 @@ def _overlap_s(text: str) -> int:
 
 
 def _duration_s(text: str) -> int:
+    from agent_gateway.control.times import UNIT_S
+
     match = re.fullmatch(r"([1-9]\d{0,4})([smhdw])", text.strip())
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no length of time: a whole number and s, m, h, d or w, such as 30d")
-    return int(match[1]) * _UNIT_S[match[2]]
+    return int(match[1]) * UNIT_S[match[2]]

@@ -100,7 +100,9 @@ ACTIONS = {"team create": _create, "team list": _list, "team delete": _delete}
 
 
 def _id(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text):
+    from agent_gateway.control.admin.teams import TEAM_ID
+
+    if not re.fullmatch(TEAM_ID, text):
         raise argparse.ArgumentTypeError(f"{text!r} is no id: letters, digits and . _ - such as search")
     return text
 

@@ -8,7 +8,7 @@ from typing import overload
 
 from agent_gateway.core.errors import BadRequest
 
-_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 #: The year 9999; later ones cannot be written.
 _LAST = 253_402_300_799.0
 
@@ -31,7 +31,7 @@ def told(at: float | None) -> str | None:
 def moment(text: str, name: str, now: float) -> float:
     """Unix seconds of `2025-01-31`, `2025-01-31T08:00:00Z`, or so long before now: `45m`, `24h`, `7d`. Raises `BadRequest`."""
     if match := re.fullmatch(r"(\d{1,6})([smhdw])", text, re.ASCII):
-        return now - int(match[1]) * _UNIT_S[match[2]]
+        return now - int(match[1]) * UNIT_S[match[2]]
     try:
         at = datetime.fromisoformat(text)
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

@@ -16,8 +16,8 @@ from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge.answering import Answering, Outlet
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.request import Head
-from agent_gateway.edge.resumable import resumable
-from agent_gateway.pipeline import Live, Runtime, refuse, run
+from agent_gateway.edge.resumable import made_beside, resumable
+from agent_gateway.pipeline import Live, Runtime, run
 
 _log = logging.getLogger("agent_gateway.edge")
 
@@ -54,17 +54,12 @@ class _Queued(Answering):
         exchange, runtime = self._exchange, self._runtime
         first: asyncio.Future[Event] = self._loop.create_future()
 
-        def over(task: asyncio.Task[None]) -> None:
-            self._live.tasks.discard(task)
-            if exchange.ended is None:  # cancelled before the first stage
-                refuse(exchange, asyncio.CancelledError(), runtime)
+        def over() -> None:
             if not first.done():
                 first.set_exception(exchange.error or exchange.why(asyncio.CancelledError()))
                 first.exception()  # the client may have left, and nobody wait for it
 
-        task = self._loop.create_task(_made(exchange, runtime, first))
-        self._live.tasks.add(task)
-        task.add_done_callback(over)
+        made_beside(_made(exchange, runtime, first), exchange, self._live, runtime, over)
         yield await asyncio.shield(first)
 
 

@@ -6,7 +6,7 @@ Promise: every reader, the first one too, gets the same events with the same num
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import parse_qs
@@ -120,15 +120,22 @@ class _First(_Following):
         exchange, runtime, log = self._exchange, self._runtime, self._log
         exchange.tap = None  # all goes by the log
 
-        def over(task: asyncio.Task[None]) -> None:
-            self._live.tasks.discard(task)
-            if exchange.ended is None:  # cancelled before the first stage
-                refuse(exchange, asyncio.CancelledError(), runtime)
-            log.end()
+        making = _Making(exchange, runtime, _Writing(exchange, log), None, self._loop, self._limits)
+        made_beside(making.run(), exchange, self._live, runtime, log.end)
 
-        task = self._loop.create_task(_Making(exchange, runtime, _Writing(exchange, log), None, self._loop, self._limits).run())
-        self._live.tasks.add(task)
-        task.add_done_callback(over)
+
+def made_beside(work: Coroutine[Any, Any, None], exchange: Exchange, live: Live, runtime: Runtime, over: Callable[[], None]) -> None:
+    """Makes an answer in a task of its own, which its client's leaving does not end. `over` is called when nothing more will come."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        live.tasks.discard(task)
+        if exchange.ended is None:  # cancelled before the first stage
+            refuse(exchange, asyncio.CancelledError(), runtime)
+        over()
+
+    task = asyncio.get_running_loop().create_task(work)
+    live.tasks.add(task)
+    task.add_done_callback(ended)
 
 
 class _Making(Answering):

@@ -129,7 +129,7 @@ class Archive:
             await asyncio.to_thread(threads.shutdown, cancel_futures=True)
 
     async def _rows(self, statement: str, values: Sequence[Any]) -> list[Any]:
-        """None where no record was ever written."""
+        """Empty where no record was ever written."""
         if self._waiting >= READERS + WAITING_MAX:
             raise Overloaded("Too many questions about records are being answered. Try again.", retry_after_s=1)
         if self._threads is None:

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from agent_gateway.admission.budgets import period_of
 from agent_gateway.admission.keys import new_key, rotate_key
+from agent_gateway.control.admin.spent import Spent, spent_of
 from agent_gateway.control.admin_route import Asked, Listed, NoQuery, PageQuery, Route
 from agent_gateway.control.audit import AuditLog
 from agent_gateway.control.snapshot import Configuration
@@ -80,16 +80,6 @@ class KeyChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Rotation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: The secret before is good for so long.
     overlap_s: Annotated[float, Meta(ge=0, le=OVERLAP_MAX_S)] = OVERLAP_S
-
-
-class Spent(Struct, frozen=True):
-    """Of the budget that holds: the key's own, else the configuration's."""
-
-    usd: float
-    of_usd: float
-    per: str
-    #: Null: its period has no end.
-    resets_at: str | None
 
 
 class KeyShown(Struct, frozen=True, kw_only=True):
@@ -273,20 +263,8 @@ class KeyRoutes:
     async def _with_spent(self, keys: Sequence[Key]) -> list[KeyWithSpent]:
         now = self._clock.wall()
         every = self._configuration().settings.limits.budget
-        budgets = {key.id: key.budget or every for key in keys}
-        accounts = {key_id: (f"key:{key_id}", period_of(budget.per, now)[0]) for key_id, budget in budgets.items() if budget is not None}
-        spent = await self._store.spend_of(list(accounts.values())) if accounts else {}
-        return [
-            KeyWithSpent(**_fields(key, now), spent=spent_of(budgets[key.id], spent.get(accounts.get(key.id, ("", 0.0)), 0.0), now))
-            for key in keys
-        ]
-
-
-def spent_of(budget: Budget | None, usd: float, now: float) -> Spent | None:
-    if budget is None:
-        return None
-    ends = period_of(budget.per, now)[1]
-    return Spent(usd, budget.usd, budget.per, None if budget.per == "total" else told(ends))
+        spent = await spent_of(self._store, {f"key:{key.id}": key.budget or every for key in keys}, now)
+        return [KeyWithSpent(**_fields(key, now), spent=spent.get(f"key:{key.id}")) for key in keys]
 
 
 def key_shown(key: Key, now: float) -> KeyShown:

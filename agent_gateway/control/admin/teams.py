@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from agent_gateway.admission.budgets import period_of
-from agent_gateway.control.admin.keys import NAME_MAX, Spent, spent_of
+from agent_gateway.control.admin.keys import NAME_MAX
+from agent_gateway.control.admin.spent import Spent, spent_of
 from agent_gateway.control.admin_route import Asked, Listed, NoQuery, PageQuery, Route
 from agent_gateway.control.audit import AuditLog
 from agent_gateway.control.times import told
@@ -19,12 +19,13 @@ from agent_gateway.core.errors import Conflict, NotFound
 from agent_gateway.core.settings import Budget
 from agent_gateway.stores.base import Store, Team
 
+TEAM_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
 
 
 class NewTeam(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: Letters, digits and . _ -
-    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    id: Annotated[str, Meta(pattern=f"^{TEAM_ID}$")]
     #: Left out: the id.
     name: _Name | None = None
     budget: Budget | None = None
@@ -141,13 +142,8 @@ class TeamRoutes:
         raise _unknown(team_id)
 
     async def _with_spent(self, teams: Sequence[Team]) -> list[TeamWithSpent]:
-        now = self._clock.wall()
-        accounts = {team.id: (f"team:{team.id}", period_of(team.budget.per, now)[0]) for team in teams if team.budget is not None}
-        spent = await self._store.spend_of(list(accounts.values())) if accounts else {}
-        return [
-            TeamWithSpent(**_fields(team), spent=spent_of(team.budget, spent.get(accounts.get(team.id, ("", 0.0)), 0.0), now))
-            for team in teams
-        ]
+        spent = await spent_of(self._store, {f"team:{team.id}": team.budget for team in teams}, self._clock.wall())
+        return [TeamWithSpent(**_fields(team), spent=spent.get(f"team:{team.id}")) for team in teams]
 
 
 def team_shown(team: Team) -> TeamShown:
