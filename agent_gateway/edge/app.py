@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qsl, quote
-
-import msgspec
 
 from agent_gateway.admission.refusals import Refusals
 from agent_gateway.core.admin import Admin, AdminAsk
@@ -29,9 +26,8 @@ from agent_gateway.core.errors import (
 )
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge import websocket
-from agent_gateway.edge.access import looked_up
-from agent_gateway.edge.addresses import source_of
 from agent_gateway.edge.answering import Answering
+from agent_gateway.edge.ask import Ask, Message, Outlet, Receive, Scope, Send
 from agent_gateway.edge.background import outliving
 from agent_gateway.edge.batch_room import BatchAsk, BatchRoom
 from agent_gateway.edge.batches import batch_answer, is_batch_path
@@ -43,7 +39,6 @@ from agent_gateway.edge.hosts import check_host
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.models import model_list, model_object
 from agent_gateway.edge.request import (
-    Head,
     Headers,
     body_length,
     check_framing,
@@ -58,16 +53,11 @@ from agent_gateway.edge.responses import STATE_PATHS, StateAsk, state_answer, st
 from agent_gateway.edge.resumable import events_seen, resumed
 from agent_gateway.edge.routes import MODEL_PATHS, dialect_of
 from agent_gateway.edge.sessions import delete_session, session_list, session_object
-from agent_gateway.edge.slow_lane import ABORT
-from agent_gateway.pipeline import Live, Runtime, refuse
+from agent_gateway.pipeline import Live, refuse
 from agent_gateway.session.identity import checked_user
 from agent_gateway.stores.base import Owner
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Handler = Callable[["_Ask"], Awaitable[None]]
+Handler = Callable[[Ask], Awaitable[None]]
 
 #: Where one model is shown.
 _MODELS = ("/v1/models/", "/v1beta/models/")
@@ -80,8 +70,6 @@ _ADMIN = "/admin/v1/"
 #: Of a request to the admin API.
 ADMIN_BODY_MAX_BYTES = 1024 * 1024
 QUERY_FIELDS_MAX = 100
-#: What fits into the buffers of any server without waiting.
-_AT_ONCE_BYTES = 64 * 1024
 
 _log = logging.getLogger("agent_gateway.edge")
 
@@ -144,7 +132,7 @@ class App:
         server = runtime.settings.server
         if server.cors_origins and (lines := answer_lines(server, headers)):
             send = _with_lines(send, lines)
-        ask = _Ask(scope, receive, send, headers, head, exchange, runtime, self._limits, self.refusals)
+        ask = Ask(scope, receive, send, headers, head, exchange, runtime, self._limits, self.refusals)
         try:
             if self._starting is None or not self._starting.done():
                 await self._start()
@@ -181,7 +169,7 @@ class App:
             self._starting = None
             raise
 
-    def _handler(self, ask: _Ask, *, is_model_path: bool) -> Handler:
+    def _handler(self, ask: Ask, *, is_model_path: bool) -> Handler:
         method, path = ask.method, ask.path
         by_method = self._methods(method, path, is_model_path=is_model_path)
         if method == "OPTIONS" and is_preflight(ask.runtime.settings.server, method, ask.headers):
@@ -218,12 +206,12 @@ class App:
 
     # --- the model routes ---
 
-    async def _ask_model(self, ask: _Ask) -> None:
+    async def _ask_model(self, ask: Ask) -> None:
         exchange, runtime = ask.exchange, ask.runtime
         check_media(ask.headers)
         await ask.authenticated()
         read_into(exchange, ask.head, await self._body(ask), _url(ask.scope).decode("latin-1"))
-        outlet = _Outlet(ask)
+        outlet = Outlet(ask)
         answering = None
         if ask.head.resumable or exchange.call.in_background:
             answering = outliving(exchange, ask.head, self._live, runtime, outlet, self._limits)
@@ -231,16 +219,16 @@ class App:
             answering = Answering(exchange, runtime, outlet, ask.head.accept_encoding, asyncio.get_running_loop(), self._limits)
         await self._answer(ask, outlet, answering)
 
-    async def _stream(self, ask: _Ask) -> None:
+    async def _stream(self, ask: Ask) -> None:
         """The rest of a stream whose client has lost it."""
         await ask.let_in()
         await self._resume(ask, ask.path.removeprefix(_STREAMS), events_seen(ask.headers, ask.query))
 
-    async def _resume(self, ask: _Ask, request_id: str, after: int) -> None:
-        outlet = _Outlet(ask)
+    async def _resume(self, ask: Ask, request_id: str, after: int) -> None:
+        outlet = Outlet(ask)
         await self._answer(ask, outlet, await resumed(ask.exchange, request_id, ask.head, after, ask.runtime, outlet, self._limits))
 
-    async def _state(self, ask: _Ask) -> None:
+    async def _state(self, ask: Ask) -> None:
         """Responses and conversations that are kept."""
         owner = await _owner(ask)
         if ask.method == "GET" and (stream := stream_of_response(ask.path, ask.query)) is not None:
@@ -251,9 +239,9 @@ class App:
         asked = StateAsk(runtime.responses, owner, ask.query, body, runtime.settings.sessions.ttl_s, ask.method, ask.path)
         await ask.whole(200, JSON + ask.id_line.encode(), await state_answer(asked))
 
-    async def _batch(self, ask: _Ask) -> None:
+    async def _batch(self, ask: Ask) -> None:
         """Files and batches."""
-        owner, outlet = await _owner(ask), _Outlet(ask)
+        owner, outlet = await _owner(ask), Outlet(ask)
         ask.exchange.timeout_s = None if ask.head.timeout is None else timeout_of(ask.head.timeout)
         asked = (ask.exchange, ask.runtime, self._limits, ask.headers, ask.method, ask.path, ask.query, ask.receive)
         told = await batch_answer(BatchAsk(self._batches, owner, *asked, lambda: self._body(ask), outlet))
@@ -262,7 +250,7 @@ class App:
         else:
             await ask.json(told)
 
-    async def _answer(self, ask: _Ask, outlet: _Outlet, answering: Answering | Download | Grouped) -> None:
+    async def _answer(self, ask: Ask, outlet: Outlet, answering: Answering | Download | Grouped) -> None:
         """To its end, or the client's."""
         exchange = ask.exchange
         loop = asyncio.get_running_loop()
@@ -278,7 +266,7 @@ class App:
         finally:
             leaving.cancel()
 
-    async def _body(self, ask: _Ask, limit: int | None = None) -> bytes:
+    async def _body(self, ask: Ask, limit: int | None = None) -> bytes:
         """Held by the exchange."""
         headers = ask.headers
         limit = limit or self._limits.body_max_bytes
@@ -305,10 +293,10 @@ class App:
 
     # --- models ---
 
-    async def _models(self, ask: _Ask) -> None:
+    async def _models(self, ask: Ask) -> None:
         await ask.json(model_list(await _visible_models(ask), ask.exchange.call.dialect))
 
-    async def _model(self, ask: _Ask) -> None:
+    async def _model(self, ask: Ask) -> None:
         name = next(ask.path.removeprefix(place) for place in _MODELS if ask.path.startswith(place))
         if name not in await _visible_models(ask):
             raise NotFound(f"The model {name[:200]!r} does not exist, or your key may not use it.")
@@ -316,39 +304,39 @@ class App:
 
     # --- sessions ---
 
-    async def _sessions(self, ask: _Ask) -> None:
+    async def _sessions(self, ask: Ask) -> None:
         owner = await _owner(ask)
         await ask.json(await session_list(ask.runtime.memory.store, owner, ask.query, ask.runtime.clock.wall()))
 
-    async def _session(self, ask: _Ask) -> None:
+    async def _session(self, ask: Ask) -> None:
         owner = await _owner(ask)
         session_id = ask.path.removeprefix(_SESSIONS)
         await ask.json(await session_object(ask.runtime.memory.store, owner, session_id, ask.runtime.clock.wall()))
 
-    async def _delete_session(self, ask: _Ask) -> None:
+    async def _delete_session(self, ask: Ask) -> None:
         owner = await _owner(ask)
         session_id = ask.path.removeprefix(_SESSIONS)
         await ask.json(await delete_session(ask.runtime.memory.store, owner, session_id, ask.runtime.clock.wall()))
 
     # --- health and metrics ---
 
-    async def _health_live(self, ask: _Ask) -> None:
+    async def _health_live(self, ask: Ask) -> None:
         await ask.json({"status": "live"})
 
-    async def _health_ready(self, ask: _Ask) -> None:
+    async def _health_ready(self, ask: Ask) -> None:
         why_not = self._ready()
         if why_not is None:
             await ask.json({"status": "ready"})
         else:
             await ask.json({"status": "not ready", "reason": why_not}, status=503)
 
-    async def _metrics(self, ask: _Ask) -> None:
+    async def _metrics(self, ask: Ask) -> None:
         body, content_type = ask.runtime.recorder.scrape()
         await ask.whole(200, f"content-type: {content_type}\r\n{ask.id_line}".encode(), body)
 
     # --- admin ---
 
-    async def _administer(self, ask: _Ask) -> None:
+    async def _administer(self, ask: Ask) -> None:
         await ask.let_in()
         writes = ask.method not in ("GET", "HEAD")
         ask.runtime.gate.admit_admin(ask.exchange, writes=writes)
@@ -369,7 +357,7 @@ class App:
         )
         await ask.json(told.body, told.status)
 
-    async def _openapi(self, ask: _Ask) -> None:
+    async def _openapi(self, ask: Ask) -> None:
         """Says nothing that the documents do not say, and to everybody."""
         await ask.whole(200, JSON + ask.id_line.encode(), self._admin.openapi())
 
@@ -386,120 +374,6 @@ class App:
         await receive()
         await self._stopped()
         await send({"type": "lifespan.shutdown.complete"})
-
-
-class _Ask:
-    """One HTTP request, as far as its head says, and the way back."""
-
-    __slots__ = ("_limits", "_refusals", "exchange", "head", "headers", "method", "path", "receive", "runtime", "scope", "send")
-
-    def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        headers: Headers,
-        head: Head,
-        exchange: Exchange,
-        runtime: Runtime,
-        limits: Limits,
-        refusals: Refusals,
-    ) -> None:
-        self.scope = scope
-        self.receive = receive
-        self.send = send
-        self.headers = headers
-        self.head = head
-        self.exchange = exchange
-        #: The one configuration that this request sees.
-        self.runtime = runtime
-        self.method: str = scope["method"]
-        #: Below where the app is mounted.
-        self.path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-        self._limits = limits
-        self._refusals = refusals
-
-    @property
-    def query(self) -> bytes:
-        query: bytes = self.scope.get("query_string", b"")
-        return query
-
-    @property
-    def id_line(self) -> str:
-        return f"x-request-id: {self.exchange.id}\r\n"
-
-    def source(self) -> str:
-        return source_of(self.scope, self.runtime.settings.server)
-
-    async def authenticated(self) -> None:
-        """Raises `Unauthenticated`, `RateLimited` or `StoreDown`."""
-        waiting = self.runtime.gate.authenticate(self.exchange, self.head.secret)
-        if waiting is not None:
-            await looked_up(waiting, self._refusals, self.source)
-
-    async def let_in(self) -> None:
-        """Where no model is asked: raises `Forbidden` too, for a key that may not be used here."""
-        await self.authenticated()
-        self.runtime.gate.check_endpoint(self.exchange, self.path)
-
-    def refused(self, error: GatewayError) -> None:
-        self._refusals.count(error, self.source, key_shown=self.head.secret is not None)
-
-    async def json(self, value: Any, status: int = 200) -> None:
-        """What is told here is for who asks, now."""
-        await self.whole(status, b"%bcache-control: no-store\r\n%b" % (JSON, self.id_line.encode()), msgspec.json.encode(value))
-
-    async def whole(self, status: int, head: HeadLines, body: bytes) -> None:
-        """An answer that no exchange makes; a client that does not take it is given up."""
-        try:
-            async with asyncio.timeout(self._limits.write_stall_s):
-                await _whole(self.send, status, head, b"" if self.method == "HEAD" else body, len(body))
-        except TimeoutError:
-            self.abort()
-
-    def abort(self) -> None:
-        """Ends the connection where the server lets us; elsewhere it ends as the request does."""
-        extension = self.scope.get("extensions", {}).get(ABORT)
-        if extension is not None:
-            extension["abort"]()
-
-
-class _Outlet:
-    """The outlet of `Answering` over ASGI; one call at a time, since heartbeats come from beside."""
-
-    def __init__(self, ask: _Ask) -> None:
-        self._ask = ask
-        self._send = ask.send
-        self._turn = asyncio.Lock()
-        #: The task that writes here.
-        self.work: asyncio.Task[None] | None = None
-
-    async def whole(self, status: int, head: HeadLines, body: bytes) -> None:
-        async with self._turn:
-            await _whole(self._send, status, head, body, len(body))
-
-    async def begin(self, head: HeadLines) -> None:
-        async with self._turn:
-            await self._send({"type": "http.response.start", "status": 200, "headers": pairs(head)})
-
-    async def write(self, data: bytes) -> None:
-        async with self._turn:
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
-
-    async def end(self) -> None:
-        async with self._turn:
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    def unsent(self) -> int:
-        return 0
-
-    def refused(self, error: GatewayError) -> None:
-        self._ask.refused(error)
-
-    def give_up(self) -> None:
-        if self.work is not None:
-            self.work.cancel()
-        self._ask.abort()
 
 
 async def _watch_for_leaving(receive: Receive, exchange: Exchange, work: asyncio.Task[None]) -> None:
@@ -574,22 +448,12 @@ def _with_lines(send: Send, lines: HeadLines) -> Send:
     return sending
 
 
-async def _owner(ask: _Ask) -> Owner:
+async def _owner(ask: Ask) -> Owner:
     """Whose sessions are asked for: the key's, and the user's where one is named."""
     await ask.let_in()
     return Owner("" if ask.exchange.key is None else ask.exchange.key.id, checked_user(ask.head.user or ""))
 
 
-async def _visible_models(ask: _Ask) -> list[str]:
+async def _visible_models(ask: Ask) -> list[str]:
     await ask.let_in()
     return ask.runtime.gate.visible_models(ask.exchange)
-
-
-async def _whole(send: Send, status: int, head: HeadLines, body: bytes, length: int) -> None:
-    """`length` is told even where no body is sent (HEAD)."""
-    headers = [*pairs(head), (b"content-length", b"%d" % length)]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    if len(body) > _AT_ONCE_BYTES:  # servers wait for the client before they take more, not after: a last, empty part has them wait
-        await send({"type": "http.response.body", "body": body, "more_body": True})
-        body = b""
-    await send({"type": "http.response.body", "body": body, "more_body": False})
