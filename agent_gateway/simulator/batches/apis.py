@@ -7,6 +7,7 @@ import random
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import ClientLeft, GatewayError, MethodNotAllowed
 from agent_gateway.protocols.base import codec_of
+from agent_gateway.simulator.batches.anthropic import AnthropicBatches
 from agent_gateway.simulator.batches.billing import Billing
 from agent_gateway.simulator.batches.desk import BatchApi, Desk, failure
 from agent_gateway.simulator.batches.jobs import Jobs
@@ -26,7 +27,7 @@ class BatchApis:
     def __init__(self, simulator: Simulator, billing: Billing, settings: BatchSettings, clock: Clock, sleep: Sleep) -> None:
         self._sleep = sleep
         desk = Desk(Jobs(simulator, billing, settings, clock, sleep), Shelf(), clock, _new_id)
-        self._apis: tuple[BatchApi, ...] = (OpenAIBatches(desk),)
+        self._apis: tuple[BatchApi, ...] = (OpenAIBatches(desk), AnthropicBatches(desk))
 
     async def answer(self, ask: Ask) -> Answer | None:
         """None: no batch API has the path."""

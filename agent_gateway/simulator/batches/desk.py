@@ -48,8 +48,7 @@ class BatchApi(Protocol):
     #: In which its errors are told.
     dialect: ClassVar[Dialect]
 
-    @property
-    def routes(self) -> Sequence[Route]: ...
+    routes: Sequence[Route]
 
 
 def fault_of(ask: Ask, model: str) -> BatchFault | None:

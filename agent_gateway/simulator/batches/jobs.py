@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.clock import Clock
-from agent_gateway.core.errors import RateLimited
+from agent_gateway.core.errors import BadRequest, RateLimited
 from agent_gateway.core.usage import Usage
+from agent_gateway.protocols.base import codec_of
 from agent_gateway.simulator.batches.billing import Billing
 from agent_gateway.simulator.batches.faults import BatchFault, Some
 from agent_gateway.simulator.batches.settings import BatchSettings
@@ -28,6 +29,7 @@ JOBS_MAX = 1000
 #: Of the time that a batch takes, what its cancelling does.
 _CANCELLING_SHARE = 0.1
 _NOTHING = Usage()
+_NO_STREAMS = BadRequest("stream: a batch cannot stream.", param="stream")
 #: What is due that soon is not waited for (s).
 _TOGETHER_S = 0.001
 
@@ -184,6 +186,8 @@ class Jobs:
         if reply.ending == "cut" or job.is_struck("error", position):
             self._billing.note(reply.model, None, "batch")
             return _failure(request, request_id)
+        if reply.body_bytes is None:
+            return Result(request.id, "errored", 400, codec_of(request.dialect).write_error(_NO_STREAMS, request_id))
         self._billing.note(reply.model, reply.usage, "batch")
         job.usage += reply.usage or _NOTHING
         body = b"".join([frame.data for frame in reply.frames])

@@ -6,7 +6,7 @@ Promise: what the `openai` SDK sends is understood, and a file with a line that 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -91,22 +91,16 @@ class OpenAIBatches:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-
-    @property
-    def routes(self) -> Sequence[Route]:
-        def route(method: str, path: str, handler: Callable[..., Any]) -> Route:
-            return Route(method, re.compile(_BASE + path), handler)
-
-        return (
-            route("POST", r"/files", self._upload),
-            route("GET", r"/files", self._list_files),
-            route("GET", r"/files/([^/]+)", self._show_file),
-            route("DELETE", r"/files/([^/]+)", self._delete_file),
-            route("GET", r"/files/([^/]+)/content", self._content),
-            route("POST", r"/batches", self._create),
-            route("GET", r"/batches", self._list),
-            route("GET", r"/batches/([^/]+)", self._show),
-            route("POST", r"/batches/([^/]+)/cancel", self._cancel),
+        self.routes: Sequence[Route] = (
+            Route("POST", re.compile(_BASE + r"/files"), self._upload),
+            Route("GET", re.compile(_BASE + r"/files"), self._list_files),
+            Route("GET", re.compile(_BASE + r"/files/([^/]+)"), self._show_file),
+            Route("DELETE", re.compile(_BASE + r"/files/([^/]+)"), self._delete_file),
+            Route("GET", re.compile(_BASE + r"/files/([^/]+)/content"), self._content),
+            Route("POST", re.compile(_BASE + r"/batches"), self._create),
+            Route("GET", re.compile(_BASE + r"/batches"), self._list),
+            Route("GET", re.compile(_BASE + r"/batches/([^/]+)"), self._show),
+            Route("POST", re.compile(_BASE + r"/batches/([^/]+)/cancel"), self._cancel),
         )
 
     # --- files ---
