@@ -92,9 +92,9 @@ class Job:
     def answered_max(self) -> int:
         """So many of its items are answered before it ends."""
         match self.fault:
-            case BatchFault("fail" | "hang"):
+            case BatchFault("fail"):
                 return 0
-            case BatchFault("expire", number):
+            case BatchFault("expire" | "hang", number):
                 return number
             case _:
                 return self.total

@@ -161,7 +161,7 @@ async def test_batches_are_listed_youngest_first_and_to_their_own_key_only(provi
 
 
 async def test_a_cancelled_batch_has_no_results(sdk: genai.client.AsyncClient) -> None:
-    job = await sdk.batches.create(model=MODEL, src=inline(50))
+    job = await sdk.batches.create(model=f"{MODEL}:batch-hang-2", src=inline())
     await sdk.batches.cancel(name=job.name or "")
     job = await end_of(sdk, job)
     assert (job.state, job.dest) == ("JOB_STATE_CANCELLED", None)
