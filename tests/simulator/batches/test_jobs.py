@@ -13,6 +13,7 @@ from agent_gateway.simulator.batches.faults import BatchFault
 from agent_gateway.simulator.batches.jobs import Job, Jobs, Request, Result
 from agent_gateway.simulator.batches.settings import BatchSettings
 from agent_gateway.simulator.simulator import Simulator
+from tests.kit.eventually import eventually
 from tests.simulator.stage import STEADY, Time, chat
 
 SETTINGS = BatchSettings(batch_ms=10_000)
@@ -43,8 +44,7 @@ class Shop:
         return job
 
     async def end(self, job: Job) -> None:
-        while job.state != "ended":
-            await asyncio.sleep(0)
+        await eventually(lambda: job.state == "ended", "the batch ends")
 
 
 async def test_items_are_answered_evenly_until_the_end() -> None:
@@ -65,8 +65,7 @@ async def test_items_are_answered_evenly_until_the_end() -> None:
 async def test_a_batch_is_cancelled_after_what_it_has_answered(is_all_or_nothing: bool, counts: dict[str, int], calls: int) -> None:
     shop = Shop(is_all_or_nothing=is_all_or_nothing)
     job = shop.start(fault=BatchFault("hang", 1))
-    while not job.results:
-        await asyncio.sleep(0)
+    await eventually(lambda: job.results, "an item is answered")
     shop.jobs.cancel(job)
     shop.jobs.cancel(job)
     assert (job.state, job.cancelling_at) == ("cancelling", 1_700_000_000.0)
@@ -78,7 +77,7 @@ async def test_a_batch_is_cancelled_after_what_it_has_answered(is_all_or_nothing
 async def test_what_is_forgotten_stops() -> None:
     shop = Shop()
     job = shop.start(fault=BatchFault("hang"))
-    await asyncio.sleep(0)
+    await eventually(lambda: job.state == "running", "the batch has begun")
     shop.jobs.forget(job)
     assert shop.jobs.find("k", "j") is None
     for _ in range(50):
