@@ -388,7 +388,7 @@ def _status(job: Job) -> str:
         case "waiting":
             return "validating"
         case "running":
-            return "in_progress"
+            return "validating" if job.shown.errors else "in_progress"
         case "cancelling":
             return "cancelling"
         case "ended":

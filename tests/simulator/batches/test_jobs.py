@@ -85,15 +85,16 @@ async def test_what_is_forgotten_stops() -> None:
     assert (job.state, shop.kept) == ("running", [])
 
 
-async def test_so_many_are_kept_and_no_more_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "JOBS_MAX", 2)
+async def test_so_many_run_and_so_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RUNNING_MAX", 2)
+    monkeypatch.setattr(module, "JOBS_MAX", 3)
     shop = Shop()
-    first = shop.start(job_id="a", fault=BatchFault("fail"))
-    second = shop.start(job_id="b", fault=BatchFault("hang"))
-    await shop.end(first)
+    await shop.end(shop.start(job_id="a"))
+    await shop.end(shop.start(job_id="b", fault=BatchFault("fail")))
     shop.start(job_id="c", fault=BatchFault("hang"))
-    assert [job.id for job in shop.jobs.of_key("k")] == ["c", "b"]
+    shop.start(job_id="d", fault=BatchFault("hang"))
+    assert [job.id for job in shop.jobs.of_key("k")] == ["d", "c", "b"]
     with pytest.raises(RateLimited, match="2 batches are under way"):
-        shop.start(job_id="d")
-    shop.jobs.forget(second)
-    shop.jobs.forget(next(shop.jobs.of_key("k")))
+        shop.start(job_id="e")
+    for job in list(shop.jobs.of_key("k")):
+        shop.jobs.forget(job)

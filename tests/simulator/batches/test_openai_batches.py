@@ -14,7 +14,7 @@ from openai.types import Batch
 from tests.simulator.batches.polling import polled
 from tests.simulator.serving import Provider
 
-CHAT = "/v1/chat/completions"
+CHAT: Any = "/v1/chat/completions"
 ENDED = ("completed", "failed", "expired", "cancelled")
 
 
