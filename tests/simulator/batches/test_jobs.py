@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from agent_gateway.core.errors import RateLimited
 from agent_gateway.simulator.batches import jobs as module
@@ -12,6 +13,7 @@ from agent_gateway.simulator.batches.billing import Billing
 from agent_gateway.simulator.batches.faults import BatchFault
 from agent_gateway.simulator.batches.jobs import Job, Jobs, Request, Result
 from agent_gateway.simulator.batches.settings import BatchSettings
+from agent_gateway.simulator.settings import SimulatorSettings
 from agent_gateway.simulator.simulator import Simulator
 from tests.kit.eventually import eventually
 from tests.simulator.stage import STEADY, Time, chat
@@ -20,10 +22,10 @@ SETTINGS = BatchSettings(batch_ms=10_000)
 
 
 class Shop:
-    def __init__(self, *, is_all_or_nothing: bool = False) -> None:
+    def __init__(self, settings: SimulatorSettings = STEADY, *, is_all_or_nothing: bool = False) -> None:
         self.time = Time()
         self.billing = Billing(SETTINGS)
-        simulator = Simulator(STEADY, self.time.clock)
+        simulator = Simulator(settings, self.time.clock)
         self.jobs = Jobs(simulator, self.billing, SETTINGS, self.time.clock, self.time.sleep, is_all_or_nothing=is_all_or_nothing)
         self.kept: list[Result] = []
 
@@ -72,6 +74,25 @@ async def test_a_batch_is_cancelled_after_what_it_has_answered(is_all_or_nothing
     await shop.end(job)
     assert (job.outcome, dict(job.counts)) == ("cancelled", counts)
     assert shop.billing.told().total.calls == calls
+
+
+@pytest.mark.parametrize(
+    ("rate", "kind", "statuses"),
+    [
+        ("error_rate", "errored", {500, 503, 529}),
+        ("rate_limit_rate", "errored", {429}),
+        ("cut_rate", "errored", {500}),
+        ("hang_rate", "expired", {0}),
+        ("slow_rate", "succeeded", {200}),
+    ],
+)
+async def test_items_go_wrong_by_the_rates_of_live_calls(rate: str, kind: str, statuses: set[int]) -> None:
+    shop = Shop(structs.replace(STEADY, **{rate: 1}))
+    job = shop.start(count=20)
+    await shop.end(job)
+    assert (job.outcome, dict(job.counts)) == ("completed", {kind: 20})
+    assert {result.status for result in shop.kept} == statuses
+    assert shop.billing.told().total.calls == (20 if kind == "succeeded" else 0)
 
 
 async def test_what_is_forgotten_stops() -> None:
