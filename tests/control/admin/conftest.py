@@ -76,7 +76,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     streams, health = MemoryStreams(), Health()
     for route in configuration.routes.values():
         health.follow(route)
-    api = AdminApi(lambda: configuration, store, audit, recorder, streams, health, CLOCK)
+    api = AdminApi(lambda: configuration, store, audit, recorder, streams, health, no_answers, CLOCK)
     yield Stage(api, store, audit, recorder, streams)
     await recorder.close(10)
     await store.close()
