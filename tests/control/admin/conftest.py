@@ -11,6 +11,8 @@ import msgspec
 import pytest
 
 from agent_gateway.admission.keys import ADMIN, Key
+from agent_gateway.cache.exact import Exact
+from agent_gateway.cache.memory import MemoryEntries
 from agent_gateway.control.admin.api import AdminApi
 from agent_gateway.control.audit import AuditLog
 from agent_gateway.control.load import compile_mapping
@@ -36,6 +38,7 @@ class Stage:
     audit: AuditLog
     recorder: Recorder
     streams: MemoryStreams
+    answers: MemoryEntries
 
     async def ask(
         self, method: str, path: str, body: Any = b"", query: Mapping[str, str] | None = None, key: Key | None = ADMIN
@@ -76,7 +79,8 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     streams, health = MemoryStreams(), Health()
     for route in configuration.routes.values():
         health.follow(route)
-    api = AdminApi(lambda: configuration, store, audit, recorder, streams, health, no_answers, CLOCK)
-    yield Stage(api, store, audit, recorder, streams)
+    answers = MemoryEntries(CLOCK, bytes_max=2**20)
+    api = AdminApi(lambda: configuration, store, audit, recorder, streams, health, Exact(answers, CLOCK).erase, CLOCK)
+    yield Stage(api, store, audit, recorder, streams, answers)
     await recorder.close(10)
     await store.close()
