@@ -53,6 +53,8 @@ def replayed(exchange: Exchange, entry: Entry, now: float) -> Chunk | Whole:
     exchange.transcript = None if entry.told is None else _told.decode(entry.told)
     exchange.answer_bytes = exchange.compacted_bytes = len(body)
     exchange.first_token = now if call.stream else None
+    if exchange.reservation is not None:  # or the next ones might be refused for what this one does not cost
+        exchange.reservation.settle(entry.usage.total if entry.usage else 0, 0.0)
     return Chunk(body) if call.stream else Whole(body)
 
 
