@@ -39,6 +39,7 @@ from agent_gateway.edge.server import Server
 from agent_gateway.health.registry import Health
 from agent_gateway.pipeline import Live, Runtime
 from agent_gateway.protocols.base import load_codecs
+from agent_gateway.record.cost import settle
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.routing.base import STRATEGIES, Strategy
 from agent_gateway.routing.planner import Planner
@@ -265,11 +266,11 @@ class Gateway:
         if redis is None:
             from agent_gateway.cache.memory import MemoryEntries
 
-            made = Exact(MemoryEntries(self._clock), self._clock)
+            made = Exact(MemoryEntries(self._clock), settle, self._clock)
         else:
             from agent_gateway.cache.redis import RedisEntries
 
-            made = Exact(RedisEntries(redis, self._clock), self._clock)
+            made = Exact(RedisEntries(redis, self._clock), settle, self._clock)
         self._recorder.metrics.watch_cache(made)
         return made
 

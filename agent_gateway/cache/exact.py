@@ -35,10 +35,11 @@ Result = Literal["hit", "joined", "miss", "skipped"]
 
 
 class Exact:
-    """One a process; outlives every reload."""
+    """One a process; outlives every reload. `settle` works out what an exchange used, where its provider did not say."""
 
-    def __init__(self, entries: Entries, clock: Clock) -> None:
+    def __init__(self, entries: Entries, settle: Callable[[Exchange], None], clock: Clock) -> None:
         self._entries = entries
+        self._settle = settle
         self._counts: Counter[str] = Counter(dict.fromkeys(get_args(Result), 0))
         self._clock = clock
         self._addresses: dict[str, str] = {}
@@ -152,6 +153,7 @@ class Exact:
         keeping: asyncio.Task[None] | None = None
         try:
             if answer.is_whole(exchange) and exchange.status != "degraded":
+                self._settle(exchange)
                 outcome = answer.entry(exchange) or "private"
             if isinstance(outcome, Entry):
                 keeping = self._entries.keep(place, outcome, ttl_s)

@@ -23,6 +23,7 @@ from agent_gateway.core.settings import Cache, ExactCache
 from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.base import codec_of
 from agent_gateway.protocols.transcript import Answer
+from agent_gateway.record.cost import settle
 from agent_gateway.stores.base import Key
 
 ANN = Key("ann", "Ann")
@@ -103,7 +104,7 @@ def saying(text: str = "Hello", *, wait: asyncio.Event | None = None, finish_rea
 
 
 def new_cache(entries: Entries | None = None) -> Exact:
-    return Exact(entries or MemoryEntries(SYSTEM_CLOCK, bytes_max=2**20), SYSTEM_CLOCK)
+    return Exact(entries or MemoryEntries(SYSTEM_CLOCK, bytes_max=2**20), settle, SYSTEM_CLOCK)
 
 
 async def asked(cache: Exact, model: Model, exchange: Exchange, route: Route | None = None) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -22,6 +22,7 @@ from agent_gateway.core.plan import Plan
 from agent_gateway.core.route import Route
 from tests.cache.exchanges import Model, asked, new_cache, new_exchange, route_of, saying, succeed
 
+SILENCE: Sequence[Event] = ()
 either_way = pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
 
 
@@ -122,8 +123,9 @@ async def test_nobody_waits_for_one_after_the_other_for_ever() -> None:
         at_once.append(len(running))
         await turns(3)
         running.remove(number)
+        for event in SILENCE:
+            yield event
         raise ProviderFault("It failed.")
-        yield
 
     cache, model = new_cache(), Model(play)
     results = await asyncio.gather(*(asked(cache, model, new_exchange()) for _ in range(20)), return_exceptions=True)
@@ -139,8 +141,9 @@ async def test_one_who_waits_has_his_own_deadline() -> None:
     async def play(number: int, exchange: Exchange) -> AsyncGenerator[Event, None]:
         if number == 0:
             await never.wait()
+        for event in SILENCE:
+            yield event
         raise ProviderFault("Its time is up.")
-        yield
 
     cache, model = new_cache(), Model(play)
     first = asyncio.create_task(asked(cache, model, new_exchange()))

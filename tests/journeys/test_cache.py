@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import httpx2
 import pytest
-from openai import AsyncOpenAI
 
-from tests.journeys.conftest import Launch
-from tests.kit import batches, replies, samples
+from tests.kit import replies, samples
+from tests.kit.caching import CACHED, NO_STORE, new_chat, new_number, numbered, results, twice
 from tests.kit.chains import deployment, gateway_says, recorded, running
-from tests.kit.client import CHAT, Reply, ask, chat, chat_request, connect
+from tests.kit.client import CHAT, ask, chat, chat_request, connect
 from tests.kit.configuration import PROVIDER_KEY, configuration
 from tests.kit.eventually import eventually
 from tests.kit.gateway import EdgeName, Gateway
 from tests.kit.provider import Heard, Script, ScriptedProvider
 from tests.kit.recordings import recording
 from tests.kit.sdks import SDKS, Ask, OpenAIResponses, Sdk
-from tests.kit.servers import Redis, own
 from tests.kit.websocket import connect as open_socket
 from tests.kit.websocket import text_of as text_of_frames
 
 EMBEDDINGS, COMPLETIONS, RESPONSES, MESSAGES = "/v1/embeddings", "/v1/completions", "/v1/responses", "/v1/messages"
-CACHED = {"exact": {"enabled": True, "ttl_s": 300}}
-NO_STORE = {"x-gateway-cache": "no-store"}
 MAIL = "ann.smith@example.com"
 USAGE = {"include_usage": True}
-#: No two tests ask the same, for they share a gateway.
-_numbers = itertools.count()
 
 either_way = pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
 
@@ -62,54 +53,20 @@ def gateway(edge: EdgeName, provider_port: int, closed_port: int, tmp_path_facto
         yield gateway
 
 
-@pytest.fixture
-def launch_batches(edge: EdgeName, tmp_path: Path) -> Iterator[Gateway]:
-    with running(tmp_path, edge, batches.configuration(cache=CACHED)) as gateway:
-        yield gateway
-
-
-def new(**more: Any) -> dict[str, Any]:
-    """A chat request that nobody has made."""
-    return chat(seed=next(_numbers), **more)
-
-
-def numbered(text: str = "answer") -> Callable[[Heard], Script]:
-    """A provider that never says the same twice."""
-    numbers = itertools.count()
-
-    def choose(heard: Heard) -> Script:
-        said = f"{text} {next(numbers)}"
-        if heard.json.get("stream"):
-            return replies.stream(samples.text_frames(said.split(" "), usage=True))
-        return replies.whole(samples.COMPLETION.replace(b"I am", said.encode(), 1))
-
-    return choose
-
-
-async def results(gateway: Gateway) -> dict[str, float]:
-    """What `cache_total` says."""
-    scrape = (await ask(gateway.url, "/metrics")).body.decode()
-    prefix = "agent_gateway_cache_total{result="
-    lines = [line.removeprefix(prefix).partition("} ") for line in scrape.splitlines() if line.startswith(prefix)]
-    return {name.strip('"'): float(value) for name, _, value in lines}
-
-
-async def twice(gateway: Gateway, body: Any, target: str = CHAT, **headers: str) -> tuple[Reply, Reply]:
-    first, again = [await ask(gateway.url, target, body, headers=headers) for _ in range(2)]
-    return first, again
-
-
 # --- every protocol ---------------------------------------------------------------------------------------------------
 
 GEMINI = "/v1beta/models/flash:"
 SAID = {"messages": [{"role": "user", "content": "Hi"}]}
 CONTENTS = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
+TEXT = b'data: {"id":"cmpl-1","object":"text_completion","choices":[{"index":0,"text":"%b","finish_reason":%b}],"model":"m"}\n\n'
+TEXTS = [TEXT % (b"Hel", b"null"), TEXT % (b"lo", b'"stop"'), samples.DONE]
 #: What is asked where, and how its provider answers.
-ASKED: dict[str, tuple[str, dict[str, Any], str]] = {
+ASKED: dict[str, tuple[str, dict[str, Any], str | Script]] = {
     "chat": (CHAT, {"model": "chat", **SAID}, "openai/chat"),
     "chat, stream": (CHAT, {"model": "chat", **SAID, "stream": True}, "openai/chat_stream"),
     "chat, stream with usage": (CHAT, {"model": "chat", **SAID, "stream": True, "stream_options": USAGE}, "openai/chat_stream"),
     "completions": (COMPLETIONS, {"model": "chat", "prompt": "Hi"}, "openai/completions"),
+    "completions, stream": (COMPLETIONS, {"model": "chat", "prompt": "Hi", "stream": True}, replies.stream(TEXTS)),
     "embeddings": (EMBEDDINGS, {"model": "chat", "input": "Hi"}, "openai/embeddings"),
     "responses": (RESPONSES, {"model": "chat", "input": "Hi"}, "openai/chat"),
     "responses, stream": (RESPONSES, {"model": "chat", "input": "Hi", "stream": True}, "openai/chat_stream"),
@@ -125,7 +82,7 @@ ASKED: dict[str, tuple[str, dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", ASKED)
 async def test_the_same_bytes_come_again_and_the_record_tells_of_them(gateway: Gateway, provider: ScriptedProvider, name: str) -> None:
     target, body, reply = ASKED[name]
-    provider.reply(recording(reply).script())
+    provider.reply(recording(reply).script() if isinstance(reply, str) else reply)
     first, again = await twice(gateway, body, target)
     assert (first.status, again.status, first.complete, again.complete) == (200, 200, True, True)
     assert len(provider.heard) == 1
@@ -160,7 +117,7 @@ class Kept(OpenAIResponses):
 @pytest.mark.parametrize("sdk", [Kept if sdk is OpenAIResponses else sdk for sdk in SDKS], ids=lambda sdk: sdk.name)
 async def test_every_sdk_reads_it_as_it_read_the_first(gateway: Gateway, provider: ScriptedProvider, sdk: type[Sdk], stream: bool) -> None:
     provider.reply_by(numbered())
-    question = f"Question {next(_numbers)}"
+    question = f"Question {new_number()}"
     told = []
     for _ in range(2):
         async with sdk(gateway.url, "chat", "sk-client") as client:
@@ -173,7 +130,7 @@ async def test_every_sdk_reads_it_as_it_read_the_first(gateway: Gateway, provide
 
 async def test_what_was_compressed_for_one_is_plain_for_another(gateway: Gateway, provider: ScriptedProvider) -> None:
     provider.reply(replies.whole(samples.COMPLETION.replace(b"I am", b"I am " * 500)))
-    body = new()
+    body = new_chat()
     packed = await ask(gateway.url, CHAT, body, headers={"accept-encoding": "gzip"})
     plain = await ask(gateway.url, CHAT, body)
     assert (packed.headers["content-encoding"], gateway_says(plain)[0]) == ("gzip", "cached")
@@ -183,7 +140,7 @@ async def test_what_was_compressed_for_one_is_plain_for_another(gateway: Gateway
 
 async def test_a_socket_gets_it_and_so_does_a_stream_that_can_be_taken_up_again(gateway: Gateway, provider: ScriptedProvider) -> None:
     provider.reply_by(numbered())
-    body = new(stream=True)
+    body = new_chat(stream=True)
     first = await ask(gateway.url, CHAT, body)
     async with open_socket(gateway.url) as socket:
         frames = await socket.answer(await socket.ask(body))
@@ -206,7 +163,7 @@ async def test_of_a_hundred_at_once_one_goes_to_the_provider(gateway: Gateway, p
     go_on = asyncio.Event()
     answer = replies.stream(samples.text_frames(["Hel", "lo"])) if stream else replies.whole(samples.COMPLETION)
     provider.reply(replies.after(go_on, answer))
-    before, body = await results(gateway), new(stream=stream)
+    before, body = await results(gateway), new_chat(stream=stream)
     asking = [asyncio.create_task(ask(gateway.url, CHAT, body)) for _ in range(100)]
     await under_way(gateway, 100)
     assert len(provider.heard) == 1
@@ -237,7 +194,7 @@ async def test_when_the_first_client_leaves_another_takes_its_place(gateway: Gat
     answer = replies.stream(samples.text_frames(["Hel", "lo"])) if stream else replies.whole(samples.COMPLETION)
     provider.reply_in_turn(replies.hang)
     provider.reply(replies.after(go_on, answer))
-    body = new(stream=stream)
+    body = new_chat(stream=stream)
     async with connect(gateway.url) as wire:
         await wire.send(chat_request(**{name: value for name, value in body.items() if name not in ("model", "messages")}))
         await eventually(lambda: provider.heard, "the first to be asked")
@@ -255,7 +212,7 @@ async def test_when_the_first_fails_its_client_alone_is_told(gateway: Gateway, p
     fail, go_on = asyncio.Event(), asyncio.Event()
     provider.reply_in_turn(replies.after(fail, replies.whole(b"{}", status=500)))
     provider.reply(replies.after(go_on, replies.whole(samples.COMPLETION)))
-    body = new()
+    body = new_chat()
     asking = [asyncio.create_task(ask(gateway.url, CHAT, body)) for _ in range(20)]
     await under_way(gateway, 20)
     fail.set()
@@ -269,7 +226,7 @@ async def test_when_the_first_fails_its_client_alone_is_told(gateway: Gateway, p
 async def test_each_waits_as_long_as_it_wants(gateway: Gateway, provider: ScriptedProvider) -> None:
     go_on = asyncio.Event()
     provider.reply(replies.after(go_on, replies.whole(samples.COMPLETION)))
-    body = new()
+    body = new_chat()
     first = asyncio.create_task(ask(gateway.url, CHAT, body))
     await eventually(lambda: provider.heard, "the first to be asked")
     hurried = await ask(gateway.url, CHAT, body, headers={"x-gateway-timeout-s": "0.3"})
@@ -315,7 +272,7 @@ BAD: dict[str, tuple[Script, dict[str, Any]]] = {
 async def test_never_again(gateway: Gateway, provider: ScriptedProvider, name: str) -> None:
     script, asked = BAD[name]
     provider.reply(script)
-    body = new(**asked)
+    body = new_chat(**asked)
     said = [await ask(gateway.url, CHAT, body) for _ in range(3)]
     assert all(gateway_says(reply)[0] != "cached" for reply in said)
     assert len(provider.heard) == (0 if name == "fixed reply" else 3)
@@ -325,7 +282,7 @@ async def test_what_was_asked_twice_for_has_cost_what_its_answer_cost(gateway: G
     """The failure before it is nobody else's."""
     provider.reply_in_turn(replies.whole(b"{}", status=500))
     provider.reply(replies.whole(samples.COMPLETION))
-    first, again = await twice(gateway, new(model="twice"))
+    first, again = await twice(gateway, new_chat(model="twice"))
     assert (gateway_says(first)[::2], gateway_says(again)) == (("success", "2"), ("cached", None, "0"))
 
 
@@ -334,7 +291,7 @@ async def test_what_was_asked_twice_for_has_cost_what_its_answer_cost(gateway: G
 
 async def test_no_store_goes_by_it_both_ways(gateway: Gateway, provider: ScriptedProvider) -> None:
     provider.reply_by(numbered())
-    body = new()
+    body = new_chat()
     fresh = [await ask(gateway.url, CHAT, body, headers=NO_STORE) for _ in range(2)]
     assert [gateway_says(reply)[0] for reply in fresh] == ["success"] * 2
     kept = await ask(gateway.url, CHAT, body)
@@ -364,7 +321,7 @@ HOSTILE = {
 async def test_headers_poison_nothing(gateway: Gateway, provider: ScriptedProvider) -> None:
     """What no answer depends on makes no other one, and nothing of who asked first is in what the next one gets."""
     provider.reply_by(numbered())
-    body = new()
+    body = new_chat()
     first = await ask(gateway.url, CHAT, body, headers=HOSTILE)
     again = await ask(gateway.url, CHAT, body)
     assert (again.body, gateway_says(again)[0]) == (first.body, "cached")
@@ -375,7 +332,7 @@ async def test_headers_poison_nothing(gateway: Gateway, provider: ScriptedProvid
 
 async def test_headers_that_go_on_make_another(gateway: Gateway, provider: ScriptedProvider) -> None:
     provider.reply_by(numbered())
-    body = new()
+    body = new_chat()
     told = [
         (await ask(gateway.url, CHAT, body, headers=headers)).body
         for headers in ({}, {"openai-beta": "a"}, {"openai-beta": "b"}, {"anthropic-beta": "a"}, {"anthropic-version": "2023-06-01"})
@@ -386,7 +343,7 @@ async def test_headers_that_go_on_make_another(gateway: Gateway, provider: Scrip
 async def test_a_users_answers_are_his_own(gateway: Gateway, provider: ScriptedProvider) -> None:
     """However a user is named; and no name can be put together so that it is another's."""
     provider.reply_by(numbered())
-    body = new()
+    body = new_chat()
     names: list[tuple[dict[str, Any], dict[str, str]]] = [
         ({}, {}),
         ({}, {"x-user-id": "ann"}),
@@ -408,46 +365,21 @@ async def test_a_users_answers_are_his_own(gateway: Gateway, provider: ScriptedP
 async def test_members_that_stand_twice_are_what_the_provider_takes_them_for(gateway: Gateway, provider: ScriptedProvider) -> None:
     """Two readers of such a body may differ, so that one's answer must not become the other's."""
     provider.reply_by(numbered())
-    plain = b'{"model":"chat","messages":[{"role":"user","content":"A%d"}]}' % next(_numbers)
+    plain = b'{"model":"chat","messages":[{"role":"user","content":"A%d"}]}' % new_number()
     doubled = plain.replace(b'"messages"', b'"messages":[{"role":"user","content":"B"}],"messages"')
     spaced = plain.replace(b'","', b'", "')
     told = {(await ask(gateway.url, CHAT, body)).body for body in (plain, doubled, spaced)}
     assert len(told) == 3
 
 
-ADMIN = {"authorization": "Bearer sk-admin-0123456789abcdef"}
-AUTH = {"admin_key": "sk-admin-0123456789abcdef"}
-
-
-async def test_keys_share_nothing_and_a_hit_spends_nothing_of_a_budget(launch: Launch, provider: ScriptedProvider) -> None:
+async def test_a_user_who_is_erased_is_gone_from_it(gateway: Gateway, provider: ScriptedProvider) -> None:
     provider.reply_by(numbered())
-    dear = {"dear": {"deployments": [deployment("chat") | {"price": {"input": 1_000, "output": 1_000}}]}}
-    gateway = launch(auth=AUTH, cache=CACHED, models=dear, limits={"requests_per_minute": 50})
-    made = {}
-    for name in ("ann", "bob"):
-        done = gateway.command("keys", "create", name, "--budget", "0.1", "--per", "day", "--json")
-        made[name] = samples.decode(done.stdout)
-
-    async def asked(name: str, body: Any) -> Reply:
-        return await ask(gateway.url, CHAT, body, headers={"authorization": f"Bearer {made[name]['key']}"})
-
-    body = new(model="dear", max_tokens=10)
-    ann, bob = await asked("ann", body), await asked("bob", body)
-    assert ann.body != bob.body
-    assert ann.headers["x-gateway-cost-usd"] == "0.02900000"
-    await recorded(gateway, ann)  # what was set aside for it is settled
-    again = [await asked("ann", body) for _ in range(10)]
-    assert {(reply.status, reply.body) for reply in again} == {(200, ann.body)}
-    assert [int(reply.headers["x-ratelimit-remaining-requests"]) for reply in again] == list(range(48, 38, -1))
-    more = []
-    for _ in range(4):
-        more.append(await asked("ann", new(model="dear", max_tokens=10)))
-        await recorded(gateway, more[-1])
-    assert [reply.status for reply in more] == [200, 200, 200, 429]
-    assert (await asked("ann", body)).error["code"] == "budget_exceeded", "who has spent it is let in to nothing"
-    usage = (await ask(gateway.url, "/admin/v1/usage?group_by=key", headers=ADMIN)).json["data"]
-    row = next(row for row in usage if row["group"] == made["ann"]["id"])
-    assert row["cost_usd"] == pytest.approx(4 * 0.029)
+    bodies = [new_chat(user=user) for user in ("erased", "erased", "kept")]
+    for body in bodies:
+        assert gateway_says((await twice(gateway, body))[1])[0] == "cached"
+    erased = (await ask(gateway.url, "/admin/v1/users/erased", method="DELETE")).json
+    assert erased["cached_answers"] == 2
+    assert [gateway_says(await ask(gateway.url, CHAT, body))[0] for body in bodies] == ["success", "success", "cached"]
 
 
 # --- with sessions, responses and guards ------------------------------------------------------------------------------
@@ -456,16 +388,16 @@ async def test_keys_share_nothing_and_a_hit_spends_nothing_of_a_budget(launch: L
 @either_way
 async def test_a_session_keeps_the_turn_and_its_history_counts(gateway: Gateway, provider: ScriptedProvider, stream: bool) -> None:
     provider.reply_by(numbered())
-    word = f"Word {next(_numbers)}"
-    turns = {}
+    word = f"Word {new_number()}"
+    turns, statuses = {}, []
     async with httpx2.AsyncClient(timeout=15) as client:
         for session in (f"one-{stream}", f"two-{stream}"):
             for text in (word, f"And {word}?"):
                 asked = {"model": "chat", "messages": [{"role": "user", "content": text}], "stream": stream}
                 reply = await client.post(f"{gateway.url}{CHAT}", json=asked, headers={"x-session-id": session})
-                assert reply.status_code == 200, reply.text
+                statuses.append((reply.status_code, reply.headers["x-gateway-status"]))
             turns[session] = [turn["body"] for turn in (await client.get(f"{gateway.url}/v1/sessions/{session}")).json()["turns"]]
-        assert reply.headers["x-gateway-status"] == "cached"
+        assert statuses == [(200, "success")] * 2 + [(200, "cached")] * 2
         one, two = turns.values()
         assert len(one) == 4
         assert one == two
@@ -478,7 +410,7 @@ async def test_a_session_keeps_the_turn_and_its_history_counts(gateway: Gateway,
 @either_way
 async def test_a_response_is_kept_under_its_own_id(gateway: Gateway, provider: ScriptedProvider, stream: bool) -> None:
     provider.reply_by(numbered())
-    asked = {"model": "chat", "input": f"Input {next(_numbers)}", "stream": stream}
+    asked = {"model": "chat", "input": f"Input {new_number()}", "stream": stream}
     first, again = await twice(gateway, asked, RESPONSES)
     assert gateway_says(again)[0] == "cached"
     ids = [reply.headers["x-request-id"].replace("req_", "resp_") for reply in (first, again)]
@@ -501,7 +433,7 @@ async def test_guards_look_at_what_is_given_again(gateway: Gateway, provider: Sc
         return replies.whole(samples.COMPLETION.replace(b"I am", said.encode(), 1))
 
     provider.reply_by(echo)
-    messages = [{"role": "user", "content": f"{next(_numbers)}: I am {MAIL}"}]
+    messages = [{"role": "user", "content": f"{new_number()}: I am {MAIL}"}]
     body = chat("guarded", stream=stream) | {"messages": messages}
     first, again = await twice(gateway, body)
     assert (again.status, gateway_says(again)[0]) == (200, "cached")
@@ -519,7 +451,7 @@ async def test_guards_look_at_what_is_given_again(gateway: Gateway, provider: Sc
 
 async def test_items_of_one_call_are_answered_by_it(gateway: Gateway, provider: ScriptedProvider) -> None:
     provider.reply_by(numbered())
-    body = new()
+    body = new_chat()
     asked = {"requests": [{"custom_id": name, "body": body} for name in "abc"]}
     told = (await ask(gateway.url, "/v1/batch", asked)).json
     assert len({result["body"]["choices"][0]["message"]["content"] for result in told["results"]}) == 1
@@ -530,111 +462,3 @@ async def test_items_of_one_call_are_answered_by_it(gateway: Gateway, provider: 
     assert by_it["summary"]["completed"] == 3
     assert len(provider.heard) == 4
     assert by_it["summary"]["cost_usd"] == pytest.approx(3 * told["summary"]["cost_usd"])
-
-
-async def test_a_batch_tells_what_the_cache_has_saved(launch_batches: Gateway) -> None:
-    gateway = launch_batches
-    key = batches.new_key(gateway, "ann")
-    lines = batches.chats(10)
-    told: list[Any] = []
-    async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0, timeout=15) as client:
-        for _ in range(2):
-            file = await client.files.create(file=("in.jsonl", batches.jsonl(lines)), purpose="batch")
-            batch = await client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
-            while batch.status != "completed":
-                assert batch.status in ("validating", "in_progress", "finalizing")
-                await asyncio.sleep(0.05)
-                batch = await client.batches.retrieve(batch.id)
-            told.append(batch.model_extra)
-            assert batch.output_file_id is not None
-            results = batches.read_jsonl((await client.files.content(batch.output_file_id)).content)
-            assert len({result["response"]["body"]["id"] for result in results}) == 10
-    first, again = told
-    assert (first["saved_by"]["cache"], first["cost_usd"]) == (0, first["single_call_cost_usd"])
-    assert first["cost_usd"] > 0
-    assert again["cost_usd"] == 0
-    assert again["single_call_cost_usd"] == pytest.approx(first["cost_usd"])
-    assert again["saved_by"] == {"native": 0, "duplicate": 0, "cache": again["single_call_cost_usd"]}
-    assert again["saved_ratio"] == 1
-    records = await eventually(lambda: (found := gateway.records)[19:] and found, "20 records")
-    assert sum(record["cost_usd"] for record in records) == pytest.approx(first["cost_usd"])
-    assert [record["status"] for record in records] == ["success"] * 10 + ["cached"] * 10
-
-
-# --- Redis, reloads, erasure ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def redis() -> Iterator[Redis]:
-    """For a journey that stops it."""
-    server = own(Redis)
-    server.start()
-    yield server
-    server.remove()
-
-
-def state(redis: Redis) -> dict[str, str]:
-    return {"database": "sqlite:///agent-gateway.db", "redis": redis.url()}
-
-
-async def test_two_gateways_share_what_redis_has_and_go_on_without_it(launch: Launch, provider: ScriptedProvider, redis: Redis) -> None:
-    provider.reply_by(numbered())
-    here, there = (launch(state=state(redis), cache=CACHED) for _ in range(2))
-    body = new(stream=True)
-    first = await ask(here.url, CHAT, body)
-    again = await ask(there.url, CHAT, body)
-    assert (again.body, gateway_says(again)[0]) == (first.body, "cached")
-    hers = new(user="ann")
-    assert gateway_says((await twice(here, hers))[1])[0] == "cached"
-    assert (await ask(there.url, "/admin/v1/users/ann", method="DELETE")).json["cached_answers"] == 1
-    assert gateway_says(await ask(here.url, CHAT, hers))[0] == "success"
-    here.kill()
-    assert gateway_says(await ask(there.url, CHAT, body))[0] == "cached"
-    redis.stop()
-    without = [await ask(there.url, CHAT, body) for _ in range(3)]
-    assert [(reply.status, gateway_says(reply)[0]) for reply in without] == [(200, "success")] * 3
-    assert "Requests go without the cache until Redis is back" in there.log
-    failures = (await ask(there.url, "/metrics")).body.decode().partition("\nagent_gateway_cache_failures_total ")[2]
-    assert float(failures.splitlines()[0]) >= 3
-    redis.start()
-
-    async def is_back() -> bool:
-        return gateway_says((await twice(there, new()))[1])[0] == "cached"
-
-    for _ in range(100):
-        if await is_back():
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("the cache did not come back")
-
-
-async def test_a_user_who_is_erased_is_gone_from_it(gateway: Gateway, provider: ScriptedProvider) -> None:
-    provider.reply_by(numbered())
-    bodies = [new(user=user) for user in ("erased", "erased", "kept")]
-    for body in bodies:
-        assert gateway_says((await twice(gateway, body))[1])[0] == "cached"
-    erased = (await ask(gateway.url, "/admin/v1/users/erased", method="DELETE")).json
-    assert erased["cached_answers"] == 2
-    assert [gateway_says(await ask(gateway.url, CHAT, body))[0] for body in bodies] == ["success", "success", "cached"]
-
-
-async def test_a_reload_turns_it_on_and_off(launch: Launch, provider: ScriptedProvider, closed_port: int) -> None:
-    provider.reply_by(numbered())
-    gateway = launch()
-    body = new()
-    assert gateway_says((await twice(gateway, body))[1])[0] == "success"
-    assert await results(gateway) == {}
-    for cache, status in ((CACHED, "cached"), ({}, "success"), (CACHED, "cached")):
-        before = gateway.log.count("the configuration was reloaded")
-        gateway.write_config(configuration(provider.port, closed_port, cache=cache))
-        gateway.signal(signal.SIGHUP)
-        await eventually(lambda seen=before: gateway.log.count("the configuration was reloaded") > seen, "the reload")  # type: ignore[misc]
-        first, again = await twice(gateway, body)
-        assert gateway_says(first)[0] == "success", "what was kept before it was turned off is gone"
-        assert gateway_says(again)[0] == status
-
-
-async def test_where_nothing_may_be_kept_there_is_none(launch: Launch, provider: ScriptedProvider) -> None:
-    provider.reply_by(numbered())
-    gateway = launch(cache=CACHED, monitoring={"mode": "minimal"})
-    assert gateway_says((await twice(gateway, new()))[1])[0] == "success"

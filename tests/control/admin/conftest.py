@@ -20,6 +20,7 @@ from agent_gateway.core.admin import AdminAsk
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.settings import Budget, Limits
 from agent_gateway.health.registry import Health
+from agent_gateway.record.cost import settle
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.session.live_streams import MemoryStreams
 from agent_gateway.stores.base import Store, open_store
@@ -80,7 +81,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     for route in configuration.routes.values():
         health.follow(route)
     answers = MemoryEntries(CLOCK, bytes_max=2**20)
-    api = AdminApi(lambda: configuration, store, audit, recorder, streams, health, Exact(answers, CLOCK).erase, CLOCK)
+    api = AdminApi(lambda: configuration, store, audit, recorder, streams, health, Exact(answers, settle, CLOCK).erase, CLOCK)
     yield Stage(api, store, audit, recorder, streams, answers)
     await recorder.close(10)
     await store.close()
