@@ -133,12 +133,14 @@ class Exact:
         answer = _Answer()
         try:
             entry = await self._entries.find(place)
-            self._counts["miss" if entry is None else "hit"] += 1
-            if entry is not None:
-                self._land(place, entry)
-            else:
+            if entry is None:
+                self._counts["miss"] += 1
                 exchange.tap = None  # every frame is kept
-            events = ask() if entry is None else self._again(exchange, entry)
+                events = ask()
+            else:
+                self._counts["hit"] += 1
+                self._land(place, entry)
+                events = self._again(exchange, entry)
             async with aclosing(events):
                 async for event in events:
                     answer.note(event)
@@ -170,7 +172,7 @@ class Exact:
 
 
 class _Answer:
-    """What an answer consists of, as it passes by."""
+    """What an answer consists of, gathered as it passes by."""
 
     __slots__ = ("_bytes", "_has_failed", "_parts", "ended")
 
