@@ -11,14 +11,12 @@ import zlib
 from typing import Any
 
 import msgspec
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from agent_gateway.cache.base import ANSWER_MAX_BYTES, Entry, Place
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import StoreDown
+from agent_gateway.stores.redis_client import redis_client
 
 #: A request waits so long to hear whether there is an answer (s).
 WAIT_MAX_S = 0.25
@@ -55,17 +53,8 @@ class RedisEntries:
     def __init__(self, url: str, clock: Clock) -> None:
         self.failures = 0
         self._clock = clock
-        self._client = Redis(
-            connection_pool=BlockingConnectionPool.from_url(
-                url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,
-                max_connections=CONNECTIONS_MAX,
-                timeout=WAIT_MAX_S,
-                socket_connect_timeout=WRITE_TIMEOUT_S,
-                socket_timeout=WRITE_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),
-                client_name="agent-gateway",
-                protocol=2,
-            )
+        self._client = redis_client(
+            url, connections_max=CONNECTIONS_MAX, wait_s=WAIT_MAX_S, connect_s=WRITE_TIMEOUT_S, answer_s=WRITE_TIMEOUT_S
         )
         self._writes: set[asyncio.Task[None]] = set()
         self._is_down = False

@@ -163,7 +163,7 @@ async def test_what_nobody_asks_for_any_more_is_swept_away() -> None:
 
 
 async def test_what_one_process_keeps_another_finds(server: Redis) -> None:
-    here, there = (RedisEntries(server.url(), SYSTEM_CLOCK) for _ in range(2))
+    here, there = (RedisEntries(server.url().replace("redis://", scheme), SYSTEM_CLOCK) for scheme in ("redis://", "valkey://"))
     caches = [new_cache(here), new_cache(there)]
     model = Model(saying())
     told = [await asked(caches[number % 2], model, new_exchange()) for number in range(4)]
