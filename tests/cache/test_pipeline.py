@@ -1,13 +1,18 @@
-"""Thousands of equal requests that are given up at any moment, through the whole pipeline: nobody is left waiting for one that is gone."""
+"""The cache in the whole pipeline: equal requests given up at any moment leave nobody waiting, and without one nothing is loaded."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import msgspec
+import pytest
 
 from agent_gateway.app import Gateway
 from agent_gateway.control.load import load
@@ -89,3 +94,17 @@ async def test_nobody_is_left_waiting(tmp_path: Path) -> None:
     assert cache.results["hit"] + cache.results["joined"] >= statuses.count("cached")
     assert not any(account.slots.used for account in gateway._limiter._accounts)
     await gateway.app._stopped()
+
+
+@pytest.mark.parametrize(("cache", "loaded"), [({}, []), ({"exact": {"enabled": True}}, ["memory"])])
+def test_where_no_model_has_one_nothing_of_it_is_loaded(cache: dict[str, Any], loaded: list[str]) -> None:
+    code = f"""
+import sys
+from agent_gateway.app import Gateway
+from agent_gateway.control.load import compile_mapping
+Gateway(compile_mapping({CONFIGURATION | {"cache": cache}!r}), environ={{}})
+print(*(name for name in ("memory", "redis") if f"agent_gateway.cache.{{name}}" in sys.modules))
+"""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == loaded
