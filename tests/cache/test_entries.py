@@ -13,11 +13,13 @@ import pytest
 import pytest_asyncio
 from redis import Redis as Client
 
+from agent_gateway.app import Gateway
 from agent_gateway.cache import redis as in_redis
 from agent_gateway.cache.base import Entries, Entry, Place
 from agent_gateway.cache.memory import OVERHEAD_BYTES, SWEEP_S, MemoryEntries
 from agent_gateway.cache.place import user_digest
 from agent_gateway.cache.redis import RedisEntries
+from agent_gateway.control.load import compile_mapping
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.errors import StoreDown
 from agent_gateway.core.usage import Usage
@@ -270,3 +272,15 @@ async def test_no_more_is_being_written_than_is_allowed(breakable: Redis, broken
     finally:
         breakable.thaw()
     await asyncio.gather(*(task for task in tasks if task is not None))
+
+
+async def test_a_gateway_without_a_cache_erases_what_is_left_of_one(server: Redis) -> None:
+    entries = RedisEntries(server.url(), SYSTEM_CLOCK)
+    await kept(entries, place())
+    state = {"database": "sqlite:///:memory:", "redis": server.url()}
+    gateway = Gateway(compile_mapping({"state": state, "providers": {"sim": {"kind": "simulated"}}}), environ={})
+    assert gateway.live.runtime.cache is None
+    assert [await gateway._erase_answers(user) for user in ("bob", "ann", "ann")] == [0, 1, 0]
+    assert await entries.find(place()) is None
+    await gateway.app._stopped()
+    await entries.close(5)
