@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_gateway.batch import submission
@@ -108,6 +108,7 @@ def test_a_file_of_nothing_but_errors_is_read_no_further_than_they_are_told() ->
     assert len(reading.errors) == submission.ERRORS_MAX
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_however_a_file_is_cut_the_same_items_come_out(data: st.DataObject) -> None:
     whole = b"\n".join([line("a"), b"", b"nonsense", line("b", body={**BODY, "user": "ü"}), line("c"), b""])
