@@ -26,14 +26,14 @@ class Started(Struct, frozen=True, tag=True):
     fingerprint: str | None = None
 
 
-class TextDelta(Struct, frozen=True, tag=True):
+class TextDelta(Struct, frozen=True, tag=True, gc=False):
     text: str
     choice: int = 0
     #: The `content` list of OpenAI's `logprobs`, for these tokens.
     logprobs: Raw | None = None
 
 
-class ReasoningDelta(Struct, frozen=True, tag=True):
+class ReasoningDelta(Struct, frozen=True, tag=True, gc=False):
     """A piece of a thought. One with `signature` or `redacted` ends its thought (see `core.conversation.Reasoning`)."""
 
     text: str = ""
@@ -53,7 +53,7 @@ class ToolCallStarted(Struct, frozen=True, tag=True):
     choice: int = 0
 
 
-class ArgumentsDelta(Struct, frozen=True, tag=True):
+class ArgumentsDelta(Struct, frozen=True, tag=True, gc=False):
     """A piece of the JSON text of a tool call's arguments."""
 
     index: int
@@ -61,7 +61,7 @@ class ArgumentsDelta(Struct, frozen=True, tag=True):
     choice: int = 0
 
 
-class RefusalDelta(Struct, frozen=True, tag=True):
+class RefusalDelta(Struct, frozen=True, tag=True, gc=False):
     text: str
     choice: int = 0
 
