@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any, ClassVar, Literal, TypeVar
 
 from agent_gateway.stores.batches import (
@@ -183,10 +184,10 @@ class SqlItems:
     def _change(
         self, items: Sequence[tuple[Any, ...]], changes: str, values: tuple[Any, ...] = (), types: tuple[str, ...] = ()
     ) -> Operation[set[Place]]:
-        """Of items (batch, number, fence, …) those that are held with that fence; which they were."""
+        """Of items (batch, number, fence, …) those that are held with that fence; which they were. In one order for all, as `_grow`."""
         casts = ", ".join(f"CAST(? AS {name})" for name in ("TEXT", "BIGINT", "BIGINT", *types))
         changed: set[Place] = set()
-        for some in _slices(items, ROWS_AT_ONCE):
+        for some in _slices(sorted(items, key=itemgetter(0, 1)), ROWS_AT_ONCE):
             given = ", ".join([f"({casts})", *[f"({marks(3 + len(types))})"] * (len(some) - 1)])
             found = yield (
                 f"""

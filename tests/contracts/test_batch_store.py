@@ -527,6 +527,22 @@ async def test_of_claims_side_by_side_each_item_is_ones(kind: str, request: pyte
         assert (batch.completed, batch.lost_calls, batch.cost_usd) == (400, 0, 100.0)
 
 
+@pytest.mark.parametrize("kind", ["postgres", "sqlite"])
+async def test_who_extends_leases_and_who_writes_results_do_not_wait_in_a_circle(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    async with opened(await fresh_url(kind, request.config, tmp_path), 1) as (one,):
+        store = batches_of(one)
+        await submit(store, "b", 600)
+        items = await claim(store)
+        held = [(item.batch, item.number, item.fence) for item in items]
+        for start in range(0, 600, 100):
+            some = items[start : start + 100]
+            beats = (store.extend_leases("one", held[::way], now=NOW, lease_s=LEASE_S) for way in (1, -1))
+            accepted, *_ = await asyncio.gather(finish(store, [done(item) for item in some[::-1]]), *beats)
+            assert accepted == places(some)
+
+
 def test_redis_says_what_to_do() -> None:
     with pytest.raises(BadRequest, match=r"state\.database"):
         batches_of(open_store("redis://127.0.0.1:1/0"))
