@@ -38,7 +38,7 @@ async def run_item(item: ClaimedItem, runtime: Runtime, keys: KeyRing) -> ItemRe
         body = error_body(error, exchange.id, exchange.call.dialect)
     held = (item.batch, item.number, item.fence)
     status = 200 if error is None else error.shown_status
-    return ItemResult(*held, "failed" if error else "done", status, exchange.id, _on_one_line(body), cost_usd, cost_usd)
+    return ItemResult(*held, "failed" if error else "done", status, exchange.id, on_one_line(body), cost_usd, cost_usd)
 
 
 def _exchange(item: ClaimedItem, runtime: Runtime) -> Exchange:
@@ -55,6 +55,6 @@ async def _read(exchange: Exchange, item: ClaimedItem, runtime: Runtime, keys: K
     exchange.timeout_s = None if route is None else route.batching.timeout_s
 
 
-def _on_one_line(body: bytes) -> bytes:
+def on_one_line(body: bytes) -> bytes:
     """In JSON a line end stands between values only."""
     return body.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in body or b"\r" in body else body
