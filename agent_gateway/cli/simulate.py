@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from agent_gateway.simulator.batches.settings import BatchSettings
     from agent_gateway.simulator.settings import SimulatorSettings
+
+_Settings = TypeVar("_Settings")
 
 HELP = "serves a simulated provider that speaks OpenAI's, Anthropic's and Gemini's protocols"
 EXAMPLE = "agent-gateway simulate --port 9101 --ttft-ms 300 --tokens-per-s 60 --error-rate 0.05 --seed 1"
@@ -33,27 +36,37 @@ _OPTIONS = (
     ("retry-after-s", "S", "what a 429 tells the client to wait (default 1)"),
     ("seed", "N", "the same seed gives the same answers, waits and faults (default 0)"),
 )
+#: And of its batch APIs and its bill.
+_BATCH_OPTIONS = (
+    ("batch-ms", "MS", "time until a batch is done (default 3000)"),
+    ("price-input", "USD", "what GET /billing bills for a million tokens in; in batches half of it (default 0.15)"),
+    ("price-output", "USD", "the same for tokens out (default 0.60)"),
+)
 _WHOLE_NUMBERS = ("output-tokens", "seed")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", metavar="H", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", metavar="P", type=int, default=9101, help="port to listen on; 0: any free one (default 9101)")
-    for name, metavar, help_text in _OPTIONS:
+    for name, metavar, help_text in _OPTIONS + _BATCH_OPTIONS:
         parser.add_argument(f"--{name}", metavar=metavar, type=int if name in _WHOLE_NUMBERS else float, help=help_text)
     parser.add_argument("--json", action="store_true", help="print what is served as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     try:
-        settings = _settings(arguments)
+        from agent_gateway.simulator.batches.settings import BatchSettings
+        from agent_gateway.simulator.settings import SimulatorSettings
+
+        settings = _given(arguments, _OPTIONS, SimulatorSettings)
+        batch_settings = _given(arguments, _BATCH_OPTIONS, BatchSettings)
         listener = _listen(arguments.host, arguments.port)
     except _UsageError as error:
         print(f"agent-gateway simulate: {error}", file=sys.stderr)
         return 2
     with listener:
-        _announce(listener, arguments.host, settings, as_json=arguments.json)
-        _serve(listener, settings)
+        _announce(listener, arguments.host, settings, batch_settings, as_json=arguments.json)
+        _serve(listener, settings, batch_settings)
     return 0
 
 
@@ -61,21 +74,19 @@ class _UsageError(Exception):
     """What is wrong with the command as it was given, and what would be right."""
 
 
-def _settings(arguments: argparse.Namespace) -> SimulatorSettings:
+def _given(arguments: argparse.Namespace, options: tuple[tuple[str, str, str], ...], kind: type[_Settings]) -> _Settings:
     import msgspec
 
-    from agent_gateway.simulator.settings import SimulatorSettings
-
-    given = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name, _, _ in _OPTIONS}
+    given = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name, _, _ in options}
     given = {name: value for name, value in given.items() if value is not None}
     for name, value in given.items():
         try:
-            msgspec.convert({name: value}, SimulatorSettings)
+            msgspec.convert({name: value}, kind)
         except msgspec.ValidationError as error:
             said = str(error).partition(" - at ")[0].replace("`", "")
             raise _UsageError(f"--{name.replace('_', '-')} {value:g} is out of range: {said[:1].lower()}{said[1:]}") from None
     try:
-        return msgspec.convert(given, SimulatorSettings)
+        return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
         raise _UsageError(str(error)) from None
 
@@ -110,7 +121,7 @@ def _why_not(host: str, port: int, error: OSError) -> str:
             return f"cannot listen on {host}: {error.strerror or error}; choose an address of this machine with --host"
 
 
-def _announce(listener: socket.socket, host: str, settings: SimulatorSettings, *, as_json: bool) -> None:
+def _announce(listener: socket.socket, host: str, settings: SimulatorSettings, batch_settings: BatchSettings, *, as_json: bool) -> None:
     import msgspec
 
     from agent_gateway.simulator.catalogue import MODELS
@@ -118,7 +129,8 @@ def _announce(listener: socket.socket, host: str, settings: SimulatorSettings, *
     port = listener.getsockname()[1]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     if as_json:
-        print(msgspec.json.encode({"url": url, "port": port, "models": MODELS, "settings": settings}).decode(), flush=True)
+        told = {"url": url, "port": port, "models": MODELS, "settings": settings, "batches": batch_settings}
+        print(msgspec.json.encode(told).decode(), flush=True)
         return
     faults = [f"{name.removesuffix('_rate')} {rate:.0%}" for name, rate in _rates(settings).items() if rate]
     body = '{"model": "gpt-4o-mini", "stream": true, "messages": [{"role": "user", "content": "How do I bake bread?"}]}'
@@ -126,6 +138,7 @@ def _announce(listener: socket.socket, host: str, settings: SimulatorSettings, *
         f"simulated provider at {url} (any key, any model name)",
         f"  the base URL for Anthropic's and Google's SDKs is {url.removesuffix('/v1')}",
         "  OpenAI chat completions, Responses, completions, embeddings; Anthropic messages, count_tokens; Gemini generateContent",
+        f"  batches of all three, done after {batch_settings.batch_ms:g} ms; {url.removesuffix('/v1')}/billing tells calls, tokens and USD",
         f"  first token after {settings.ttft_ms:g} ms, then {_speed(settings)}, about {settings.output_tokens} tokens an answer",
         f"  faults: {', '.join(faults) or 'none'}; on demand: `fail-503`, `hang`, `cut-3`, `slow-2000`, `empty`, `garbage` or",
         "  `error-in-stream` as the key or at the end of the model's name (gpt-4o-mini:fail-503)",
@@ -146,7 +159,7 @@ def _speed(settings: SimulatorSettings) -> str:
     return f"{settings.tokens_per_s:g} tokens a second" if settings.tokens_per_s else "the rest at once"
 
 
-def _serve(listener: socket.socket, settings: SimulatorSettings) -> None:
+def _serve(listener: socket.socket, settings: SimulatorSettings, batch_settings: BatchSettings) -> None:
     """Until SIGINT or SIGTERM."""
     import asyncio
     import logging
@@ -157,4 +170,4 @@ def _serve(listener: socket.socket, settings: SimulatorSettings) -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(server(settings, drain_s=_DRAIN_S).serve([listener]))
+        runner.run(server(settings, batch_settings, drain_s=_DRAIN_S).serve([listener]))

@@ -13,9 +13,9 @@ from typing import Any
 
 from agent_gateway.core.errors import BadRequest, ClientLeft, GatewayError, NotFound, RequestTimeout, TooLarge, UnsupportedMedia
 from agent_gateway.edge.batch_room import BatchAsk, Upload
-from agent_gateway.edge.multipart import MultipartReader, Part
 from agent_gateway.edge.request import body_length
 from agent_gateway.edge.response import HeadLines
+from agent_gateway.wire.multipart import MultipartReader, Part
 
 #: Of a form, beside the file in it.
 FORM_BYTES_MAX = 64 * 1024

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent_gateway.core.call import Call
+from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.decoding import decode
 from agent_gateway.simulator.tokens import pieces_of_text
 
@@ -39,8 +40,8 @@ _request = msgspec.json.Decoder(_Request)
 _json = msgspec.json.Encoder()
 
 
-def answer(call: Call) -> bytes:
-    """The body of the answer. Raises `BadRequest`."""
+def answer(call: Call) -> tuple[bytes, Usage]:
+    """The body of the answer, and what it took. Raises `BadRequest`."""
     asked = decode(_request, call.body)
     texts = _texts(asked.input)
     dimensions = asked.dimensions or _DIMENSIONS
@@ -48,7 +49,7 @@ def answer(call: Call) -> bytes:
     data = [{"object": "embedding", "index": index, "embedding": told} for index, told in enumerate(vectors)]
     tokens = sum([max(1, len(pieces_of_text(text))) for text in texts])
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return _json.encode({"object": "list", "data": data, "model": call.model, "usage": usage})
+    return _json.encode({"object": "list", "data": data, "model": call.model, "usage": usage}), Usage(input=tokens)
 
 
 def vector(text: str, dimensions: int) -> list[float]:

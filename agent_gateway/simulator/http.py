@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qs
-
-import msgspec
 
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
+from agent_gateway.core.errors import ClientLeft, TooLarge
 from agent_gateway.simulator import catalogue
+from agent_gateway.simulator.batches.apis import BatchApis
+from agent_gateway.simulator.batches.billing import Billing
+from agent_gateway.simulator.batches.settings import BatchSettings
+from agent_gateway.simulator.exchange import Answer, Ask, Receive, Scope, Send, json_answer, send_answer
 from agent_gateway.simulator.player import Player, Sleep
 from agent_gateway.simulator.simulator import Reply, Simulator
 from agent_gateway.wire import openai_chat as wire
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 BODY_MAX_BYTES = 64 * 1024 * 1024
 
@@ -39,41 +36,53 @@ _CALLS: dict[str, Dialect] = {
 _CALL = re.compile(r"(?:/v1|/v1beta/openai)?/(?P<name>[a-z_/]+)")
 _GEMINI_CALL = re.compile(r"/v1(?:beta)?/.+:(?:generateContent|streamGenerateContent)")
 _MODELS = re.compile(r"(?P<base>/v1|/v1beta|/v1beta/openai|)/models(?:/(?P<name>.+))?")
-#: Headers that carry the key, each with the scheme before it.
-_KEY_HEADERS = ((b"authorization", "Bearer "), (b"x-api-key", ""), (b"x-goog-api-key", ""), (b"api-key", ""))
 
 
 class SimulatorApp:
-    def __init__(self, simulator: Simulator, clock: Clock = SYSTEM_CLOCK, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        simulator: Simulator,
+        batch_settings: BatchSettings,
+        clock: Clock = SYSTEM_CLOCK,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
         self._simulator = simulator
         self._clock = clock
         self._sleep = sleep
+        self._billing = Billing(batch_settings)
+        self._batches = BatchApis(simulator, self._billing, batch_settings, clock, sleep)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"the simulator speaks HTTP, not {scope['type']}")
         path = scope["path"].rstrip("/")
-        dialect = _dialect_of(path)
-        told = None if dialect else _told_at(path, scope)
-        if dialect is None and told is None:
-            await _send_error(send, 404, f"There is no {scope['path']} here.", "not_found")
-        elif scope["method"] not in (("POST",) if dialect else ("GET", "HEAD")):
-            await _send_error(send, 405, f"{scope['path']} takes {'POST' if dialect else 'GET'}.", "method_not_allowed")
-        elif dialect is None:
-            await _send_json(send, 200, told)
-        else:
-            await self._answer(dialect, scope, receive, send)
-
-    async def _answer(self, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _read_body(receive)
-        if body is None:
-            await _send_error(send, 413, f"The body is over {BODY_MAX_BYTES} bytes.", "request_too_large")
+        ask = Ask(scope, receive)
+        if dialect := _dialect_of(path):
+            if ask.method == "POST":
+                await self._answer(dialect, ask, send)
+            else:
+                await send_answer(send, _wrong_method(ask, "POST"))
             return
-        query = scope["query_string"].decode("latin-1")
-        path = f"{scope['path']}?{query}" if query else scope["path"]
-        reply = self._simulator.reply(dialect, body, _key(scope, query), path)
+        with suppress(ClientLeft):
+            await send_answer(send, await self._batches.answer(ask) or self._told(path, ask))
+
+    def _told(self, path: str, ask: Ask) -> Answer:
+        told = self._billing.told() if path == "/billing" else _told_at(path, ask)
+        if told is None:
+            return _error(404, f"There is no {ask.path} here.", "not_found")
+        return json_answer(told) if ask.method in ("GET", "HEAD") else _wrong_method(ask, "GET")
+
+    async def _answer(self, dialect: Dialect, ask: Ask, send: Send) -> None:
+        try:
+            body = await ask.body(BODY_MAX_BYTES)
+        except TooLarge as error:
+            await send_answer(send, _error(error.status, error.message, "request_too_large"))
+            return
+        except ClientLeft:
+            return
+        reply = self._simulator.reply(dialect, body, ask.key, ask.target)
         performance = asyncio.ensure_future(self._perform(reply, send))
-        departure = asyncio.ensure_future(_departure(receive))
+        departure = asyncio.ensure_future(ask.departure())
         try:
             await asyncio.wait((performance, departure), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -86,6 +95,8 @@ class SimulatorApp:
     async def _perform(self, reply: Reply, send: Send) -> None:
         player = Player(reply, self._clock, self._sleep)
         await player.open()
+        if reply.model:
+            self._billing.note(reply.model, reply.usage, "live")
         headers = [(name.encode(), value.encode()) for name, value in reply.headers]
         if reply.body_bytes is not None:
             headers.append((b"content-length", str(reply.body_bytes).encode()))
@@ -106,7 +117,7 @@ def _dialect_of(path: str) -> Dialect | None:
     return _CALLS.get(call["name"]) if call else None
 
 
-def _told_at(path: str, scope: Scope) -> dict[str, Any] | None:
+def _told_at(path: str, ask: Ask) -> dict[str, Any] | None:
     """What a GET of it is answered with; None: nothing."""
     if path == "/health":
         return {"status": "ok"}
@@ -114,51 +125,16 @@ def _told_at(path: str, scope: Scope) -> dict[str, Any] | None:
     if asked is None:
         return None
     name: str | None = asked["name"]
-    headers = dict(scope["headers"])
-    if asked["base"] == "/v1beta" or b"x-goog-api-key" in headers:
+    if asked["base"] == "/v1beta" or b"x-goog-api-key" in ask.headers:
         return catalogue.gemini_entry(name) if name else catalogue.gemini_list()
-    if b"anthropic-version" in headers:
+    if b"anthropic-version" in ask.headers:
         return catalogue.anthropic_entry(name) if name else catalogue.anthropic_list()
     return catalogue.openai_entry(name) if name else catalogue.openai_list()
 
 
-async def _read_body(receive: Receive) -> bytes | None:
-    """None when it is over the bound."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        part = message.get("body", b"")
-        size += len(part)
-        if size > BODY_MAX_BYTES:
-            return None
-        parts.append(part)
-        if not message.get("more_body"):
-            return b"".join(parts)
+def _wrong_method(ask: Ask, right: str) -> Answer:
+    return _error(405, f"{ask.path} takes {right}.", "method_not_allowed")
 
 
-async def _departure(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _send_error(send: Send, status: int, message: str, code: str) -> None:
-    error = wire.Error(message=message, type="invalid_request_error", code=code)
-    await _send_json(send, status, wire.ErrorBody(error))
-
-
-async def _send_json(send: Send, status: int, value: object) -> None:
-    body = msgspec.json.encode(value)
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _key(scope: Scope, query: str) -> str:
-    """The caller's, in any of the places where an SDK puts it."""
-    headers = dict(scope["headers"])
-    for name, scheme in _KEY_HEADERS:
-        value: str = headers.get(name, b"").decode("latin-1")
-        if value and value[: len(scheme)].lower() == scheme.lower():
-            return value[len(scheme) :].strip()
-    return parse_qs(query).get("key", [""])[0]
+def _error(status: int, message: str, code: str) -> Answer:
+    return json_answer(wire.ErrorBody(wire.Error(message=message, type="invalid_request_error", code=code)), status)

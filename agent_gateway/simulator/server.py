@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from agent_gateway.simulator.batches.settings import BatchSettings
 from agent_gateway.simulator.http import SimulatorApp
 from agent_gateway.simulator.player import ConnectionDropped
 from agent_gateway.simulator.settings import SimulatorSettings
@@ -43,12 +44,12 @@ class _QuietDrops(logging.Filter):
 _QUIET_DROPS = _QuietDrops()
 
 
-def server(settings: SimulatorSettings, *, drain_s: int) -> Server:
+def server(settings: SimulatorSettings, batch_settings: BatchSettings, *, drain_s: int) -> Server:
     """`drain_s`: how long what runs may take to end once it is stopped."""
     logging.getLogger("uvicorn.error").addFilter(_QUIET_DROPS)
     return Server(
         uvicorn.Config(
-            SimulatorApp(Simulator(settings)),
+            SimulatorApp(Simulator(settings), batch_settings),
             http="httptools",
             ws="none",
             lifespan="off",

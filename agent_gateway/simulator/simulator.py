@@ -6,12 +6,14 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Literal
 
 from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.errors import ClientError
+from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.base import Codec, codec_of
 from agent_gateway.simulator import embeddings
 from agent_gateway.simulator.faults import (
@@ -56,6 +58,9 @@ class Reply:
     ending: Ending = "complete"
     #: Of a unary body, what the headers promise (bytes); None: a stream.
     body_bytes: int | None = None
+    #: Whom and what the provider bills for it. No model: the request was none; no usage: it is no answer.
+    model: str = ""
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,11 @@ class _Asked:
     def late_s(self) -> float:
         return self.fault.ms / 1000 if isinstance(self.fault, Slow) else 0.0
 
+    @property
+    def model(self) -> str:
+        """Its own name, without what steers."""
+        return steered_model(self.call.model)[0]
+
     def headers(self, wait_s: float | None = None) -> Headers:
         return self.manners.headers(self.id, self.now, wait_s)
 
@@ -82,7 +92,7 @@ class _Asked:
         check_stateless(self.call)
         conversation = self.codec.read_conversation(self.call)
         check(conversation, self.call.dialect)
-        return replace(read_prompt(conversation, self.call.dialect), model=steered_model(self.call.model)[0])
+        return replace(read_prompt(conversation, self.call.dialect), model=self.model)
 
 
 class Simulator:
@@ -108,16 +118,17 @@ class Simulator:
             if isinstance(asked.fault, Fail):
                 return self._failure(asked, asked.fault.status)
             if dialect == "openai_embeddings":
-                return self._whole(asked, embeddings.answer(call), self._starts_at_s(asked))
+                body, usage = embeddings.answer(call)
+                return self._whole(asked, body, self._starts_at_s(asked), usage)
             prompt = asked.prompt()
             if dialect == "anthropic_count":
-                return self._whole(asked, _count(prompt), self._starts_at_s(asked))
+                return self._whole(asked, _count(prompt), self._starts_at_s(asked), Usage())
             telling = self._telling(asked, prompt)
         except ClientError as error:
             return _unary(error.status, codec.write_error(error, answer_id), 0)
         if call.stream:
             return self._stream(asked, telling)
-        return self._whole(asked, telling.whole(), telling.script.ends_at_s)
+        return self._whole(asked, telling.whole(), telling.script.ends_at_s, telling.script.usage)
 
     def _starts_at_s(self, asked: _Asked) -> float:
         """Of an answer that is no text."""
@@ -131,7 +142,7 @@ class Simulator:
     def _failure(self, asked: _Asked, status: int) -> Reply:
         wait_s = self._settings.retry_after_s
         body = asked.manners.error(status, asked.id, wait_s)
-        return _unary(status, body, 0, headers=asked.headers(wait_s if status == 429 else None))
+        return _unary(status, body, 0, headers=asked.headers(wait_s if status == 429 else None), model=asked.model)
 
     def _stream(self, asked: _Asked, telling: Telling) -> Reply:
         starts_at_s = telling.script.starts_at_s
@@ -152,29 +163,40 @@ class Simulator:
                 frames = _ended_by_error(asked, islice(frames, after), starts_at_s)
             case _:
                 pass
-        return Reply(200, (*_STREAM_HEADERS[asked.call.framing], *asked.headers()), starts_at_s, frames, ending)
+        headers = (*_STREAM_HEADERS[asked.call.framing], *asked.headers())
+        return Reply(200, headers, starts_at_s, frames, ending, model=asked.model, usage=telling.script.usage)
 
-    def _whole(self, asked: _Asked, body: bytes, at_s: float) -> Reply:
-        headers = asked.headers()
+    def _whole(self, asked: _Asked, body: bytes, at_s: float, usage: Usage) -> Reply:
+        unary = partial(_unary, 200, headers=asked.headers(), model=asked.model, usage=usage)
         match asked.fault:
             case Hang(after_frames=None):
-                return _unary(200, b"", math.inf, headers=headers, ending="silence")
+                return unary(b"", math.inf, ending="silence")
             case Hang():
-                return _unary(200, body, at_s, headers=headers, ending="silence")
+                return unary(body, at_s, ending="silence")
             case Cut():
-                return _unary(200, body, at_s, headers=headers, ending="cut")
+                return unary(body, at_s, ending="cut")
             case Garbage():
-                return _unary(200, _garbled(body), at_s, headers=headers)
+                return unary(_garbled(body), at_s)
             case ErrorInStream():
-                return _unary(200, asked.manners.error(500, asked.id, 0), at_s, headers=headers)
+                return unary(asked.manners.error(500, asked.id, 0), at_s, usage=None)
             case _:
-                return _unary(200, body, at_s, headers=headers)
+                return unary(body, at_s)
 
 
-def _unary(status: int, body: bytes, at_s: float, *, headers: Headers = (), ending: Ending = "complete") -> Reply:
+def _unary(
+    status: int,
+    body: bytes,
+    at_s: float,
+    *,
+    headers: Headers = (),
+    ending: Ending = "complete",
+    model: str = "",
+    usage: Usage | None = None,
+) -> Reply:
     """A body in one piece; half of it when the ending is not complete."""
     sent = body if ending == "complete" else body[: len(body) // 2]
-    return Reply(status, (_JSON, *headers), at_s, iter([Frame(at_s, sent)]), ending, body_bytes=len(body))
+    frames = iter([Frame(at_s, sent)])
+    return Reply(status, (_JSON, *headers), at_s, frames, ending, body_bytes=len(body), model=model, usage=usage)
 
 
 def _count(prompt: Prompt) -> bytes:

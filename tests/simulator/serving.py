@@ -10,11 +10,14 @@ from contextlib import contextmanager
 
 import uvloop
 
+from agent_gateway.simulator.batches.settings import BatchSettings
 from agent_gateway.simulator.server import Server, server
 from agent_gateway.simulator.settings import SimulatorSettings
 
 #: Fast, and long enough for a stream to be left in the middle.
 SETTINGS = SimulatorSettings(ttft_ms=1, tokens_per_s=2000, output_tokens=20, output_spread=0, jitter=0, retry_after_s=0)
+#: Long enough for a batch to be met on its way.
+BATCH_SETTINGS = BatchSettings(batch_ms=150)
 
 
 class Provider:
@@ -47,10 +50,10 @@ class Provider:
 
 
 @contextmanager
-def served() -> Iterator[Provider]:
+def served(settings: SimulatorSettings = SETTINGS, batch_settings: BatchSettings = BATCH_SETTINGS) -> Iterator[Provider]:
     """On a thread and a loop of its own, so that one serves the tests of many loops."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        running = server(SETTINGS, drain_s=1)
+        running = server(settings, batch_settings, drain_s=1)
         thread = threading.Thread(target=_serve, args=(running, listener))
         thread.start()
         yield Provider(listener.getsockname()[1], running)

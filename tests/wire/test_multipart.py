@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_gateway.core.errors import BadRequest, UnsupportedMedia
-from agent_gateway.edge.multipart import HEAD_BYTES_MAX, PARTS_MAX, MultipartReader, Part
+from agent_gateway.wire.multipart import HEAD_BYTES_MAX, PARTS_MAX, MultipartReader, Part
 
 TYPE = b"multipart/form-data; boundary=XX"
 
