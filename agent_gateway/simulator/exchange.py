@@ -45,6 +45,10 @@ class Ask:
         return self.query("key") or ""
 
     @property
+    def has_google_key(self) -> bool:
+        return b"x-goog-api-key" in self.headers or "key" in self._query
+
+    @property
     def origin(self) -> str:
         """Where the simulator is, as the caller called it: links in answers begin with it."""
         return f"{self._scope.get('scheme', 'http')}://{self.headers.get(b'host', b'localhost').decode('latin-1')}"

@@ -125,7 +125,7 @@ def _told_at(path: str, ask: Ask) -> dict[str, Any] | None:
     if asked is None:
         return None
     name: str | None = asked["name"]
-    if asked["base"] == "/v1beta" or b"x-goog-api-key" in ask.headers:
+    if asked["base"] == "/v1beta" or ask.has_google_key:
         return catalogue.gemini_entry(name) if name else catalogue.gemini_list()
     if b"anthropic-version" in ask.headers:
         return catalogue.anthropic_entry(name) if name else catalogue.anthropic_list()

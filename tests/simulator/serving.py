@@ -17,7 +17,7 @@ from agent_gateway.simulator.settings import SimulatorSettings
 #: Fast, and long enough for a stream to be left in the middle.
 SETTINGS = SimulatorSettings(ttft_ms=1, tokens_per_s=2000, output_tokens=20, output_spread=0, jitter=0, retry_after_s=0)
 #: Long enough for a batch to be met on its way.
-BATCH_SETTINGS = BatchSettings(batch_ms=150)
+BATCH_SETTINGS = BatchSettings(batch_ms=50)
 
 
 class Provider:

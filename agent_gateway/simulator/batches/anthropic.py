@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import msgspec
@@ -15,7 +14,7 @@ from msgspec import Struct
 
 from agent_gateway.core.call import MODEL_PATHS, Dialect
 from agent_gateway.core.errors import BadRequest, NotFound
-from agent_gateway.simulator.batches.desk import Desk, Route, failure, fault_of, limit_of, page
+from agent_gateway.simulator.batches.desk import Desk, Route, failure, fault_of, limit_of, page, rfc3339
 from agent_gateway.simulator.batches.jobs import Job, Request, Result, shuffled
 from agent_gateway.simulator.batches.shelf import File
 from agent_gateway.simulator.exchange import Answer, Ask, json_answer
@@ -69,7 +68,6 @@ class AnthropicBatches:
         if fault and fault.kind == "refuse":
             return failure(fault.number, self.dialect)
         job = Job(
-            api="anthropic",
             id=f"msgbatch_{self._desk.new_id(24)}",
             key=ask.key,
             model=model,
@@ -85,7 +83,7 @@ class AnthropicBatches:
 
     async def _list(self, ask: Ask) -> Answer:
         limit = limit_of(ask, "limit", 20, 1000)
-        jobs = list(self._desk.jobs.of_key("anthropic", ask.key))
+        jobs = list(self._desk.jobs.of_key(ask.key))
         if before := ask.query("before_id"):
             shown, more = page(reversed(jobs), limit, before)
             shown.reverse()
@@ -130,7 +128,7 @@ class AnthropicBatches:
         self._desk.shelf.put(File(job.id, job.key, f"{job.id}_results.jsonl", "results", self._desk.clock.wall(), expires_at, data))
 
     def _job(self, ask: Ask, job_id: str) -> Job:
-        job = self._desk.jobs.find("anthropic", ask.key, job_id)
+        job = self._desk.jobs.find(ask.key, job_id)
         if job is None:
             raise NotFound(f"No message batch found with ID {job_id[:100]}.")
         return job
@@ -190,14 +188,10 @@ def _shown(job: Job, ask: Ask) -> dict[str, Any]:
             "canceled": counts.get("cancelled", 0),
             "expired": counts.get("expired", 0),
         },
-        "created_at": _time(job.created_at),
-        "expires_at": _time(job.created_at + _WINDOW_S),
-        "ended_at": _time(job.ended_at),
-        "cancel_initiated_at": _time(job.cancelling_at),
+        "created_at": rfc3339(job.created_at),
+        "expires_at": rfc3339(job.created_at + _WINDOW_S),
+        "ended_at": rfc3339(job.ended_at),
+        "cancel_initiated_at": rfc3339(job.cancelling_at),
         "archived_at": None,
         "results_url": f"{ask.origin}{_BASE}/{job.id}/results" if ended else None,
     }
-
-
-def _time(wall: float | None) -> str | None:
-    return None if wall is None else datetime.fromtimestamp(wall, UTC).isoformat()

@@ -10,6 +10,7 @@ from agent_gateway.protocols.base import codec_of
 from agent_gateway.simulator.batches.anthropic import AnthropicBatches
 from agent_gateway.simulator.batches.billing import Billing
 from agent_gateway.simulator.batches.desk import BatchApi, Desk, failure
+from agent_gateway.simulator.batches.gemini import GeminiBatches
 from agent_gateway.simulator.batches.jobs import Jobs
 from agent_gateway.simulator.batches.openai import OpenAIBatches
 from agent_gateway.simulator.batches.settings import BatchSettings
@@ -26,12 +27,21 @@ _random = random.SystemRandom()
 class BatchApis:
     def __init__(self, simulator: Simulator, billing: Billing, settings: BatchSettings, clock: Clock, sleep: Sleep) -> None:
         self._sleep = sleep
-        desk = Desk(Jobs(simulator, billing, settings, clock, sleep), Shelf(), clock, _new_id)
-        self._apis: tuple[BatchApi, ...] = (OpenAIBatches(desk), AnthropicBatches(desk))
+
+        def desk(*, is_all_or_nothing: bool = False) -> Desk:
+            jobs = Jobs(simulator, billing, settings, clock, sleep, is_all_or_nothing=is_all_or_nothing)
+            return Desk(jobs, Shelf(), clock, _new_id)
+
+        #: OpenAI and Google have some paths in common; how the key is shown says whose is meant.
+        self._apis: tuple[BatchApi, ...] = (
+            OpenAIBatches(desk()),
+            AnthropicBatches(desk()),
+            GeminiBatches(desk(is_all_or_nothing=True)),
+        )
 
     async def answer(self, ask: Ask) -> Answer | None:
         """None: no batch API has the path."""
-        for api in self._apis:
+        for api in reversed(self._apis) if ask.has_google_key else self._apis:
             routes = [(route, match) for route in api.routes if (match := route.path.fullmatch(ask.path))]
             if not routes:
                 continue

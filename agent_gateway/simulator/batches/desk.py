@@ -9,6 +9,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from typing import ClassVar, Protocol, TypeVar
 
@@ -90,3 +91,8 @@ async def lines_of(data: bytes) -> AsyncGenerator[tuple[int, bytes], None]:
             await asyncio.sleep(0)
         if line.strip():
             yield number, line
+
+
+def rfc3339(wall: float | None) -> str | None:
+    """Unix seconds as Anthropic and Google tell times."""
+    return None if wall is None else datetime.fromtimestamp(wall, UTC).isoformat().replace("+00:00", "Z")

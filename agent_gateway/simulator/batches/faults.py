@@ -8,7 +8,7 @@ or model go well. `N` is 2 where it is left out.
 | `batch-refuse`, `batch-refuse-503` | making a batch is answered 429 (503) |
 | `batch-fail` | the batch fails as a whole; where a provider knows no such thing, every item of it does |
 | `batch-expire`, `batch-expire-5` | it expires, with no item (5 items) answered |
-| `batch-hang` | it never ends, unless it is cancelled |
+| `batch-hang`, `batch-hang-5` | with no item (5 items) answered it stands still, and never ends unless it is cancelled |
 | `batch-error-N` | every Nth item fails with the provider's error 500 |
 | `batch-garble-N` | every Nth result is not JSON; of Gemini's inline ones, no answer |
 | `batch-miss-N` | every Nth result is missing |
@@ -42,7 +42,7 @@ _EVERY = 2
 @dataclass(frozen=True, slots=True)
 class BatchFault:
     kind: Whole | Some
-    #: The status of a refusal, the items answered before a batch expires, or of which items each is struck.
+    #: The status of a refusal, the items answered before a batch expires or hangs, or of which items each is struck.
     number: int = 0
 
     def strikes(self, kind: Some, position: int) -> bool:

@@ -1,6 +1,6 @@
 """Batches as they run, whatever API they came by: each item answered by the simulated model when its time has come.
 
-Promise: what was answered by the time a batch ends is in its results, and is billed; nothing else is.
+Promise: what is in a batch's results is billed as it ends, and nothing else is.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ _TOGETHER_S = 0.001
 State = Literal["waiting", "running", "cancelling", "ended"]
 Outcome = Literal["completed", "failed", "expired", "cancelled"]
 Kind = Literal["succeeded", "errored", "expired", "cancelled"]
-Api = Literal["openai", "anthropic", "gemini"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +57,13 @@ class Result:
     status: int = 0
     body: bytes = b""
     request_id: str = ""
+    #: For the bill. No model: it was not asked.
+    model: str = ""
+    usage: Usage | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class Job:
-    api: Api
     id: str
     key: str
     model: str
@@ -91,9 +92,9 @@ class Job:
     def answered_max(self) -> int:
         """So many of its items are answered before it ends."""
         match self.fault:
-            case BatchFault("fail" | "hang"):
+            case BatchFault("fail"):
                 return 0
-            case BatchFault("expire", number):
+            case BatchFault("expire" | "hang", number):
                 return number
             case _:
                 return self.total
@@ -103,9 +104,20 @@ class Job:
 
 
 class Jobs:
-    """Runs each batch in a task of its own, beside the live calls, which it lets go first after every item."""
+    """Those of one API. Each runs in a task of its own, beside the live calls, which it lets go first after every item."""
 
-    def __init__(self, simulator: Simulator, billing: Billing, settings: BatchSettings, clock: Clock, sleep: Sleep) -> None:
+    def __init__(
+        self,
+        simulator: Simulator,
+        billing: Billing,
+        settings: BatchSettings,
+        clock: Clock,
+        sleep: Sleep,
+        *,
+        is_all_or_nothing: bool,
+    ) -> None:
+        """`is_all_or_nothing`: of a batch that expires or is cancelled nothing is given out, or billed."""
+        self._is_all_or_nothing = is_all_or_nothing
         self._simulator = simulator
         self._billing = billing
         self._duration_s = settings.batch_ms / 1000
@@ -124,13 +136,13 @@ class Jobs:
         self._jobs[job.id] = job
         self._go_on(job, self._run(job))
 
-    def find(self, api: Api, key: str, job_id: str) -> Job | None:
+    def find(self, key: str, job_id: str) -> Job | None:
         job = self._jobs.get(job_id)
-        return job if job and job.api == api and job.key == key else None
+        return job if job and job.key == key else None
 
-    def of_key(self, api: Api, key: str) -> Iterator[Job]:
+    def of_key(self, key: str) -> Iterator[Job]:
         """Youngest first."""
-        return (job for job in reversed(list(self._jobs.values())) if job.api == api and job.key == key)
+        return (job for job in reversed(list(self._jobs.values())) if job.key == key)
 
     def cancel(self, job: Job) -> None:
         """Nothing, where it is cancelled already or has ended."""
@@ -184,21 +196,24 @@ class Jobs:
             return Result(request.id, "expired")
         request_id = next((value for name, value in reply.headers if name in ("x-request-id", "request-id")), "")
         if reply.ending == "cut" or job.is_struck("error", position):
-            self._billing.note(reply.model, None, "batch")
-            return _failure(request, request_id)
+            return replace(_failure(request, request_id), model=reply.model)
         if reply.body_bytes is None:
             return Result(request.id, "errored", 400, codec_of(request.dialect).write_error(_NO_STREAMS, request_id))
-        self._billing.note(reply.model, reply.usage, "batch")
-        job.usage += reply.usage or _NOTHING
         body = b"".join([frame.data for frame in reply.frames])
         if job.is_struck("garble", position):
             body = body[: len(body) * 2 // 3]
-        return Result(request.id, "succeeded" if reply.status == 200 else "errored", reply.status, body, request_id)
+        kind: Kind = "succeeded" if reply.status == 200 else "errored"
+        return Result(request.id, kind, reply.status, body, request_id, reply.model, reply.usage)
 
     def _end(self, job: Job, outcome: Outcome, unanswered: Kind) -> None:
+        if outcome != "completed" and self._is_all_or_nothing:
+            job.results, job.counts = [], Counter()
         for request in job.requests[len(job.results) :]:
             _take(job, _failure(request) if unanswered == "errored" else Result(request.id, unanswered))
         job.state, job.outcome, job.ended_at = "ended", outcome, self._clock.wall()
+        for result in job.results:
+            if result.model:
+                self._billing.note(result.model, result.usage, "batch")
         job.keep(job, [*_struck(job)])
         job.requests, job.results = (), []
 
@@ -212,6 +227,7 @@ def shuffled(results: list[Result], job: Job) -> list[Result]:
 def _take(job: Job, result: Result) -> None:
     job.results.append(result)
     job.counts[result.kind] += 1
+    job.usage += result.usage or _NOTHING
 
 
 def _failure(request: Request, request_id: str = "") -> Result:

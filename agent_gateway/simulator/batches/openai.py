@@ -153,7 +153,6 @@ class OpenAIBatches:
         output_ttl_s = _ttl_s("output_expires_after", str(expiry.seconds)) if expiry else _FILE_TTL_S
         requests = () if submission.errors else submission.requests
         job = Job(
-            api="openai",
             id=f"batch_{self._desk.new_id(32)}",
             key=ask.key,
             model=submission.model,
@@ -170,7 +169,7 @@ class OpenAIBatches:
     async def _list(self, ask: Ask) -> Answer:
         after = ask.query("after")
         limit = limit_of(ask, "limit", 20, 100)
-        jobs, more = page(self._desk.jobs.of_key("openai", ask.key), limit, after)
+        jobs, more = page(self._desk.jobs.of_key(ask.key), limit, after)
         return json_answer(_listed([_shown(job) for job in jobs], more))
 
     async def _show(self, ask: Ask, job_id: str) -> Answer:
@@ -229,7 +228,7 @@ class OpenAIBatches:
         return file
 
     def _job(self, ask: Ask, job_id: str) -> Job:
-        job = self._desk.jobs.find("openai", ask.key, job_id)
+        job = self._desk.jobs.find(ask.key, job_id)
         if job is None:
             raise NotFound(f"No batch found with id '{job_id[:100]}'.", param="id")
         return job

@@ -1,4 +1,4 @@
-"""Files that the simulated provider keeps, each for the key that sent it or whose batch wrote it.
+"""Files that a simulated provider keeps, each for the key that sent it or whose batch wrote it.
 
 Promise: no more than `KEPT_BYTES_MAX` is kept; the oldest files go first, as if they had expired.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-KEPT_BYTES_MAX = 1024 * 1024 * 1024
+KEPT_BYTES_MAX = 512 * 1024 * 1024
 FILES_MAX = 10_000
 
 
@@ -17,12 +17,13 @@ class File:
     id: str
     key: str
     name: str
-    #: OpenAI's word for what it is there for; of Gemini's, the media type.
+    #: OpenAI's word for what it is there for; of Gemini's, where it is from.
     purpose: str
     #: Unix seconds.
     created_at: float
     expires_at: float | None
     data: bytes
+    media_type: str = "application/jsonl"
 
 
 class Shelf:
