@@ -19,10 +19,7 @@ MODEL = "models: {gpt: {deployments: [{provider: local, model: m, price: {input:
         ("server: {workers: 2}", ["server.workers: not available yet; leave it out, or at 1"]),
         (
             "batching: {native: off, max_wait_ms: 1, timeout_s: 1}",
-            [
-                "batching.max_wait_ms: not available yet; leave it out, or at 20",
-                'batching.native: not available yet; leave it out, or at "auto"',
-            ],
+            ["batching.max_wait_ms: not available yet; leave it out, or at 20"],
         ),
         ("monitoring: {otlp_endpoint: 'http://u:p@h'}", ["monitoring.otlp_endpoint: not available yet; leave it out"]),
         ("cache: {exact: {enabled: true}}", ["cache.exact.enabled: not available yet; leave it out, or at false"]),

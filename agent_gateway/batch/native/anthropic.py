@@ -11,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Raw, Struct
 
-from agent_gateway.batch.native.base import SEND_S, Desk, Job, Outcome, Progress, Unclear
+from agent_gateway.batch.native.base import SEND_S, Desk, Job, Outcome, Progress, Unclear, is_told
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import ProviderError
@@ -34,6 +34,7 @@ STATUS = {
     "overloaded_error": 529,
 }
 
+_NOTHING = Raw()
 _json = msgspec.json.Encoder()
 
 
@@ -72,8 +73,8 @@ class _ErrorBody(Struct):
 
 class _Result(Struct):
     type: str
-    message: Raw | None = None
-    error: Raw | None = None
+    message: Raw = _NOTHING
+    error: Raw = _NOTHING
 
 
 class _Line(Struct):
@@ -163,9 +164,9 @@ def _outcome(line: bytes) -> Outcome | None:
     try:
         read = _line.decode(line)
         match read.result:
-            case _Result(type="succeeded", message=Raw() as message):
+            case _Result(type="succeeded", message=message) if is_told(message):
                 return Outcome(read.custom_id, 200, bytes(message))
-            case _Result(type="errored", error=Raw() as error):
+            case _Result(type="errored", error=error) if is_told(error):
                 said = _error.decode(error).error.type or ""
                 return Outcome(read.custom_id, STATUS.get(said, 500), bytes(error))
             case _:  # canceled, expired

@@ -185,5 +185,10 @@ class Desk:
             raise MalformedReply("The model provider's batch API said something else than it documents.", detail=detail) from None
 
 
+def is_told(member: msgspec.Raw) -> bool:
+    """It is there, and not null."""
+    return bytes(member) not in (b"", b"null")
+
+
 def _slow() -> ProviderError:
     return ProviderTimeout("The model provider did not answer in time.", kind="attempt")

@@ -16,13 +16,13 @@ from agent_gateway.batch.native.base import Unclear
 from agent_gateway.batch.native.gathering import gather
 from agent_gateway.batch.native.plan import Part, Plan, Target, plan_of
 from agent_gateway.batch.native.planner import Place, Planner, stop_s
-from agent_gateway.batch.native.sending import is_certain, is_refused, job_of, requests_of
+from agent_gateway.batch.native.sending import is_certain, is_gone, is_refused, job_of, requests_of
 from agent_gateway.batch.native.taking_in import TakingIn
 from agent_gateway.batch.submission import ENDPOINTS
 from agent_gateway.batch.tenure import Overtaken, Tenure
 from agent_gateway.core.call import Call
 from agent_gateway.core.clock import Clock, new_request_id
-from agent_gateway.core.errors import ClientError, ProviderError, ProviderModelMissing
+from agent_gateway.core.errors import ClientError, ProviderError
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.pipeline import Live
 from agent_gateway.stores.batches import BatchStore, StoredBatch
@@ -34,8 +34,9 @@ POLL_MAX_S = 60.0
 #: After a failure, doubled with each further one (s).
 RETRY_S = 2.0
 RETRY_MAX_S = 60.0
-#: So often a part is tried to be sent; then its items are run live.
+#: So often a part is tried to be sent, and so often what is not there is asked for; then its items are run live.
 SEND_TRIES = 6
+GONE_TRIES = 3
 
 _log = logging.getLogger("agent_gateway.batch")
 
@@ -200,7 +201,7 @@ class _Step:
             return True
         if part.stage == "sending" and part.failures + 1 >= SEND_TRIES:
             return await self._abandon(why)
-        if part.stage in ("waiting", "stopping") and isinstance(error, ProviderModelMissing):
+        if part.stage in ("waiting", "stopping") and is_gone(error) and part.failures + 1 >= GONE_TRIES:
             return await self._abandon(f"what it had is not there any more: {why}")
         return await self._put_off(why, error.retry_after_s)
 

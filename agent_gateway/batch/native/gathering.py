@@ -14,7 +14,7 @@ import msgspec
 from agent_gateway.admission.limits import EXPECTED_OUTPUT_TOKENS
 from agent_gateway.batch.native.plan import Part, Plan, Target
 from agent_gateway.batch.native.planner import Place, due_at, stop_s
-from agent_gateway.batch.native.results import item_call
+from agent_gateway.batch.native.results import item_call, not_run
 from agent_gateway.batch.tenure import Tenure
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.usage import Usage
@@ -88,8 +88,22 @@ class _Fill:
                 return False
             requests, size = self._counted(found, requests, size)
             part.items += len(found)
+            if self._left_usd <= 0:
+                await self._give_back(part, found)
             await self._tenure.renew()
         return self._left_usd > 0
+
+    async def _give_back(self, part: Part, found: Sequence[ClaimedItem]) -> None:
+        """Of those that were claimed last, what is beyond the budget."""
+        beyond: list[ClaimedItem] = []
+        for item in reversed(found[1:]):
+            if self._left_usd + self._estimated_usd(item) > 0:
+                break
+            self._left_usd += self._estimated_usd(item)
+            beyond.append(item)
+        if beyond:
+            await self._store.return_items([not_run(item, attempted=False) for item in beyond])
+            part.items -= len(beyond)
 
     def _counted(self, items: Sequence[ClaimedItem], requests: int, size: int) -> tuple[int, int]:
         for item in items:

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 from msgspec import Raw, Struct, field
 
-from agent_gateway.batch.native.base import SEND_S, Desk, Job, Outcome, Progress
+from agent_gateway.batch.native.base import SEND_S, Desk, Job, Outcome, Progress, is_told
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import MalformedReply, ProviderError
@@ -24,6 +24,7 @@ CLOCK_SLACK_S = 600.0
 #: Source: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
 STATUS = {3: 400, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 14: 503, 16: 401}
 
+_NOTHING = Raw()
 _json = msgspec.json.Encoder()
 
 
@@ -72,8 +73,8 @@ class _Page(Struct, rename="camel"):
 
 class _Line(Struct):
     key: str
-    response: Raw | None = None
-    error: Raw | None = None
+    response: Raw = _NOTHING
+    error: Raw = _NOTHING
 
 
 _line = msgspec.json.Decoder(_Line)
@@ -180,9 +181,9 @@ def _is_before(page: _Page, moment: float) -> bool:
 def _outcome(line: bytes) -> Outcome | None:
     try:
         read = _line.decode(line)
-        if read.response is not None:
+        if is_told(read.response):
             return Outcome(read.key, 200, bytes(read.response))
-        if read.error is not None:
+        if is_told(read.error):
             return Outcome(read.key, STATUS.get(_error.decode(read.error).code, 500), _json.encode({"error": read.error}))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

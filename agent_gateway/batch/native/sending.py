@@ -52,6 +52,10 @@ def is_refused(error: ProviderError) -> bool:
     return isinstance(error, ProviderRefusedRequest | ProviderModelMissing | NotExpressible)
 
 
+def is_gone(error: ProviderError) -> bool:
+    return isinstance(error, ProviderModelMissing | ProviderRefusedRequest) and error.provider_status in (404, 410)
+
+
 def is_certain(error: ProviderError) -> bool:
     """Nothing came of what was asked; else nobody can know."""
     return is_refused(error) or isinstance(error, ConnectFailed | NoConnectionFree | ProviderKeyRefused | ProviderRateLimited)
