@@ -24,6 +24,8 @@ from agent_gateway.stores.batches import BatchStore, StoredBatch
 BATCHES_MAX = 1_000
 JOBS_MAX = 2
 DRIVES_MAX = 2
+#: Parts are seen to for so long after the window's end (s); then the batch is closed without them.
+DRIVE_GRACE_S = 300.0
 #: Ended batches are kept so long (s); a file that was begun and not completed in this time was left behind.
 BATCH_TTL_S = 30 * 86_400.0
 UPLOAD_S = 3_600.0
@@ -64,15 +66,15 @@ class Steward:
         now = self._clock.wall()
         open_ones = await self._store.open_batches(limit=BATCHES_MAX)
         for batch in open_ones:
-            if batch.id not in self._jobs and batch.lease_until <= now and _is_due(batch, now) and self._is_free(batch):
-                if batch.plan is not None:
+            if batch.id not in self._jobs and batch.lease_until <= now and _is_due(batch, now) and self._is_free(batch, now):
+                if _has_parts(batch, now):
                     self._drives.add(batch.id)
                 self._jobs[batch.id] = asyncio.get_running_loop().create_task(self._tend(batch))
         return [batch for batch in open_ones if batch.status == "in_progress"]
 
-    def _is_free(self, batch: StoredBatch) -> bool:
+    def _is_free(self, batch: StoredBatch, now: float) -> bool:
         drives = len(self._drives)
-        return len(self._jobs) - drives < JOBS_MAX if batch.plan is None else drives < DRIVES_MAX
+        return drives < DRIVES_MAX if _has_parts(batch, now) else len(self._jobs) - drives < JOBS_MAX
 
     async def close(self) -> None:
         """What is under way is left for another, who begins it anew."""
@@ -88,7 +90,7 @@ class Steward:
             await tenure.begin()
             if batch.status == "validating":
                 await take_in(self._store, tenure, self._clock, self._planner)
-            elif batch.plan is not None:
+            elif batch.id in self._drives:
                 await self._driver.drive(tenure)
             else:
                 await close_batch(self._store, tenure, self._clock, self._figures)
@@ -123,6 +125,10 @@ class Steward:
 
 def _is_due(batch: StoredBatch, now: float) -> bool:
     """What is at providers comes first: closing waits for it."""
-    if (at := next_at(batch)) is not None:
-        return at <= now
+    if _has_parts(batch, now):
+        return next_at(batch) <= now
     return batch.status != "in_progress" or batch.unfinished == 0 or batch.expires_at <= now
+
+
+def _has_parts(batch: StoredBatch, now: float) -> bool:
+    return batch.plan is not None and now < batch.expires_at + DRIVE_GRACE_S

@@ -81,6 +81,8 @@ class HttpProvider(ABC):
         self._origin = Origin.from_url(settings.base_url)
         #: What of the address is path, without a slash at its end.
         self.path = urlsplit(settings.base_url).path.rstrip("/")
+        #: Whose path stands before every path of its API, without a slash at its end; and how a key is shown there.
+        self.root = Endpoint(self.path)
         self._always = (
             f"host: {self._origin.host_header}\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\n"
             "accept-encoding: identity\r\nuser-agent: agent-gateway\r\n"
@@ -94,11 +96,6 @@ class HttpProvider(ABC):
     @abstractmethod
     def endpoint(self, call: Call, deployment: Deployment, dialect: Dialect) -> Endpoint:
         """`dialect` is one that it speaks."""
-
-    @property
-    @abstractmethod
-    def root(self) -> Endpoint:
-        """Its `path` stands before every path of the API; no slash at its end."""
 
     async def send(
         self, call: Call, deployment: Deployment, attempt: Attempt, *, dialect: Dialect, body: bytes, connect_until: float, until: float

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from datetime import datetime
 from typing import ClassVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
 from msgspec import Raw, Struct, field
 
-from agent_gateway.batch.native.base import SEND_S, Desk, Job, Outcome, Progress, is_told
+from agent_gateway.batch.native.base import SEND_S, Desk, Job, Outcome, Progress, Unclear, is_told
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import MalformedReply, ProviderError
 from agent_gateway.upstream.http_provider import HttpProvider
 
-#: Batches looked through for ours: in pages of so many, back to this long before it was sent (s; clocks differ).
+#: Batches looked through for ours, in no order that is documented: so many pages of so many.
 PAGE = 100
-CLOCK_SLACK_S = 600.0
+PAGES_MAX = 100
 #: The status of a call by itself, by the code of google.rpc.Code; any other is the provider's fault.
 #: Source: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
 STATUS = {3: 400, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 14: 503, 16: 401}
@@ -47,7 +46,6 @@ class _InputConfig(Struct, rename="camel"):
 class _Metadata(Struct, rename="camel"):
     display_name: str = ""
     state: str = ""
-    create_time: datetime | None = None
     input_config: _InputConfig = field(default_factory=_InputConfig)
     output: _Output = field(default_factory=_Output)
 
@@ -119,14 +117,15 @@ class GeminiBatches:
 
     async def find(self, job: Job) -> str | None:
         token = ""
-        while True:
+        for _ in range(PAGES_MAX):
             page = await self._desk.told("GET", f"/batches?pageSize={PAGE}{token}", job.account, _Page)
             for operation in page.operations:
                 if operation.metadata.display_name == job.id:
                     return operation.name
-            if not page.next_page_token or _is_before(page, job.sent_at - CLOCK_SLACK_S):
+            if not page.next_page_token:
                 return None
             token = f"&pageToken={quote(page.next_page_token, safe='')}"
+        raise Unclear
 
     async def look(self, job: Job) -> Progress:
         operation = await self._desk.told("GET", self._path(job), job.account, _Operation)
@@ -170,12 +169,6 @@ class GeminiBatches:
 def _name(name: str) -> str:
     """`files/…`, `batches/…`"""
     return quote(name, safe="/")
-
-
-def _is_before(page: _Page, moment: float) -> bool:
-    """They are listed with the youngest first."""
-    last = page.operations[-1].metadata.create_time if page.operations else None
-    return last is not None and last.timestamp() < moment
 
 
 def _outcome(line: bytes) -> Outcome | None:

@@ -70,10 +70,9 @@ def plan_of(batch: StoredBatch) -> Plan:
     return Plan() if batch.plan is None else _decoder.decode(batch.plan)
 
 
-def next_at(batch: StoredBatch) -> float | None:
-    """When its parts are to be looked at (Unix s); None: it has none. What is to be stopped is looked at now."""
-    if batch.plan is None:
-        return None
+def next_at(batch: StoredBatch) -> float:
+    """When the parts of a batch that has a plan are to be looked at (Unix s). What is to be stopped is looked at now."""
+    assert batch.plan is not None
     targets, parts = _seen(batch.plan)
     if targets or (batch.status == "cancelling" and any(can_stop for can_stop, _ in parts)):
         return 0.0

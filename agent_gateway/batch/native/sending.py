@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from agent_gateway.batch.native.base import Job
 from agent_gateway.batch.native.gathering import held
 from agent_gateway.batch.native.plan import Part
@@ -24,13 +26,18 @@ from agent_gateway.routing.capability import Demand
 from agent_gateway.stores.batches import BatchStore, ClaimedItem, ReturnedItem
 from agent_gateway.upstream.outgoing import outgoing
 
+#: After so many others get their turn on the event loop (one takes some 50 µs).
+WRITTEN_AT_ONCE = 20
+
 
 async def requests_of(store: BatchStore, tenure: Tenure, part: Part, place: Place) -> list[bytes]:
     """The lines of its items. Those that a batch of the provider's cannot have are given back, and no longer the part's."""
     lines: list[bytes] = []
     async for items in held(store, tenure.batch.id, part):
         unfit: list[ReturnedItem] = []
-        for item in items:
+        for count, item in enumerate(items):
+            if count % WRITTEN_AT_ONCE == 0:
+                await asyncio.sleep(0)
             line = _line(item, part, place)
             if line is None:
                 unfit.append(not_run(item, attempted=False))

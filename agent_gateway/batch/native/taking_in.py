@@ -5,6 +5,7 @@ Promise: done again after a crash, it goes on with what is not settled yet; of a
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -26,6 +27,8 @@ from agent_gateway.stores.batches import BatchStore, ItemResult, ReturnedItem, S
 #: Results settled in one transaction: so many, or bytes.
 TAKEN_AT_ONCE = 100
 TAKEN_BYTES_AT_ONCE = 4 * 1024 * 1024
+#: After so many others get their turn on the event loop (one takes some 100 µs).
+READ_AT_ONCE = 10
 
 _log = logging.getLogger("agent_gateway.batch")
 
@@ -72,7 +75,9 @@ class TakingIn:
         items = await self._store.held_items(batch.id, part.holder, limit=len(outcomes), among=outcomes.keys())
         results: list[ItemResult] = []
         returned: list[ReturnedItem] = []
-        for item in items:
+        for count, item in enumerate(items):
+            if count % READ_AT_ONCE == 0:
+                await asyncio.sleep(0)
             outcome = outcomes[item.number]
             if outcome.status is None:
                 returned.append(not_run(item))

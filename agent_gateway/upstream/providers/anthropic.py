@@ -32,7 +32,7 @@ class AnthropicProvider(HttpProvider):
         super().__init__(settings, transport, clock)
         root = self.path if re.search(r"/v\d+$", self.path) else f"{self.path}/v1"
         self._endpoints = {dialect: Endpoint(root + path, "x-api-key: ", VERSION) for dialect, path in _PATHS.items()}
-        self._root = Endpoint(root, "x-api-key: ", VERSION)
+        self.root = Endpoint(root, "x-api-key: ", VERSION)
 
     def speaks(self, call: Call, deployment: Deployment) -> Dialect:
         match call.dialect:
@@ -45,7 +45,3 @@ class AnthropicProvider(HttpProvider):
 
     def endpoint(self, call: Call, deployment: Deployment, dialect: Dialect) -> Endpoint:
         return self._endpoints[dialect]
-
-    @property
-    def root(self) -> Endpoint:
-        return self._root

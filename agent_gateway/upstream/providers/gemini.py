@@ -32,7 +32,7 @@ class GeminiProvider(HttpProvider):
         super().__init__(settings, transport, clock)
         root = self.path if re.search(r"/v\d+\w*$", self.path) else f"{self.path}/v1beta"
         self._embeddings = Endpoint(f"{root}/openai/embeddings")
-        self._root = Endpoint(root, "x-goog-api-key: ")
+        self.root = Endpoint(root, "x-goog-api-key: ")
         self._generation = lru_cache(ENDPOINTS_MAX)(lambda model, stream: _generation(root, model, stream))
 
     def speaks(self, call: Call, deployment: Deployment) -> Dialect:
@@ -46,10 +46,6 @@ class GeminiProvider(HttpProvider):
 
     def endpoint(self, call: Call, deployment: Deployment, dialect: Dialect) -> Endpoint:
         return self._embeddings if dialect == "openai_embeddings" else self._generation(deployment.model, call.stream)
-
-    @property
-    def root(self) -> Endpoint:
-        return self._root
 
 
 def _generation(root: str, model: str, stream: bool) -> Endpoint:

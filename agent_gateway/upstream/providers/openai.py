@@ -42,7 +42,7 @@ class OpenAIProvider(HttpProvider):
         super().__init__(settings, transport, clock)
         key_header = "authorization: Bearer " if settings.key_header.lower() == "authorization" else f"{settings.key_header}: "
         self._endpoints = {dialect: Endpoint(self.path + path, key_header) for dialect, path in _PATHS.items()}
-        self._root = Endpoint(self.path, key_header)
+        self.root = Endpoint(self.path, key_header)
         self._all_as_responses = settings.api == "responses"
         self._some_as_responses = settings.api == "auto"
         self._lacks = settings.lacks
@@ -70,7 +70,3 @@ class OpenAIProvider(HttpProvider):
 
     def endpoint(self, call: Call, deployment: Deployment, dialect: Dialect) -> Endpoint:
         return self._endpoints[dialect]
-
-    @property
-    def root(self) -> Endpoint:
-        return self._root

@@ -121,7 +121,7 @@ def line(custom_id: str, model: str, endpoint: str = "chat", **more: Any) -> byt
         case "embeddings" | "responses":
             asked["input"] = text
         case _:
-            asked["messages"] = [{"role": "user", "content": text}]
+            asked.setdefault("messages", [{"role": "user", "content": text}])
     if endpoint == "messages":
         asked.setdefault("max_tokens", 50)
     return msgspec.json.encode({"custom_id": custom_id, "method": "POST", "url": ENDPOINTS[endpoint], "body": asked}) + b"\n"

@@ -14,6 +14,7 @@ from openai import AsyncOpenAI
 from agent_gateway.admission.keys import create_key
 from agent_gateway.batch.native import gathering, planner, taking_in
 from agent_gateway.batch.native.base import BATCH_APIS, BatchApi, Job, Outcome, Progress
+from agent_gateway.batch.native.plan import plan_of
 from agent_gateway.core.errors import ConnectionCut, ProviderTimeout
 from agent_gateway.core.settings import Budget
 from agent_gateway.stores.base import Owner
@@ -220,7 +221,7 @@ async def test_results_that_break_off_are_asked_for_again(simulated: Provider, t
     ],
 )
 async def test_every_endpoint_goes_where_its_protocol_can_be_told(endpoint: str, kind: str, simulated: Provider, tmp_path: Path) -> None:
-    more = {"store": False} if endpoint == "responses" else {}
+    more: dict[str, Any] = {"store": False} if endpoint == "responses" else {}
     async with running(configuration(simulated, tmp_path), simulated, tmp_path) as bench:
         batch = await bench.until(await bench.create(kind, endpoint=endpoint, **more), "completed")
         bill = await bench.bill()
@@ -320,10 +321,99 @@ async def test_a_budget_is_spent_and_what_it_does_not_hold_is_not_sent(simulated
         # A few are expected to cost what there is; the others are run live, where the budget is exact.
         batch_id = await bench.create("openai", items=50, owner=Owner(poor.id))
         async with asyncio.timeout(10):
-            while not (await bench.find(batch_id)).completed:  # noqa: ASYNC110 (nothing tells of it)
+            while (found := await bench.find(batch_id)).status == "validating" or found.plan:  # noqa: ASYNC110 (nothing tells of it)
                 await asyncio.sleep(0.02)
         before = await bench.bill()
         assert 0 < before["batch"].calls - 50 < 50
         failed = await bench.until(await bench.create("openai", owner=Owner(stranger.id)), "completed")
         assert (failed.completed, failed.failed) == (0, 6)
         assert (await bench.bill())["batch"].calls == before["batch"].calls
+
+
+async def test_a_part_stays_with_the_key_that_it_was_sent_with(
+    simulated: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "PART_REQUESTS", 3)
+    monkeypatch.setattr(gathering, "ITEMS_AT_ONCE", 3)
+    config = configuration(simulated, tmp_path)
+    for kind in KINDS:
+        del config["providers"][kind]["api_key"]
+        config["providers"][kind]["api_keys"] = ["sk-a", "sk-b"]
+    async with running(config, simulated, tmp_path) as bench:
+        batch = await bench.until(await bench.create(*KINDS, items=36), "completed")
+        bill = await bench.bill()
+        assert (batch.completed, batch.lost_calls, bill["live"].calls, bill["batch"].calls) == (36, 0, 0, 36)
+        for key in ("sk-a", "sk-b"):
+            client = AsyncOpenAI(base_url=f"{simulated.url}/v1", api_key=key)
+            assert [one.request_counts.total async for one in client.batches.list() if one.request_counts] == [3, 3]
+            assert [file.id async for file in client.files.list()] == [], "what is done with is deleted"
+            await client.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_who_takes_over_from_one_that_was_sending_finds_what_it_sent(
+    kind: str, simulated: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = BATCH_APIS.load(kind)
+    create, made = api.create, asyncio.Event()
+
+    async def never_back(self: BatchApi, job: Job, lines: Sequence[bytes]) -> str:
+        await create(self, job, lines)
+        made.set()
+        return str(await asyncio.Future())
+
+    config = configuration(simulated, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(api, "create", never_back)
+        async with running(config, simulated, tmp_path) as bench:
+            batch_id = await bench.create(kind, items=ITEMS)
+            async with asyncio.timeout(10):
+                await made.wait()
+    async with running(config, simulated, tmp_path) as bench:
+        batch = await bench.find(batch_id)
+        assert [part.stage for part in plan_of(batch).parts] == ["sending"]
+        await bench.store.update_batch(batch_id, batch.version, lease_until=0.0)  # as its end would
+        batch = await bench.until(batch_id, "completed")
+        bill = await bench.bill()
+        assert (batch.completed, batch.lost_calls, bill["live"].calls, bill["batch"].calls) == (ITEMS, 0, 0, ITEMS)
+
+
+async def test_what_two_have_sent_is_stopped_by_the_one_that_was_too_slow(
+    simulated: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease ended while it waited for the provider, and another went on."""
+    api = BATCH_APIS.load("openai")
+    create, cancel, cancelled = api.create, api.cancel, asyncio.Event()
+
+    async def too_slow(self: BatchApi, job: Job, lines: Sequence[bytes]) -> str:
+        upstream = str(await create(self, job, lines))
+        batch = (await bench.store.open_batches(limit=1))[0]
+        assert await bench.store.update_batch(batch.id, batch.version, holder="another") is not None
+        return upstream
+
+    async def noted(self: BatchApi, job: Job) -> None:
+        await cancel(self, job)
+        cancelled.set()
+
+    monkeypatch.setattr(api, "create", too_slow)
+    monkeypatch.setattr(api, "cancel", noted)
+    async with running(configuration(simulated, tmp_path), simulated, tmp_path) as bench:
+        await bench.create("openai", items=ITEMS)
+        async with asyncio.timeout(10):
+            await cancelled.wait()
+        assert (await bench.bill())["live"].calls == 0
+
+
+async def test_a_batch_whose_provider_has_left_the_configuration_is_run_elsewhere(simulated: Provider, tmp_path: Path) -> None:
+    config = configuration(simulated, tmp_path, ["batch-hang"])
+    async with running(config, simulated, tmp_path) as bench:
+        batch_id = await bench.create("openai:batch-hang", items=ITEMS)
+        await bench.part(batch_id, "waiting")
+    config["models"]["openai:batch-hang"]["deployments"] = [{"provider": "anthropic", "model": MODEL, "price": PRICE}]
+    async with running(config, simulated, tmp_path) as bench:
+        batch = await bench.find(batch_id)
+        plan = plan_of(batch)
+        plan.parts[0].stopping_at, plan.parts[0].next_at = 1.0, 0.0  # its time is over
+        await bench.store.update_batch(batch_id, batch.version, lease_until=0.0, plan=plan.written())
+        batch = await bench.until(batch_id, "completed")
+        assert (batch.completed, batch.lost_calls, (await bench.bill())["live"].calls) == (ITEMS, ITEMS, ITEMS)
