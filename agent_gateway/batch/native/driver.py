@@ -9,22 +9,15 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 
-from agent_gateway.admission.keys import KeyRing
-from agent_gateway.batch.figures import BatchFigures
-from agent_gateway.batch.identity import key_of
 from agent_gateway.batch.native.base import Unclear
 from agent_gateway.batch.native.gathering import gather
 from agent_gateway.batch.native.plan import Part, Plan, Target, plan_of
 from agent_gateway.batch.native.planner import Place, Planner, stop_s
 from agent_gateway.batch.native.sending import is_certain, is_gone, is_refused, job_of, requests_of
 from agent_gateway.batch.native.taking_in import TakingIn
-from agent_gateway.batch.submission import ENDPOINTS
 from agent_gateway.batch.tenure import Overtaken, Tenure
-from agent_gateway.core.call import Call
-from agent_gateway.core.clock import Clock, new_request_id
-from agent_gateway.core.errors import ClientError, ProviderError
-from agent_gateway.core.exchange import Exchange
-from agent_gateway.pipeline import Live
+from agent_gateway.core.clock import Clock
+from agent_gateway.core.errors import ProviderError
 from agent_gateway.stores.batches import BatchStore, StoredBatch
 
 #: A part that runs is looked at again after this share of the time that it has taken so far, within these bounds (s).
@@ -34,8 +27,8 @@ POLL_MAX_S = 60.0
 #: After a failure, doubled with each further one (s).
 RETRY_S = 2.0
 RETRY_MAX_S = 60.0
-#: So often a part is tried to be sent, and so often what is not there is asked for; then its items are run live.
-SEND_TRIES = 6
+#: This share of the window a part is tried to be sent, and so often what is not there is asked for; then its items are run live.
+SEND_SHARE = 0.05
 GONE_TRIES = 3
 
 _log = logging.getLogger("agent_gateway.batch")
@@ -44,13 +37,11 @@ _log = logging.getLogger("agent_gateway.batch")
 class Driver:
     """`drive` a batch whose parts are to be looked at (`plan.next_at`)."""
 
-    def __init__(self, store: BatchStore, planner: Planner, live: Live, keys: KeyRing, figures: BatchFigures, clock: Clock) -> None:
-        self._store = store
-        self._planner = planner
-        self._live = live
-        self._keys = keys
-        self._clock = clock
-        self._taking_in = TakingIn(store, live, keys, figures, clock)
+    def __init__(self, store: BatchStore, planner: Planner, taking_in: TakingIn, clock: Clock) -> None:
+        self.store = store
+        self.planner = planner
+        self.taking_in = taking_in
+        self.clock = clock
 
     async def drive(self, tenure: Tenure) -> None:
         """The next step of each part that is due. Raises `Overtaken` and `StoreDown`."""
@@ -58,7 +49,7 @@ class Driver:
         for target in list(plan.targets):
             await self._gather(tenure, plan, target)
         for part in list(plan.parts):
-            if part.next_at <= self._clock.wall() or (part.can_stop and tenure.batch.status == "cancelling"):
+            if part.next_at <= self.clock.wall() or (part.can_stop and tenure.batch.status == "cancelling"):
                 if await _Step(self, tenure, plan, part).take():
                     plan.parts.remove(part)
                 await tenure.change(plan=plan.written())
@@ -66,44 +57,30 @@ class Driver:
 
     async def _gather(self, tenure: Tenure, plan: Plan, target: Target) -> None:
         batch = tenure.batch
-        place = self._planner.place_at(batch, target.model, target.deployment)
-        if place is not None and not self._is_over(batch):
-            left_usd = await self._left_usd(batch, place)
-            await gather(self._store, self._clock, tenure, plan, target, place, self._planner.give_up_at(batch, place), left_usd)
-        await self._store.hasten_items(batch.id, target.model, now=self._clock.wall())  # what was not gathered
+        place = self.planner.place_at(batch, target.model, target.deployment)
+        if place is not None and not self.is_over(batch):
+            left_usd = await self.planner.left_usd(batch, place)
+            await gather(self.store, self.clock, tenure, plan, target, place, self.planner.give_up_at(batch, place), left_usd)
+        await self.store.hasten_items(batch.id, target.model, now=self.clock.wall())  # what was not gathered
         plan.targets.remove(target)
         await tenure.change(plan=plan.written())
 
-    async def _left_usd(self, batch: StoredBatch, place: Place) -> float:
-        """0 for a key that may not: live calls are told why."""
-        now, wall = self._clock.monotonic(), self._clock.wall()
-        call = Call(dialect=ENDPOINTS[batch.endpoint], model=place.route.name, body=b"", user=batch.owner.user or None)
-        exchange = Exchange(id=new_request_id(wall), call=call, started=now, started_wall=wall, edge="native")
-        gate = self._live.runtime.gate
-        try:
-            exchange.key = await key_of(self._keys, batch.owner.key, batch.key)
-            return await gate.left_usd(exchange, gate.admit(exchange))
-        except ClientError as error:
-            _log.info("the batch %s is not sent to %s: %s", batch.id, place.deployment.id, error.message)
-            return 0.0
-
-    def _is_over(self, batch: StoredBatch) -> bool:
-        return batch.status != "in_progress" or batch.expires_at <= self._clock.wall()
+    def is_over(self, batch: StoredBatch) -> bool:
+        return batch.status != "in_progress" or batch.expires_at <= self.clock.wall()
 
 
 class _Step:
     """One of one part."""
 
     def __init__(self, driver: Driver, tenure: Tenure, plan: Plan, part: Part) -> None:
-        self._store = driver._store
-        self._clock = driver._clock
-        self._taking_in = driver._taking_in
+        self._driver = driver
+        self._clock = driver.clock
         self._tenure = tenure
         self._plan = plan
         self._part = part
-        self._place = driver._planner.place_at(tenure.batch, part.model, part.deployment)
+        self._place = driver.planner.place_at(tenure.batch, part.model, part.deployment)
         #: Whatever can still be had of it is to be had soon.
-        self._over = driver._is_over(tenure.batch) or part.give_up_at <= self._clock.wall()
+        self._over = driver.is_over(tenure.batch) or part.give_up_at <= self._clock.wall()
 
     async def take(self) -> bool:
         """Whether the part is over: all of its items have come to something."""
@@ -128,7 +105,10 @@ class _Step:
 
     async def _send(self, place: Place) -> bool:
         part = self._part
-        lines = await requests_of(self._store, self._tenure, part, place)
+        if await self._driver.planner.left_usd(self._tenure.batch, place) <= 0:
+            await self._release(attempted=False)
+            return True
+        lines = await requests_of(self._driver.store, self._tenure, part, place)
         if not lines:
             return True
         part.account, part.sent_at, part.stage = place.provider.account(), part.sent_at or self._clock.wall(), "sending"
@@ -167,7 +147,7 @@ class _Step:
         progress = await self._tenure.during(place.api.look(job))
         match progress.state:
             case "ended":
-                await self._taking_in.take_in(self._tenure, part, place, job, progress)
+                await self._driver.taking_in.take_in(self._tenure, part, place, job, progress)
             case "failed":
                 _log.warning(
                     "%s has failed with a batch (%s); its requests are run live", part.deployment, progress.detail or "it does not say why"
@@ -195,11 +175,11 @@ class _Step:
     async def _bear(self, error: ProviderError) -> bool:
         part = self._part
         why = error.detail or error.message
-        if part.stage == "held" and (is_refused(error) or part.failures + 1 >= SEND_TRIES):
+        if part.stage == "held" and (is_refused(error) or self._is_tired()):
             _log.warning("%s does not take a batch (%s); its requests are run live", part.deployment, why)
             await self._release(attempted=False)
             return True
-        if part.stage == "sending" and part.failures + 1 >= SEND_TRIES:
+        if part.stage == "sending" and self._is_tired():
             return await self._abandon(why)
         if part.stage in ("waiting", "stopping") and is_gone(error) and part.failures + 1 >= GONE_TRIES:
             return await self._abandon(f"what it had is not there any more: {why}")
@@ -210,6 +190,7 @@ class _Step:
         if self._is_late(now):
             return await self._abandon(why)
         if part.failures == 0:
+            part.failing_since = now
             _log.warning("%s: a batch is %s still, and asked about again: %s", part.deployment, part.stage, why)
         part.failures += 1
         part.next_at = now + min(max(RETRY_S * 2.0 ** (min(part.failures, 10) - 1), wait_s or 0.0), RETRY_MAX_S)
@@ -225,12 +206,16 @@ class _Step:
         _log.warning("%s: %d requests of a batch are run live, and may have been run there too: %s", part.deployment, lost, why)
         return True
 
+    def _is_tired(self) -> bool:
+        batch, part = self._tenure.batch, self._part
+        return part.failures > 0 and self._clock.wall() - part.failing_since >= SEND_SHARE * (batch.expires_at - batch.created_at)
+
     def _is_late(self, now: float) -> bool:
         batch, part = self._tenure.batch, self._part
         return now >= min((part.stopping_at or part.give_up_at) + stop_s(batch), batch.expires_at)
 
     async def _release(self, *, attempted: bool = True, lost: bool = False) -> int:
-        return await self._taking_in.release(self._tenure, self._part, attempted=attempted, lost=lost)
+        return await self._driver.taking_in.release(self._tenure, self._part, attempted=attempted, lost=lost)
 
     async def _note(self) -> None:
         await self._tenure.change(plan=self._plan.written())

@@ -31,8 +31,9 @@ class Part(Struct, kw_only=True, omit_defaults=True):
     sent_at: float = 0.0
     upstream: str | None = None
     stopping_at: float | None = None
-    #: In a row.
+    #: In a row, and since when (Unix s).
     failures: int = 0
+    failing_since: float = 0.0
     next_at: float = 0.0
 
     @property

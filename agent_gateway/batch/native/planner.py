@@ -5,14 +5,18 @@ Promise: what goes there can still be run live within the window, whatever the p
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 
+from agent_gateway.admission.keys import KeyRing
+from agent_gateway.batch.identity import key_of
 from agent_gateway.batch.native.base import BATCH_APIS, BatchApi
 from agent_gateway.batch.native.plan import Plan, Target
 from agent_gateway.batch.submission import ENDPOINTS
 from agent_gateway.core.call import Call, Dialect
-from agent_gateway.core.clock import Clock
-from agent_gateway.core.errors import GatewayError
+from agent_gateway.core.clock import Clock, new_request_id
+from agent_gateway.core.errors import ClientError, GatewayError
+from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.pricing import Price
 from agent_gateway.core.route import Deployment, Route
 from agent_gateway.health.registry import Health
@@ -34,6 +38,8 @@ STOP_MAX_S = 900.0
 EXPECTED_S = 5.0
 CAUTION = 1.2
 
+_log = logging.getLogger("agent_gateway.batch")
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -49,8 +55,9 @@ class Place:
 
 
 class Planner:
-    def __init__(self, live: Live, health: Health, clock: Clock) -> None:
+    def __init__(self, live: Live, keys: KeyRing, health: Health, clock: Clock) -> None:
         self._live = live
+        self._keys = keys
         self._health = health
         self._clock = clock
 
@@ -92,6 +99,19 @@ class Planner:
             return None
         price = None if deployment.price is None else deployment.price.at(known.price_share)
         return Place(route, deployment, provider, api, dialect, price)
+
+    async def left_usd(self, batch: StoredBatch, place: Place) -> float:
+        """What its key may still spend; 0 where it may not do this at all: live calls are told why. Raises `StoreDown`."""
+        wall = self._clock.wall()
+        call = Call(dialect=ENDPOINTS[batch.endpoint], model=place.route.name, body=b"", user=batch.owner.user or None)
+        exchange = Exchange(id=new_request_id(wall), call=call, started=self._clock.monotonic(), started_wall=wall, edge="native")
+        gate = self._live.runtime.gate
+        try:
+            exchange.key = await key_of(self._keys, batch.owner.key, batch.key)
+            return await gate.left_usd(exchange, gate.admit(exchange))
+        except ClientError as error:
+            _log.info("the batch %s is not sent to %s: %s", batch.id, place.deployment.id, error.message)
+            return 0.0
 
     def give_up_at(self, batch: StoredBatch, place: Place) -> float:
         """When live calls begin instead (Unix s): in time for all of the batch, at the concurrency and speed there is."""

@@ -46,7 +46,7 @@ def planner(tmp_path: Path) -> Planner:
     }
     raw = {"state": {"database": "sqlite:///:memory:"}, "providers": providers, "models": models}
     gateway = Gateway(compile_mapping(raw), environ={})
-    return Planner(gateway.live, gateway._health, SYSTEM_CLOCK)
+    return Planner(gateway.live, gateway._keys, gateway._health, SYSTEM_CLOCK)
 
 
 @pytest.mark.parametrize(
