@@ -23,8 +23,10 @@ from agent_gateway.stores.batches import BatchStore, Claim, ClaimedItem
 #: A part is full with so many requests (OpenAI's bound, of inputs to be embedded too), or bytes: it is in memory while it is sent.
 PART_REQUESTS = 50_000
 PART_BYTES = 16 * 1024 * 1024
-#: Items claimed or read in one transaction.
+#: Items read in one transaction; and those claimed: as many, and then as many as are so large together (bytes).
 ITEMS_AT_ONCE = 100
+CLAIMED_BYTES = 256 * 1024
+CLAIMED_MAX = 1_000
 #: Beyond the time in which a part comes to an end at the latest, its items stay its own so long (s), to be taken in.
 LEASE_SLACK_S = 120.0
 
@@ -81,7 +83,7 @@ class _Fill:
             requests, size = self._counted(items, requests, size)
             part.items += len(items)
         while requests < PART_REQUESTS and size < PART_BYTES and self._left_usd > 0:
-            now, limit = self._clock.wall(), min(ITEMS_AT_ONCE, PART_REQUESTS - requests)
+            now, limit = self._clock.wall(), min(self._claimed_at_once(part.items, size), PART_REQUESTS - requests)
             claim = Claim(part.holder, {part.model: limit}, now, lease_until - now, limit, batch=batch.id, early=True)
             found = await self._store.claim_items(claim)
             if not found:
@@ -92,6 +94,10 @@ class _Fill:
                 await self._give_back(part, found)
             await self._tenure.renew()
         return self._left_usd > 0
+
+    @staticmethod
+    def _claimed_at_once(items: int, size: int) -> int:
+        return min(max(CLAIMED_BYTES * items // size, 1), CLAIMED_MAX) if size else ITEMS_AT_ONCE
 
     async def _give_back(self, part: Part, found: Sequence[ClaimedItem]) -> None:
         """Of those that were claimed last, what is beyond the budget."""
