@@ -30,6 +30,9 @@ from agent_gateway.core.exchange import Attempt, Status
 from agent_gateway.core.plan import Detour
 from agent_gateway.core.settings import FIXED_REPLY, POLICIES, DeploymentSettings, Model, Settings
 from agent_gateway.record.row import Record
+from agent_gateway.simulator.batches.faults import Some, Whole, steered_batch
+from agent_gateway.simulator.batches.settings import BatchSettings
+from agent_gateway.simulator.faults import steered_fault
 from agent_gateway.simulator.settings import SimulatorSettings
 from agent_gateway.stores.batches import MODELS_MAX, BatchStatus
 from agent_gateway.upstream.base import PROVIDERS
@@ -139,6 +142,16 @@ def test_every_setting_is_documented_with_its_default(section: str, settings: di
         assert FIXED_REPLY in text
         later = {path for path in settings if any(path == name or path.startswith(f"{name}.") for name in LATER)}
         assert {path for path, row in rows.items() if "not available yet" in row} == later
+
+
+def test_the_simulators_options_and_faults_are_documented() -> None:
+    rows = _rows((ROOT / "docs" / "simulator.md").read_text())
+    told = {name: row.partition(" | ")[0] for name, row in rows.items() if name.startswith("--")}
+    defaults = dict(_settings(SimulatorSettings, leave_out=["kind"])) | dict(_settings(BatchSettings))
+    assert told == {f"--{name.replace('_', '-')}": default.strip("`") for name, default in defaults.items()}
+    names = [name.replace("-N", "-3") for name in rows if not name.startswith(("--", "/"))]
+    assert [name for name in names if steered_fault(name) is None and steered_batch(name) is None] == []
+    assert {kind for name in names if (fault := steered_batch(name)) for kind in [fault.kind]} == {*get_args(Whole), *get_args(Some)}
 
 
 def test_every_known_provider_is_in_the_list() -> None:

@@ -40,7 +40,7 @@ _OPTIONS = (
 _BATCH_OPTIONS = (
     ("batch-ms", "MS", "time until a batch is done (default 3000)"),
     ("price-input", "USD", "what GET /billing bills for a million tokens in; in batches half of it (default 0.15)"),
-    ("price-output", "USD", "the same for tokens out (default 0.60)"),
+    ("price-output", "USD", "the same for tokens out (default 0.6)"),
 )
 _WHOLE_NUMBERS = ("output-tokens", "seed")
 

@@ -14,6 +14,8 @@ from agent_gateway.core.usage import Usage
 
 #: OpenAI's words; `stop` covers a stop sequence too, which `Finished.stop_sequence` then names. `refusal`: the model itself declined.
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal"]
+#: Of an answer that says all it was to say, in the words of any OpenAI-compatible server.
+NATURAL_ENDS = frozenset({"stop", "tool_calls", "function_call", "end_turn", "stop_sequence", "tool_use"})
 
 
 class Started(Struct, frozen=True, tag=True):
@@ -26,14 +28,14 @@ class Started(Struct, frozen=True, tag=True):
     fingerprint: str | None = None
 
 
-class TextDelta(Struct, frozen=True, tag=True):
+class TextDelta(Struct, frozen=True, tag=True, gc=False):
     text: str
     choice: int = 0
     #: The `content` list of OpenAI's `logprobs`, for these tokens.
     logprobs: Raw | None = None
 
 
-class ReasoningDelta(Struct, frozen=True, tag=True):
+class ReasoningDelta(Struct, frozen=True, tag=True, gc=False):
     """A piece of a thought. One with `signature` or `redacted` ends its thought (see `core.conversation.Reasoning`)."""
 
     text: str = ""
@@ -53,7 +55,7 @@ class ToolCallStarted(Struct, frozen=True, tag=True):
     choice: int = 0
 
 
-class ArgumentsDelta(Struct, frozen=True, tag=True):
+class ArgumentsDelta(Struct, frozen=True, tag=True, gc=False):
     """A piece of the JSON text of a tool call's arguments."""
 
     index: int
@@ -61,7 +63,7 @@ class ArgumentsDelta(Struct, frozen=True, tag=True):
     choice: int = 0
 
 
-class RefusalDelta(Struct, frozen=True, tag=True):
+class RefusalDelta(Struct, frozen=True, tag=True, gc=False):
     text: str
     choice: int = 0
 

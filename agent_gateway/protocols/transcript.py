@@ -196,6 +196,13 @@ class Transcript:
 
     def read_deltas(self, deltas: Iterable[Delta]) -> None:
         for delta in deltas:
+            if type(delta) is TextDelta and delta.choice in self._parts:  # nearly every one: spare it the calls
+                text = delta.text
+                if self.chars + len(text) <= self._kept_max:
+                    if text:
+                        self.chars += len(text)
+                        self._parts[delta.choice].content.append(text)
+                    continue
             if isinstance(delta, Used):
                 self._told_usage = delta.usage
             elif isinstance(delta, Beyond):
@@ -397,6 +404,9 @@ def read_answer(exchange: Exchange) -> Transcript:
 
 def _kinds(answer: list[bytes | Delta]) -> list[tuple[bool, Sequence[bytes | Delta]]]:
     """Runs of bytes and runs of deltas, told apart; nearly always there is one."""
+    types = set(map(type, answer))
+    if bytes not in types or len(types) == 1:
+        return [(bytes in types, answer)]
     return [(of_bytes, list(sent)) for of_bytes, sent in groupby(answer, key=lambda sent: type(sent) is bytes)]
 
 

@@ -269,12 +269,13 @@ batch_items = Table(
     # The number of the item whose result is this one's too.
     Column("twin", Integer),
     PrimaryKeyConstraint("batch", "number"),
-    # Of those that are not finished only, so that none grows with what is done; the last is small.
+    # Of those that are not finished only, so that none grows with what is done; the last has twins only. `state` is in the first two
+    # so that SQLite reads nothing but the index where it looks for one among them.
     *(
         Index(name, *columns, sqlite_where=text(among), postgresql_where=text(among))
         for name, columns, among in (
             ("batch_items_due", ("batch", "model", "due_at", "prefix", "number", "state"), "due_at IS NOT NULL"),
-            ("batch_items_running", ("batch", "due_at"), "state = 'running'"),
+            ("batch_items_running", ("batch", "due_at", "state"), "state = 'running'"),
             ("batch_items_sent", ("batch", "holder", "number"), "state = 'sent'"),
             ("batch_items_twin", ("batch", "twin"), "twin IS NOT NULL"),
         )

@@ -49,6 +49,8 @@ async def line_of(process: Process) -> str:
         ("--output-tokens 0", "--output-tokens 0 is out of range: expected int >= 1"),
         ("--tokens-per-s nan", "--tokens-per-s nan is out of range"),
         ("--ttft-ms inf", "--ttft-ms inf is out of range"),
+        ("--batch-ms 3600001", "--batch-ms 3.6e+06 is out of range: expected float <= 3600000.0"),
+        ("--price-input inf", "--price-input inf is out of range"),
         ("--error-rate 0.7 --hang-rate 0.7", "add up to 1.4; together they can be at most 1"),
         ("--port 70000", "--port 70000 is not a port"),
         ("--host 203.0.113.1 --port 0", "choose an address of this machine with --host"),
@@ -88,6 +90,7 @@ def test_a_port_in_use_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    from agent_gateway.simulator.batches.settings import BatchSettings
     from agent_gateway.simulator.settings import SimulatorSettings
 
     with pytest.raises(SystemExit) as caught:
@@ -95,18 +98,20 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert caught.value.code == 0
     printed = capsys.readouterr().out
     assert simulate.EXAMPLE in printed
-    for name, default in zip(SimulatorSettings.__struct_fields__, SimulatorSettings.__struct_defaults__, strict=True):
-        if name != "kind":
-            assert f"--{name.replace('_', '-')} " in printed
-            assert f"(default {default})" in " ".join(printed.split())
+    for settings in (SimulatorSettings, BatchSettings):
+        for name, default in zip(settings.__struct_fields__, settings.__struct_defaults__, strict=True):
+            if name != "kind":
+                assert f"--{name.replace('_', '-')} " in printed
+                assert f"(default {default})" in " ".join(printed.split())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_serves_what_it_prints_and_stops_with_status_0(number: signal.Signals) -> None:
-    async with simulator("--json", "--ttft-ms", "1", "--tokens-per-s", "0", "--seed", "7") as process:
+    async with simulator("--json", "--ttft-ms", "1", "--tokens-per-s", "0", "--seed", "7", "--batch-ms", "9") as process:
         said = msgspec.json.decode(await line_of(process))
         assert said["settings"]["seed"] == 7
         assert said["settings"]["ttft_ms"] == 1
+        assert said["batches"] == {"batch_ms": 9, "price_input": 0.15, "price_output": 0.6}
         assert said["url"] == f"http://127.0.0.1:{said['port']}/v1"
         assert await _post(said["port"], "x") == b"HTTP/1.1 200 OK"
         process.send_signal(number)
@@ -128,9 +133,11 @@ async def test_the_printed_curl_works() -> None:
         assert out.endswith(b"data: [DONE]\n\n")
 
 
-async def test_drops_and_hangs_leave_no_traceback() -> None:
+async def test_drops_hangs_and_batches_under_way_leave_no_traceback() -> None:
     async with simulator("--json", "--ttft-ms", "1") as process:
         port = msgspec.json.decode(await line_of(process))["port"]
+        batch = b'{"requests":[{"custom_id":"a","params":{"model":"m:batch-hang"}}]}'
+        assert await _post(port, "any", batch, "/v1/messages/batches") == b"HTTP/1.1 200 OK"
         assert await _post(port, "cut-2") == b"HTTP/1.1 200 OK"
         hanging = asyncio.create_task(_post(port, "hang"))
         assert await _post(port, "fail-503") == b"HTTP/1.1 503 Service Unavailable"
@@ -141,11 +148,15 @@ async def test_drops_and_hangs_leave_no_traceback() -> None:
         assert b"Traceback" not in err
 
 
-async def _post(port: int, key: str) -> bytes:
+async def _post(
+    port: int,
+    key: str,
+    body: bytes = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}',
+    path: str = "/v1/chat/completions",
+) -> bytes:
     """The status line."""
-    body = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nconnection: close\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nconnection: close\r\n"
     writer.write(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
     data = await asyncio.wait_for(reader.read(), PATIENCE_S)
     writer.close()

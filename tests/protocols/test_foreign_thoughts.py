@@ -16,10 +16,10 @@ DEPLOYMENT = Deployment("p/theirs", "p", "theirs")
 GEMINI_3 = Deployment("g/gemini-3-pro", "g", "gemini-3-pro")
 ARGUMENTS = {"a": 1.50}
 TOOL = {"type": "tool_use", "id": "t", "name": "f", "input": ARGUMENTS}
-RESULT = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "agw: no"}]}
-FOREIGN = {"type": "thinking", "thinking": "hm", "signature": "agw:openai_chat:"}
+RESULT = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "agw^ no"}]}
+FOREIGN = {"type": "thinking", "thinking": "hm", "signature": "agw^openai_chat:"}
 OWN = {"type": "thinking", "thinking": "hm", "signature": "EqQB"}
-HIDDEN = {"type": "redacted_thinking", "data": "agw:openai_responses:x"}
+HIDDEN = {"type": "redacted_thinking", "data": "agw^openai_responses:x"}
 
 
 def passed(dialect: Dialect, body: dict[str, Any], deployment: Deployment = DEPLOYMENT) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def passed(dialect: Dialect, body: dict[str, Any], deployment: Deployment = DEPL
 
 
 def anthropic(*messages: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return passed("anthropic", {"model": "ours", "max_tokens": 9, "messages": [{"role": "user", "content": "agw: hi"}, *messages], **more})
+    return passed("anthropic", {"model": "ours", "max_tokens": 9, "messages": [{"role": "user", "content": "agw^ hi"}, *messages], **more})
 
 
 def assistant(*blocks: dict[str, Any]) -> dict[str, Any]:
@@ -57,23 +57,23 @@ def test_a_budget_is_left_out_where_the_turn_then_begins_without_a_thought(block
     assert anthropic(assistant(*blocks), RESULT, {"role": "user", "content": "And?"}, thinking=budget)["thinking"] == budget
 
 
-@pytest.mark.parametrize("messages", ["agw:", [1], [{"role": 1, "content": [{"signature": "agw:x:y"}]}]])
+@pytest.mark.parametrize("messages", ["agw^", [1], [{"role": 1, "content": [{"signature": "agw^x:y"}]}]])
 def test_what_is_anthropics_to_refuse_goes_there_as_it_came(messages: Any) -> None:
-    mark = {"type": "thinking", "signature": "agw:openai_chat:"}
+    mark = {"type": "thinking", "signature": "agw^openai_chat:"}
     assert passed("anthropic", {"model": "ours", "messages": messages, "x": mark})["messages"] == messages
 
 
 def test_gemini_gets_its_own_thoughts_only() -> None:
-    seal = base64.b64encode(b'agw:anthropic:["sig",null,null]').decode()
+    seal = base64.b64encode(b'agw^anthropic:["sig",null,null]').decode()
     own = {"text": "x", "thoughtSignature": "c2ln"}
     contents: list[dict[str, Any]] = [
-        {"role": "user", "parts": [{"text": "YWd3O"}]},
+        {"role": "user", "parts": [{"text": "YWd3X"}]},
         {"role": "model", "parts": [{"text": "hm", "thought": True, "thoughtSignature": seal}, own]},
         {"role": "model", "parts": [{"thought": True, "thought_signature": seal}]},
     ]
     sent = passed("gemini", {"contents": contents, "generationConfig": {"topK": 2}})
     assert sent == {"contents": [contents[0], {"role": "model", "parts": [own]}], "generationConfig": {"topK": 2}}
-    lone = {"contents": {"role": "user", "parts": {"text": "YWd3O", "thoughtSignature": seal}}}
+    lone = {"contents": {"role": "user", "parts": {"text": "YWd3X", "thoughtSignature": seal}}}
     assert passed("gemini", lone) == lone
 
 
@@ -110,12 +110,12 @@ def test_what_gemini_3_signed_or_is_its_to_refuse_goes_there_byte_for_byte(conte
 
 
 def test_chat_providers_get_no_details_of_others() -> None:
-    foreign = {"type": "reasoning.text", "text": "Hm", "signature": "agw:anthropic:s", "index": 0}
-    hidden = {"type": "reasoning.encrypted", "data": "agw:openai_responses:s", "index": 1}
+    foreign = {"type": "reasoning.text", "text": "Hm", "signature": "agw^anthropic:s", "index": 0}
+    hidden = {"type": "reasoning.encrypted", "data": "agw^openai_responses:s", "index": 1}
     own = {"type": "reasoning.encrypted", "data": "s", "index": 2}
-    said = {"role": "assistant", "content": "agw: so", "reasoning_content": "Hm"}
+    said = {"role": "assistant", "content": "agw^ so", "reasoning_content": "Hm"}
     messages = [
-        {"role": "user", "content": "agw:"},
+        {"role": "user", "content": "agw^"},
         said | {"reasoning_details": [foreign, hidden]},
         said | {"reasoning_details": [foreign, own]},
     ]

@@ -32,7 +32,7 @@ def test_no_byte_can_be_changed(position: int, change: int) -> None:
     assert not is_signed(base64.b64encode(made).decode(), "", "gemini")
 
 
-@pytest.mark.parametrize("signature", ["", "%", "ü", "agw:openai_chat:x"])
+@pytest.mark.parametrize("signature", ["", "%", "ü", "agw^openai_chat:x"])
 def test_what_is_no_base64_is_no_signature(signature: str) -> None:
     assert not is_signed(signature, "", "anthropic")
 

@@ -12,7 +12,7 @@ from agent_gateway.core.route import Deployment
 from agent_gateway.protocols.anthropic.messages import thinks_first
 from agent_gateway.protocols.estimate import text_tokens
 from agent_gateway.protocols.json_edit import replace_member, replace_string
-from agent_gateway.protocols.signature import MARK, read_signature
+from agent_gateway.protocols.signature import MARKED, holds_mark, read_signature
 from agent_gateway.wire import anthropic as wire
 from agent_gateway.wire.sse import data_frame, frame_data
 
@@ -22,7 +22,6 @@ _list = msgspec.json.Decoder(list[Raw])
 
 
 #: A string that begins as a signature of another protocol's does: a quotation mark inside a JSON string is escaped.
-_MARKED = f'"{MARK}'.encode()
 _messages = msgspec.json.Decoder(list[dict[str, Raw]])
 _role = msgspec.json.Decoder(Literal["user", "assistant", "system"])
 
@@ -45,12 +44,12 @@ _message_start = msgspec.json.Decoder(_MessageStart)
 
 def pass_request(call: Call, deployment: Deployment) -> bytes:
     """The deployment's model, and its parameters, in the client's body, without thoughts that other protocols' models had."""
-    if deployment.default or deployment.override or _MARKED in call.body:
+    if deployment.default or deployment.override or holds_mark(call.body):
         members: dict[str, Any] = dict(deployment.default)
         members |= _members.decode(call.body)
         members |= deployment.override
         members["model"] = deployment.model
-        if _MARKED in call.body:
+        if holds_mark(call.body):
             _leave_out_marked(members)
         return _json.encode(members)
     return with_model(call, deployment.model)
@@ -73,7 +72,7 @@ def _leave_out_marked(members: dict[str, Any]) -> None:
 def _without_marked(message: dict[str, Raw]) -> dict[str, Raw] | None:
     """None where nothing of it is left."""
     content = message.get("content")
-    if content is None or _MARKED not in bytes(content) or bytes(content).startswith(b'"'):
+    if content is None or MARKED not in bytes(content) or bytes(content).startswith(b'"'):
         return message
     blocks = [block for block in _list.decode(content) if not _is_marked(_signed.decode(block))]
     return message | {"content": Raw(_json.encode(blocks))} if blocks else None

@@ -16,9 +16,7 @@ from agent_gateway.wire import gemini as wire
 
 _head = msgspec.json.Decoder(wire.RequestHead)
 
-_METHOD = re.compile(
-    r"/v1(?:beta)?/(?:models/(?=.)|(?=tunedModels/))(?P<model>.+):(?P<method>generateContent|streamGenerateContent)"
-)
+_METHOD = re.compile(r"/v1(?:beta)?/(?:models/(?=.)|(?=tunedModels/))(?P<model>.+):(?P<method>generateContent|streamGenerateContent)")
 _SOME_CONTENTS = re.compile(rb"\[\s*[^\s\]]|\{")
 _SOME_MEDIA = re.compile(rb'"(?:inlineData|fileData)"\s*:')
 

@@ -17,8 +17,8 @@ from agent_gateway.protocols.fold import AnswerPart
 from agent_gateway.protocols.signature import read_signature, shown_signature
 from agent_gateway.wire import gemini as wire
 
-#: How base64 of `agw:`, the mark of `protocols.signature`, begins.
-SEALED = "YWd3O"
+#: How base64 of `agw^`, the mark of `protocols.signature`, begins.
+SEALED = "YWd3X"
 #: Stands in for the signature of a call that Gemini did not make. Source: Google, "Thought signatures" of the Gemini API.
 NOT_SIGNED = "skip_thought_signature_validator"
 _URL_SAFE = str.maketrans("-_", "+/")

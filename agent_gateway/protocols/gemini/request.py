@@ -219,8 +219,7 @@ def _response(said: str, is_error: bool) -> Raw:
 
 def _tools(conversation: Conversation) -> list[wire.Tool] | None:
     functions = [
-        wire.FunctionDeclaration(tool.name, tool.description, parameters_json_schema=tool.parameters)
-        for tool in conversation.tools
+        wire.FunctionDeclaration(tool.name, tool.description, parameters_json_schema=tool.parameters) for tool in conversation.tools
     ]
     return [wire.Tool(functions)] if functions else None
 
@@ -266,9 +265,7 @@ def _thinking_config(conversation: Conversation, model: str) -> wire.ThinkingCon
         level = "LOW" if asked == 0 else _LEVELS.get(thinking.effort or "") if thinking.budget_tokens is None else None
     budget = None if level or asked is None else _budget(asked, model)
     # Thoughts that are not to be had may not be asked for.
-    return wire.ThinkingConfig(
-        include_thoughts=(thinking.shown and asked != 0) or None, thinking_budget=budget, thinking_level=level
-    )
+    return wire.ThinkingConfig(include_thoughts=(thinking.shown and asked != 0) or None, thinking_budget=budget, thinking_level=level)
 
 
 def _budget(tokens: int, model: str) -> int:

@@ -120,9 +120,7 @@ class StreamWriter:
 
     __slots__ = ("_created", "_fingerprint", "_frames", "_id", "_model", "_usage")
 
-    def __init__(
-        self, answer_id: str, created: int, model: str, *, fingerprint: str | None = None, with_usage: bool = False
-    ) -> None:
+    def __init__(self, answer_id: str, created: int, model: str, *, fingerprint: str | None = None, with_usage: bool = False) -> None:
         self._id = answer_id
         self._created = created
         self._model = model

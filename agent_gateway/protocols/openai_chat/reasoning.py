@@ -24,9 +24,7 @@ def shown_detail(thought: Reasoning | ReasoningDelta, index: int, tool_call_id: 
         return wire.ReasoningDetail("reasoning.encrypted", data=data, id=thought.id, index=index, tool_call_id=tool_call_id)
     signature = None if thought.signature is None else shown_signature(thought.signature, thought.origin, "openai_chat")
     text = thought.text or None
-    return wire.ReasoningDetail(
-        "reasoning.text", text=text, signature=signature, id=thought.id, index=index, tool_call_id=tool_call_id
-    )
+    return wire.ReasoningDetail("reasoning.text", text=text, signature=signature, id=thought.id, index=index, tool_call_id=tool_call_id)
 
 
 def read_reasoning(message: wire.Message) -> tuple[dict[str, list[Reasoning]], list[Reasoning]]:
@@ -70,9 +68,7 @@ def returned_detail(thought: Reasoning, index: int) -> wire.ReasoningDetail:
     kind_format = mark if separator else None
     if thought.redacted is not None:
         return wire.ReasoningDetail("reasoning.encrypted", data=value, format=kind_format, id=thought.id, index=index)
-    return wire.ReasoningDetail(
-        "reasoning.text", text=thought.text, signature=value, format=kind_format, id=thought.id, index=index
-    )
+    return wire.ReasoningDetail("reasoning.text", text=thought.text, signature=value, format=kind_format, id=thought.id, index=index)
 
 
 def _with_format(detail: wire.ReasoningDetail, signature: str) -> str:

@@ -20,7 +20,7 @@ from agent_gateway.protocols.estimate import text_tokens
 from agent_gateway.protocols.failure import DETAIL_MAX, INSIDE
 from agent_gateway.protocols.glance import PADDING
 from agent_gateway.protocols.json_edit import remove_null_member, replace_member, replace_string
-from agent_gateway.protocols.signature import MARK
+from agent_gateway.protocols.signature import MARKED, holds_mark
 from agent_gateway.protocols.usage import ToldUsage
 from agent_gateway.wire.sse import DONE, FrameSplitter, FrameTooLarge, data_frame, frame_data
 
@@ -30,8 +30,7 @@ _members = msgspec.json.Decoder(dict[str, Raw])
 #: Two names of one parameter: OpenAI refuses a request with both.
 _SYNONYMS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 #: A string that begins as a signature of another protocol's does: a quotation mark inside a JSON string is escaped.
-_MARKED = f'"{MARK}'.encode()
-_SIGNED_ELSEWHERE = re.compile(rb'"(?:signature|data)"\s*:\s*"%b' % MARK.encode())
+_SIGNED_ELSEWHERE = re.compile(rb'"(?:signature|data)"\s*:\s*%b' % re.escape(MARKED))
 _messages = msgspec.json.Decoder(list[dict[str, Raw]])
 _list = msgspec.json.Decoder(list[Raw])
 _STREAM_OPTIONS = Raw(b'{"include_usage":true}')
@@ -43,7 +42,7 @@ _STREAM_OPTIONS = Raw(b'{"include_usage":true}')
 def provider_body(call: Call, deployment: Deployment) -> bytes:
     """The client's body with what routing requires: the deployment's model, its parameters, and usage asked for in streams."""
     ask_usage = call.stream and not call.wants_usage
-    holds_marked = _MARKED in call.body
+    holds_marked = holds_mark(call.body)
     if deployment.model == call.model and not (ask_usage or holds_marked or deployment.default or deployment.override):
         return call.body
     members = _members.decode(call.body)
@@ -61,7 +60,7 @@ def _without_marked(messages: Raw) -> Raw:
     try:
         read = _messages.decode(messages)
         for message in read:
-            if "reasoning_details" in message and _MARKED in bytes(message["reasoning_details"]):
+            if "reasoning_details" in message and MARKED in bytes(message["reasoning_details"]):
                 details = _list.decode(message["reasoning_details"])
                 kept = [detail for detail in details if not _SIGNED_ELSEWHERE.search(detail)]
                 message["reasoning_details"] = Raw(_json.encode(kept))

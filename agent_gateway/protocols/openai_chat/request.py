@@ -255,9 +255,7 @@ def _response_format(asked: JsonFormat | None) -> wire.ResponseFormat | None:
     if asked.schema is None:
         return wire.ResponseFormat("json_object")
     # The name is required.
-    return wire.ResponseFormat(
-        "json_schema", wire.JsonSchema(asked.name or "answer", asked.schema, asked.strict, asked.description)
-    )
+    return wire.ResponseFormat("json_schema", wire.JsonSchema(asked.name or "answer", asked.schema, asked.strict, asked.description))
 
 
 def _effort(conversation: Conversation) -> str | None:

@@ -18,9 +18,7 @@ from agent_gateway.wire import openai_responses as wire
 _json = msgspec.json.Encoder()
 _logprobs = msgspec.json.Decoder(list[wire.Logprob])
 #: What stands before an event's data.
-_OPENINGS: dict[type, bytes] = {
-    kind: f"event: {kind.__struct_config__.tag}\ndata: ".encode() for kind in get_args(wire.StreamEvent)
-}
+_OPENINGS: dict[type, bytes] = {kind: f"event: {kind.__struct_config__.tag}\ndata: ".encode() for kind in get_args(wire.StreamEvent)}
 
 
 class Events:
@@ -111,9 +109,7 @@ class OpenMessage:
             self._begin(wire.OutputRefusal())
         self._pieces.append(text)
         self._events.tell(
-            wire.RefusalDelta(
-                output_index=self._output_index, item_id=self._item.id, content_index=self._content_index, delta=text
-            )
+            wire.RefusalDelta(output_index=self._output_index, item_id=self._item.id, content_index=self._content_index, delta=text)
         )
 
     def close(self, status: wire.Status) -> None:
@@ -174,9 +170,7 @@ class OpenThought:
         if not delta.text:
             return
         if not self._pieces:
-            self._events.tell(
-                wire.SummaryPartAdded(output_index=self._output_index, item_id=self._item_id, part=wire.SummaryText())
-            )
+            self._events.tell(wire.SummaryPartAdded(output_index=self._output_index, item_id=self._item_id, part=wire.SummaryText()))
         self._pieces.append(delta.text)
         self._events.tell(wire.SummaryDelta(output_index=self._output_index, item_id=self._item_id, delta=delta.text))
 

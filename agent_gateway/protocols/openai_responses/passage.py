@@ -15,7 +15,7 @@ from agent_gateway.core.route import Deployment
 from agent_gateway.protocols.estimate import text_tokens
 from agent_gateway.protocols.json_edit import replace_member, replace_nested
 from agent_gateway.protocols.openai_responses.provider_request import ENCRYPTED, configured
-from agent_gateway.protocols.signature import MARK
+from agent_gateway.protocols.signature import MARK, MARKED, holds_mark
 from agent_gateway.wire import openai_responses as wire
 from agent_gateway.wire.sse import data_frame, frame_data
 
@@ -26,7 +26,6 @@ _items = msgspec.json.Decoder(list[Raw])
 
 
 #: A string that begins with the mark: a quotation mark inside a JSON string is escaped.
-_MARKED = f'"{MARK}'.encode()
 #: Only in events that hold the response: a delta's text has its quotation marks escaped.
 _HOLDS_RESPONSE = b'"response"'
 _INCLUDE = "include"
@@ -36,7 +35,7 @@ def pass_request(call: Call, deployment: Deployment) -> bytes:
     """The client's body with the deployment's model and parameters, without thoughts that other protocols' models had, and
     without what the gateway itself keeps and goes on from.
     """
-    holds_marked = _MARKED in call.body
+    holds_marked = holds_mark(call.body)
     wishes = _wishes(call)
     if deployment.model == call.model and not (holds_marked or wishes or deployment.default or deployment.override):
         return call.body
@@ -119,7 +118,7 @@ def _without_marked(told: Raw) -> Raw:
 
 
 def _is_marked(item: bytes) -> bool:
-    if _MARKED not in item:
+    if MARKED not in item:
         return False
     members = msgspec.json.decode(item)
     encrypted = members.get("encrypted_content") if isinstance(members, dict) else None

@@ -161,9 +161,7 @@ def _part(part: Text | Image | File | Refusal, turn: Turn, conversation: Convers
         case Text():
             return {"type": "input_text", "text": part.text}
         case Image() | File() if is_answer:
-            raise _not_expressible(
-                conversation, "turns", "an assistant's message holds nothing but text at this model's provider."
-            )
+            raise _not_expressible(conversation, "turns", "an assistant's message holds nothing but text at this model's provider.")
         case Image():
             return {"type": "input_image", "detail": part.detail or "auto", **_media(part.media, "image_url", "image_url")}
         case File():

@@ -10,7 +10,7 @@ or model go well. `N` is 2 where it is left out.
 | `batch-expire`, `batch-expire-5` | it expires, with no item (5 items) answered |
 | `batch-hang`, `batch-hang-5` | with no item (5 items) answered it stands still, and never ends unless it is cancelled |
 | `batch-error-N` | every Nth item fails with the provider's error 500 |
-| `batch-garble-N` | every Nth result is not JSON; of Gemini's inline ones, no answer |
+| `batch-garble-N` | every Nth answer is not JSON; of Gemini's inline ones, no answer |
 | `batch-miss-N` | every Nth result is missing |
 | `batch-double-N` | every Nth result is there twice |
 | `batch-strange-N` | every Nth result goes by an id that nobody gave |

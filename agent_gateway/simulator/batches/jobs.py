@@ -24,14 +24,14 @@ from agent_gateway.simulator.manners import manners_of
 from agent_gateway.simulator.player import Sleep
 from agent_gateway.simulator.simulator import Simulator
 
-#: Batches that are remembered; the oldest that have ended go first.
+#: Batches of one API under way, and those that are remembered; the oldest that have ended go first.
+RUNNING_MAX = 100
 JOBS_MAX = 1000
 #: Of the time that a batch takes, what its cancelling does.
 _CANCELLING_SHARE = 0.1
-_NOTHING = Usage()
-_NO_STREAMS = BadRequest("stream: a batch cannot stream.", param="stream")
 #: What is due that soon is not waited for (s).
 _TOGETHER_S = 0.001
+_NOTHING = Usage()
 
 State = Literal["waiting", "running", "cancelling", "ended"]
 Outcome = Literal["completed", "failed", "expired", "cancelled"]
@@ -128,11 +128,10 @@ class Jobs:
 
     def start(self, job: Job) -> None:
         """Raises `RateLimited` where too many run."""
+        if len(self._tasks) >= RUNNING_MAX:
+            raise RateLimited(f"{RUNNING_MAX} batches are under way; wait until one has ended.")
         if len(self._jobs) >= JOBS_MAX:
-            ended = next((old.id for old in self._jobs.values() if old.state == "ended"), None)
-            if ended is None:
-                raise RateLimited(f"{JOBS_MAX} batches are under way; wait until one has ended.")
-            del self._jobs[ended]
+            del self._jobs[next(old.id for old in self._jobs.values() if old.state == "ended")]
         self._jobs[job.id] = job
         self._go_on(job, self._run(job))
 
@@ -198,11 +197,12 @@ class Jobs:
         if reply.ending == "cut" or job.is_struck("error", position):
             return replace(_failure(request, request_id), model=reply.model)
         if reply.body_bytes is None:
-            return Result(request.id, "errored", 400, codec_of(request.dialect).write_error(_NO_STREAMS, request_id))
+            refusal = BadRequest("stream: a batch has whole answers; leave it out.", param="stream")
+            return Result(request.id, "errored", 400, codec_of(request.dialect).write_error(refusal, request_id), request_id)
         body = b"".join([frame.data for frame in reply.frames])
-        if job.is_struck("garble", position):
-            body = body[: len(body) * 2 // 3]
         kind: Kind = "succeeded" if reply.status == 200 else "errored"
+        if kind == "succeeded" and job.is_struck("garble", position):
+            body = body[: len(body) * 2 // 3]
         return Result(request.id, kind, reply.status, body, request_id, reply.model, reply.usage)
 
     def _end(self, job: Job, outcome: Outcome, unanswered: Kind) -> None:

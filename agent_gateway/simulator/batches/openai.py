@@ -1,4 +1,4 @@
-"""OpenAI's files and batches (https://platform.openai.com/docs/api-reference/batch), over the simulated jobs.
+"""OpenAI's batches (https://platform.openai.com/docs/api-reference/batch), over the simulated jobs.
 
 Promise: what the `openai` SDK sends is understood, and a file with a line that cannot run fails its batch with the line's number.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -19,28 +19,19 @@ from agent_gateway.protocols.base import codec_of
 from agent_gateway.simulator.batches.desk import Desk, Route, failure, fault_of, limit_of, lines_of, page
 from agent_gateway.simulator.batches.faults import BatchFault, steered
 from agent_gateway.simulator.batches.jobs import Job, Request, Result, shuffled
-from agent_gateway.simulator.batches.shelf import File
+from agent_gateway.simulator.batches.openai_files import BASE, FILE_TTL_S, OpenAIFiles, checked_ttl_s, listed, second
 from agent_gateway.simulator.exchange import Answer, Ask, json_answer
-from agent_gateway.wire.multipart import MultipartReader
 
 ENDPOINTS: dict[str, Dialect] = {path: dialect for dialect, path in MODEL_PATHS.items() if dialect.startswith("openai_")}
 ITEMS_MAX = 50_000
-FILE_BYTES_MAX = 200 * 1024 * 1024
-#: Of a form, beside the file in it.
-_FORM_BYTES_MAX = 64 * 1024
 _BODY_BYTES_MAX = 64 * 1024
 _WINDOW_S = 86400.0
-_FILE_TTL_S = 30 * 86400.0
-_FILE_TTL_BOUNDS_S = (3600, 30 * 86400)
 _ERRORS_MAX = 100
-_OCTETS = ((b"content-type", b"application/octet-stream"),)
 #: Why an item was not answered.
 _UNANSWERED = {
     "expired": ("batch_expired", "This request could not be executed before the completion window expired (simulated)."),
     "cancelled": ("batch_cancelled", "This request was not executed, because the batch was cancelled (simulated)."),
 }
-
-_BASE = r"(?:/v1|/v1beta/openai)"
 
 
 class _Expiry(Struct):
@@ -91,55 +82,18 @@ class OpenAIBatches:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._files = OpenAIFiles(desk)
         self.routes: Sequence[Route] = (
-            Route("POST", re.compile(_BASE + r"/files"), self._upload),
-            Route("GET", re.compile(_BASE + r"/files"), self._list_files),
-            Route("GET", re.compile(_BASE + r"/files/([^/]+)"), self._show_file),
-            Route("DELETE", re.compile(_BASE + r"/files/([^/]+)"), self._delete_file),
-            Route("GET", re.compile(_BASE + r"/files/([^/]+)/content"), self._content),
-            Route("POST", re.compile(_BASE + r"/batches"), self._create),
-            Route("GET", re.compile(_BASE + r"/batches"), self._list),
-            Route("GET", re.compile(_BASE + r"/batches/([^/]+)"), self._show),
-            Route("POST", re.compile(_BASE + r"/batches/([^/]+)/cancel"), self._cancel),
+            Route("POST", re.compile(BASE + r"/batches"), self._create),
+            Route("GET", re.compile(BASE + r"/batches"), self._list),
+            Route("GET", re.compile(BASE + r"/batches/([^/]+)"), self._show),
+            Route("POST", re.compile(BASE + r"/batches/([^/]+)/cancel"), self._cancel),
+            *self._files.routes,
         )
-
-    # --- files ---
-
-    async def _upload(self, ask: Ask) -> Answer:
-        form = await _read_form(ask)
-        if form.file is None:
-            raise BadRequest("file: a file is required.", param="file")
-        if not form.fields.get("purpose"):
-            raise BadRequest("purpose: is required.", param="purpose")
-        purpose = form.fields["purpose"]
-        seconds = form.fields.get("expires_after[seconds]")
-        ttl_s = _ttl_s("expires_after", seconds) if seconds else _FILE_TTL_S if purpose == "batch" else None
-        file = self._put(ask.key, form.filename, purpose, bytes(form.file), ttl_s)
-        return json_answer(_shown_file(file))
-
-    async def _list_files(self, ask: Ask) -> Answer:
-        purpose, after = ask.query("purpose"), ask.query("after")
-        files = [file for file in self._desk.shelf.of_key(ask.key, self._now) if purpose in (None, file.purpose)]
-        if ask.query("order") == "asc":
-            files.reverse()
-        shown, more = page(files, limit_of(ask, "limit", 10_000, 10_000), after)
-        return json_answer(_listed([_shown_file(file) for file in shown], more))
-
-    async def _show_file(self, ask: Ask, file_id: str) -> Answer:
-        return json_answer(_shown_file(self._file(ask, file_id)))
-
-    async def _delete_file(self, ask: Ask, file_id: str) -> Answer:
-        self._desk.shelf.drop(ask.key, self._file(ask, file_id).id)
-        return json_answer({"id": file_id, "object": "file", "deleted": True})
-
-    async def _content(self, ask: Ask, file_id: str) -> Answer:
-        return Answer(200, self._file(ask, file_id).data, _OCTETS)
-
-    # --- batches ---
 
     async def _create(self, ask: Ask) -> Answer:
         asked = _read(await ask.body(_BODY_BYTES_MAX))
-        file = self._file(ask, asked.input_file_id)
+        file = self._files.found(ask, asked.input_file_id)
         if file.purpose != "batch":
             raise BadRequest(f"input_file_id: the file's purpose is {file.purpose!r}, not 'batch'.", param="input_file_id")
         submission = _Submission(asked.endpoint)
@@ -150,7 +104,7 @@ class OpenAIBatches:
         if fault and fault.kind == "refuse":
             return failure(fault.number, self.dialect)
         expiry = asked.output_expires_after
-        output_ttl_s = _ttl_s("output_expires_after", str(expiry.seconds)) if expiry else _FILE_TTL_S
+        output_ttl_s = checked_ttl_s("output_expires_after", str(expiry.seconds)) if expiry else FILE_TTL_S
         requests = () if submission.errors else submission.requests
         job = Job(
             id=f"batch_{self._desk.new_id(32)}",
@@ -170,7 +124,7 @@ class OpenAIBatches:
         after = ask.query("after")
         limit = limit_of(ask, "limit", 20, 100)
         jobs, more = page(self._desk.jobs.of_key(ask.key), limit, after)
-        return json_answer(_listed([_shown(job) for job in jobs], more))
+        return json_answer(listed([_shown(job) for job in jobs], more))
 
     async def _show(self, ask: Ask, job_id: str) -> Answer:
         return json_answer(_shown(self._job(ask, job_id)))
@@ -204,28 +158,14 @@ class OpenAIBatches:
     def _written(self, job: Job, name: str, lines: list[bytes]) -> str | None:
         if not lines:
             return None
-        file = self._put(job.key, f"{job.id}_{name}.jsonl", "batch_output", b"".join(lines), job.shown.output_ttl_s)
+        file = self._files.put(job.key, f"{job.id}_{name}.jsonl", "batch_output", b"".join(lines), job.shown.output_ttl_s)
         if job.fault and job.fault.kind == "gone":
             self._desk.shelf.drop(job.key, file.id)
         return file.id
 
-    # --- both ---
-
     @property
     def _now(self) -> float:
         return self._desk.clock.wall()
-
-    def _put(self, key: str, name: str, purpose: str, data: bytes, ttl_s: float | None) -> File:
-        expires_at = None if ttl_s is None else self._now + ttl_s
-        file = File(f"file-{self._desk.new_id(22)}", key, name, purpose, self._now, expires_at, data)
-        self._desk.shelf.put(file)
-        return file
-
-    def _file(self, ask: Ask, file_id: str) -> File:
-        file = self._desk.shelf.find(ask.key, file_id, self._now)
-        if file is None:
-            raise NotFound(f"No such File object: {file_id[:100]}", param="id")
-        return file
 
     def _job(self, ask: Ask, job_id: str) -> Job:
         job = self._desk.jobs.find(ask.key, job_id)
@@ -290,33 +230,6 @@ class _UnfitLine(Exception):
         self.param = param
 
 
-@dataclass(slots=True)
-class _Form:
-    fields: dict[str, str] = field(default_factory=dict)
-    filename: str = ""
-    file: bytearray | None = None
-
-
-async def _read_form(ask: Ask) -> _Form:
-    """Raises `BadRequest`, `TooLarge`, `UnsupportedMedia`."""
-    form = _Form()
-    reader = MultipartReader(ask.headers.get(b"content-type", b""))
-    into = bytearray()
-    fields: dict[str, bytearray] = {}
-    async for piece in ask.pieces(FILE_BYTES_MAX + _FORM_BYTES_MAX):
-        for found in reader.feed(piece):
-            if isinstance(found, bytes):
-                into += found
-            elif found.name == "file":
-                into = form.file = bytearray()
-                form.filename = found.filename or ""
-            else:
-                into = fields[found.name] = bytearray()
-    reader.finish()
-    form.fields = {name: value.decode("utf-8", "replace") for name, value in fields.items()}
-    return form
-
-
 def _read(body: bytes) -> _NewBatch:
     try:
         asked = _new_batch.decode(body)
@@ -329,30 +242,9 @@ def _read(body: bytes) -> _NewBatch:
     return asked
 
 
-def _ttl_s(param: str, given: str) -> float:
-    least, most = _FILE_TTL_BOUNDS_S
-    if not (given.isascii() and given.isdigit() and least <= int(given) <= most):
-        raise BadRequest(f"{param}: {given[:20]!r} is not a number of seconds from {least} to {most}.", param=param)
-    return float(given)
-
-
-def _shown_file(file: File) -> dict[str, Any]:
-    return {
-        "object": "file",
-        "id": file.id,
-        "purpose": file.purpose,
-        "filename": file.name,
-        "bytes": len(file.data),
-        "created_at": int(file.created_at),
-        "expires_at": _second(file.expires_at),
-        "status": "processed",
-        "status_details": None,
-    }
-
-
 def _shown(job: Job) -> dict[str, Any]:
     shown: _Shown = job.shown
-    ended = {outcome: _second(job.ended_at) for outcome in [job.outcome]}
+    ended = {outcome: second(job.ended_at) for outcome in [job.outcome]}
     return {
         "id": job.id,
         "object": "batch",
@@ -365,13 +257,13 @@ def _shown(job: Job) -> dict[str, Any]:
         "output_file_id": shown.output_file,
         "error_file_id": shown.error_file,
         "created_at": int(job.created_at),
-        "in_progress_at": None if job.outcome == "failed" else _second(job.started_at),
+        "in_progress_at": None if job.outcome == "failed" else second(job.started_at),
         "expires_at": int(job.created_at + _WINDOW_S),
         "finalizing_at": ended.get("completed"),
         "completed_at": ended.get("completed"),
         "failed_at": ended.get("failed"),
         "expired_at": ended.get("expired"),
-        "cancelling_at": _second(job.cancelling_at),
+        "cancelling_at": second(job.cancelling_at),
         "cancelled_at": ended.get("cancelled"),
         "request_counts": {
             "total": job.total,
@@ -388,7 +280,7 @@ def _status(job: Job) -> str:
         case "waiting":
             return "validating"
         case "running":
-            return "in_progress"
+            return "validating" if job.shown.errors else "in_progress"
         case "cancelling":
             return "cancelling"
         case "ended":
@@ -408,12 +300,3 @@ def _usage(job: Job) -> dict[str, Any]:
         "output_tokens_details": {"reasoning_tokens": usage.reasoning},
         "total_tokens": usage.total,
     }
-
-
-def _listed(data: list[dict[str, Any]], more: bool) -> dict[str, Any]:
-    ids = [one["id"] for one in data]
-    return {"object": "list", "data": data, "first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None, "has_more": more}
-
-
-def _second(time: float | None) -> int | None:
-    return None if time is None else int(time)

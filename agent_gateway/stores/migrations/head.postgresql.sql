@@ -301,7 +301,7 @@ DROP INDEX batch_items_running;
 
 CREATE INDEX batch_items_due ON batch_items (batch, model, due_at, prefix, number, state) WHERE due_at IS NOT NULL;
 
-CREATE INDEX batch_items_running ON batch_items (batch, due_at) WHERE state = 'running';
+CREATE INDEX batch_items_running ON batch_items (batch, due_at, state) WHERE state = 'running';
 
 CREATE INDEX batch_items_sent ON batch_items (batch, holder, number) WHERE state = 'sent';
 

@@ -68,7 +68,7 @@ def test_thought_text_and_parallel_tools_have_blocks_of_their_own() -> None:
     assert (message.id, message.model, message.stop_reason) == ("msg_abc123", "the-model", "tool_use")
     thought, text, weather, time = message.content
     assert thought.type == "thinking"
-    assert (thought.thinking, thought.signature) == ("Let me look.", "agw:openai_responses:sig")
+    assert (thought.thinking, thought.signature) == ("Let me look.", "agw^openai_responses:sig")
     assert text.type == "text"
     assert text.text == "I look it up."
     assert weather.type == time.type == "tool_use"
@@ -100,7 +100,7 @@ def test_a_signature_without_a_thought_is_a_block_of_its_own() -> None:
     deltas: list[Delta] = [ReasoningDelta(signature="g", origin="gemini"), ToolCallStarted(0, "c", "f"), Finished("tool_calls")]
     thought, use = both(deltas).content
     assert thought.type == "thinking"
-    assert (thought.thinking, thought.signature) == ("", "agw:gemini:g")
+    assert (thought.thinking, thought.signature) == ("", "agw^gemini:g")
     assert use.type == "tool_use"
     assert use.input == {}
 
@@ -108,13 +108,13 @@ def test_a_signature_without_a_thought_is_a_block_of_its_own() -> None:
 def test_thoughts_of_two_origins_are_two_blocks() -> None:
     deltas: list[Delta] = [ReasoningDelta("a", origin="gemini"), ReasoningDelta("b", origin="openai_chat"), Finished("stop")]
     signatures = [block.signature for block in both(deltas).content if block.type == "thinking"]
-    assert signatures == ["agw:gemini:", "agw:openai_chat:"]
+    assert signatures == ["agw^gemini:", "agw^openai_chat:"]
 
 
 def test_a_redacted_thought_of_another_origin_is_marked() -> None:
     (block,) = both([ReasoningDelta(redacted="secret", origin="openai_responses"), Finished("stop")]).content
     assert block.type == "redacted_thinking"
-    assert block.data == "agw:openai_responses:secret"
+    assert block.data == "agw^openai_responses:secret"
 
 
 def test_a_refusal_is_text_and_a_reason() -> None:

@@ -183,10 +183,10 @@ def test_a_signature_of_gemini_hangs_on_what_follows() -> None:
 def test_a_signature_of_another_provider_is_base64_with_its_mark_inside() -> None:
     for deltas in (unary(CALLING), events(CALLING)[1]):
         signature = deltas["candidates"][0]["content"]["parts"][0]["thoughtSignature"]
-        assert base64.b64decode(signature, validate=True).startswith(b"agw:anthropic:")
+        assert base64.b64decode(signature, validate=True).startswith(b"agw^anthropic:")
     answer = Oracle(Gemini().write_answer(HEAD, CALLING, call())).answer()
     assert answer.parts
-    assert (answer.parts[0].thought_signature or b"").startswith(b"agw:anthropic:")
+    assert (answer.parts[0].thought_signature or b"").startswith(b"agw^anthropic:")
 
 
 def test_a_foreign_signature_comes_back_through_the_sdk_as_it_was_made() -> None:

@@ -136,7 +136,7 @@ def test_thoughts_are_shown_and_can_be_sent_back() -> None:
     assert changes(*thought, TextDelta("a")) == [
         {"reasoning_content": "H", "reasoning_details": [{"type": "reasoning.text", "text": "H", "index": 0}]},
         {"reasoning_content": "m", "reasoning_details": [{"type": "reasoning.text", "text": "m", "index": 0}]},
-        {"reasoning_details": [{"type": "reasoning.text", "signature": "agw:anthropic:s", "index": 0}]},
+        {"reasoning_details": [{"type": "reasoning.text", "signature": "agw^anthropic:s", "index": 0}]},
         {"content": "a"},
     ]
     assert message(*thought, TextDelta("a")) == {
@@ -144,7 +144,7 @@ def test_thoughts_are_shown_and_can_be_sent_back() -> None:
         "content": "a",
         "refusal": None,
         "reasoning_content": "Hm",
-        "reasoning_details": [{"type": "reasoning.text", "text": "Hm", "signature": "agw:anthropic:s", "index": 0}],
+        "reasoning_details": [{"type": "reasoning.text", "text": "Hm", "signature": "agw^anthropic:s", "index": 0}],
     }
 
 
@@ -154,14 +154,14 @@ def test_a_thought_right_before_a_tool_call_says_so() -> None:
         ToolCallStarted(0, "call_1", "f"),
         ArgumentsDelta(0, "{}"),
     ]
-    detail = {"type": "reasoning.encrypted", "data": "agw:anthropic:r", "index": 0, "tool_call_id": "call_1"}
+    detail = {"type": "reasoning.encrypted", "data": "agw^anthropic:r", "index": 0, "tool_call_id": "call_1"}
     assert changes(*redacted)[0] == {"reasoning_details": [detail]}
     assert message(*redacted)["reasoning_details"] == [detail]
 
 
 def test_a_signature_at_the_very_end_is_not_lost() -> None:
     ended = ReasoningDelta("", "s", origin="openai_responses", id="rs_1")
-    detail = {"type": "reasoning.text", "signature": "agw:openai_responses:s", "id": "rs_1", "index": 0}
+    detail = {"type": "reasoning.text", "signature": "agw^openai_responses:s", "id": "rs_1", "index": 0}
     assert changes(ended) == [{"reasoning_details": [detail]}]
 
 

@@ -135,8 +135,8 @@ def test_thoughts() -> None:
         "Hm", origin="openai_chat"
     )
     details = [
-        {"type": "reasoning.text", "text": "Hm", "signature": "agw:anthropic:s", "index": 0},
-        {"type": "reasoning.encrypted", "data": "agw:openai_responses:d", "id": "rs_1", "index": 1},
+        {"type": "reasoning.text", "text": "Hm", "signature": "agw^anthropic:s", "index": 0},
+        {"type": "reasoning.encrypted", "data": "agw^openai_responses:d", "id": "rs_1", "index": 1},
         {"type": "reasoning.summary", "summary": "In short", "index": 2},
     ]
     thinking = {"role": "assistant", "content": "a", "reasoning_content": "Hm", "reasoning_details": details}

@@ -201,7 +201,7 @@ def test_a_signature_stays_with_the_tool_call_that_it_belongs_to() -> None:
     )
     details = [
         {"type": "reasoning.text", "text": "Which one?", "index": 0},
-        {"type": "reasoning.text", "signature": "agw:gemini:sig", "index": 1, "tool_call_id": "b"},
+        {"type": "reasoning.text", "signature": "agw^gemini:sig", "index": 1, "tool_call_id": "b"},
     ]
     calls = [
         {"id": name, "type": "function", "function": {"name": tool, "arguments": "{}"}} for name, tool in (("a", "f"), ("b", "g"))

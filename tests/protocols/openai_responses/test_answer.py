@@ -109,7 +109,7 @@ async def test_the_sdk_reads_a_stream_and_its_helper_puts_it_together() -> None:
             "id": "rs_abc_0",
             "type": "reasoning",
             "summary": [{"type": "summary_text", "text": "Hm"}],
-            "encrypted_content": "agw:anthropic:SIG",
+            "encrypted_content": "agw^anthropic:SIG",
         },
         {
             "id": "msg_abc_1",

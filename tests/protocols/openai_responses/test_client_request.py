@@ -162,7 +162,7 @@ def test_every_kind_of_item_is_read() -> None:
             b'{"type":"input_image","file_id":"file-1"},'
             b'{"type":"input_file","filename":"a.pdf","file_data":"data:application/pdf;base64,aGk="},'
             b'{"type":"input_file","file_data":"aGk="},{"type":"input_file","file_url":"https://example.com/b.pdf"}]},'
-            b'{"type":"reasoning","id":"rs_x","summary":[{"type":"summary_text","text":"Hm."}],"encrypted_content":"agw:anthropic:SIG"},'
+            b'{"type":"reasoning","id":"rs_x","summary":[{"type":"summary_text","text":"Hm."}],"encrypted_content":"agw^anthropic:SIG"},'
             b'{"type":"message","id":"msg_1","role":"assistant","status":"completed","content":['
             b'{"type":"output_text","text":"Let me see.","annotations":[]},{"type":"refusal","refusal":"No."}]},'
             b'{"type":"function_call","id":"fc_1","call_id":"c1","name":"look","arguments":"{}"},'

@@ -39,11 +39,11 @@ def test_what_routing_requires_is_edited() -> None:
 
 def test_only_what_bears_the_mark_is_taken_out() -> None:
     native = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"}
-    ours = native | {"encrypted_content": "agw:anthropic:SIG"}
-    said = {"role": "user", "content": "agw: what is that?"}
+    ours = native | {"encrypted_content": "agw^anthropic:SIG"}
+    said = {"role": "user", "content": "agw^ what is that?"}
     read = call(msgspec.json.encode({"model": "m", "input": [native, ours, said]}))
     assert msgspec.json.decode(codec.pass_request(read, SAME))["input"] == [native, said]
-    text = call(b'{"model":"m","input":"agw:x"}')
+    text = call(b'{"model":"m","input":"agw^x"}')
     assert msgspec.json.decode(codec.pass_request(text, SAME)) == msgspec.json.decode(text.body)
 
 

@@ -14,7 +14,8 @@ from openai.types import Batch
 from tests.simulator.batches.polling import polled
 from tests.simulator.serving import Provider
 
-CHAT = "/v1/chat/completions"
+CHAT: Any = "/v1/chat/completions"
+FORM = "multipart/form-data; boundary=XX"
 ENDED = ("completed", "failed", "expired", "cancelled")
 
 
@@ -103,6 +104,27 @@ async def test_files(sdk: AsyncOpenAI) -> None:
     assert (await sdk.files.delete(file.id)).deleted
     with pytest.raises(openai.NotFoundError):
         await sdk.files.retrieve(file.id)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "said"),
+    [
+        ("application/json", b"{}", "415 "),
+        (FORM, b'--XX\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--XX--', "a file is required"),
+        (FORM, b'--XX\r\ncontent-disposition: form-data; name="file"\r\n\r\nx\r\n--XX--', "purpose: is required"),
+        (FORM, b'--XX\r\ncontent-disposition: form-data; name="file"\r\n\r\nx', "breaks off"),
+    ],
+)
+async def test_a_form_that_is_no_upload_is_refused(provider: Provider, content_type: str, body: bytes, said: str) -> None:
+    assert said.encode() in await provider.post(body, "/v1/files", f"content-type: {content_type}\r\n")
+
+
+async def test_results_are_kept_as_long_as_was_asked(sdk: AsyncOpenAI) -> None:
+    batch = await ended(sdk, lines(1), output_expires_after={"anchor": "created_at", "seconds": 3600})
+    file = await sdk.files.retrieve(batch.output_file_id or "")
+    assert (file.purpose, file.expires_at) == ("batch_output", file.created_at + 3600)
+    with pytest.raises(openai.BadRequestError, match="from 3600 to 2592000"):
+        await made(sdk, lines(1), output_expires_after={"anchor": "created_at", "seconds": 60})
 
 
 async def test_batches_are_listed_youngest_first_and_to_their_own_key_only(provider: Provider) -> None:

@@ -10,7 +10,7 @@ down_revision = "0006"
 
 _INDEXES = (
     ("batch_items_due", ["batch", "model", "due_at", "prefix", "number", "state"], "due_at IS NOT NULL"),
-    ("batch_items_running", ["batch", "due_at"], "state = 'running'"),
+    ("batch_items_running", ["batch", "due_at", "state"], "state = 'running'"),
     ("batch_items_sent", ["batch", "holder", "number"], "state = 'sent'"),
     ("batch_items_twin", ["batch", "twin"], "twin IS NOT NULL"),
 )
