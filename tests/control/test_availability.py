@@ -24,8 +24,8 @@ MODEL = "models: {gpt: {deployments: [{provider: local, model: m, price: {input:
         ("monitoring: {otlp_endpoint: 'http://u:p@h'}", ["monitoring.otlp_endpoint: not available yet; leave it out"]),
         ("alerts: {webhooks: ['https://h/secret']}", ["alerts.webhooks: not available yet; leave it out"]),
         (
-            MODEL % "batching: {native: off}",
-            ['models.gpt.batching.native: not available yet; leave it out, or at "auto"'],
+            MODEL % "batching: {max_wait_ms: 1}",
+            ["models.gpt.batching.max_wait_ms: not available yet; leave it out, or at 20"],
         ),
     ],
 )

@@ -281,6 +281,17 @@ async def test_each_model_of_a_batch_goes_its_own_way(simulated: Provider, tmp_p
         assert batch.single_cost_usd == pytest.approx(bill["live"].usd + 2 * bill["batch"].usd)
 
 
+async def test_what_is_the_same_is_sent_once(simulated: Provider, tmp_path: Path) -> None:
+    same = {"temperature": 0, "messages": [{"role": "user", "content": "How are you?"}]}
+    async with running(configuration(simulated, tmp_path), simulated, tmp_path) as bench:
+        batch = await bench.until(await bench.create("openai", "gemini", items=10, **same), "completed")
+        bill = await bench.bill()
+        assert (batch.completed, bill["live"].calls, bill["batch"].calls) == (10, 0, 2)
+        assert batch.cost_usd == pytest.approx(bill["batch"].usd)
+        assert batch.native_saved_usd == pytest.approx(bill["batch"].usd)
+        assert batch.duplicate_saved_usd == pytest.approx(4 * 2 * bill["batch"].usd)
+
+
 async def test_many_items_go_in_several_parts(simulated: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathering, "PART_REQUESTS", 40)
     monkeypatch.setattr(gathering, "ITEMS_AT_ONCE", 15)
