@@ -111,13 +111,13 @@ class _Step:
         lines = await requests_of(self._driver.store, self._tenure, part, place)
         if not lines:
             return True
-        part.account, part.sent_at, part.stage = place.provider.account(), part.sent_at or self._clock.wall(), "sending"
+        part.account, part.sent_at, part.stage = part.account or place.provider.account(), part.sent_at or self._clock.wall(), "sending"
         await self._note()
         try:
             part.upstream = await self._tenure.during(place.api.create(job_of(part, place), lines))
         except ProviderError as error:
             if is_certain(error):
-                part.stage = "held"
+                part.stage, part.account = "held", ""  # another key may be the better one
             raise
         self._begin_waiting()
         try:
@@ -134,7 +134,7 @@ class _Step:
         try:
             part.upstream = await self._tenure.during(place.api.find(job_of(part, place)))
         except Unclear:
-            return await self._put_off("it cannot be told yet whether it has the batch")
+            return await self._wait("it cannot be told whether it has the batch")
         if part.upstream is None:
             part.stage = "held"
             return await self.take()
@@ -142,7 +142,7 @@ class _Step:
         return False
 
     async def _look(self, place: Place) -> bool:
-        part, now = self._part, self._clock.wall()
+        part = self._part
         job = job_of(part, place)
         progress = await self._tenure.during(place.api.look(job))
         match progress.state:
@@ -154,17 +154,21 @@ class _Step:
                 )
                 await self._release()
             case "running":
-                part.failures = 0
-                if self._is_late(now):
-                    return await self._abandon("it has not ended in time")
                 if self._over and part.stage == "waiting":
                     await self._tenure.during(place.api.cancel(job))
                     part.stage = "stopping"
-                since = part.stopping_at or part.sent_at
-                part.next_at = now + min(max(POLL_SHARE * (now - since), POLL_MIN_S), POLL_MAX_S)
-                return False
+                return await self._wait("it has not ended in time")
         await self._tenure.during(place.api.discard(job, progress))
         return True
+
+    async def _wait(self, late: str) -> bool:
+        """Until the next look; `late` says what is wrong where there is none."""
+        part, now = self._part, self._clock.wall()
+        if self._is_late(now):
+            return await self._abandon(late)
+        since = part.stopping_at or part.sent_at
+        part.failures, part.next_at = 0, now + min(max(POLL_SHARE * (now - since), POLL_MIN_S), POLL_MAX_S)
+        return False
 
     def _begin_waiting(self) -> None:
         part = self._part
