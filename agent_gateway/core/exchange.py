@@ -16,7 +16,8 @@ from agent_gateway.core.route import Deployment, Route
 from agent_gateway.core.usage import Usage
 
 Status = Literal["success", "fallback", "degraded", "cached", "error", "cancelled"]
-Edge = Literal["http", "websocket", "batch"]
+#: `native`: a provider's own batch, whose time says nothing of anybody's speed.
+Edge = Literal["http", "websocket", "batch", "native"]
 #: Writes frames to the client at once; False: it is slow to take them, so that what follows has to wait for it the usual way.
 Tap = Callable[[bytes], bool]
 

@@ -15,7 +15,8 @@ from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.transcript import take_answer
 
 Mode = Literal["full", "minimal", "off"]
-Pattern = Literal["streaming", "batching", "unary"]
+#: `native`: run in a provider's own batch; how long that took is no latency.
+Pattern = Literal["streaming", "batching", "native", "unary"]
 
 #: A request's body beyond this is cut (bytes); `request_bytes` tells its length.
 REQUEST_MAX_BYTES = 1024 * 1024
@@ -95,8 +96,11 @@ _NO_USAGE = (None, None, None, None, None, 0)
 
 
 def pattern_of(exchange: Exchange) -> Pattern:
-    if exchange.edge == "batch":
-        return "batching"
+    match exchange.edge:
+        case "batch":
+            return "batching"
+        case "native":
+            return "native"
     return "streaming" if exchange.call.stream else "unary"
 
 

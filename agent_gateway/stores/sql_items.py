@@ -71,17 +71,21 @@ class SqlItems:
     async def claim_items(self, claim: Claim) -> Sequence[ClaimedItem]:
         return await self.database.write(self._claim(claim))
 
-    async def held_items(self, batch_id: str, holder: str, *, after: int, limit: int) -> Sequence[ClaimedItem]:
+    async def held_items(
+        self, batch_id: str, holder: str, *, after: int = 0, limit: int, among: Collection[int] | None = None
+    ) -> Sequence[ClaimedItem]:
+        of_these, numbers = ("", ()) if among is None else (f" AND number IN ({marks(len(among))})", tuple(among))
+
         def select() -> Operation[list[ClaimedItem]]:
             found = yield f"SELECT {BATCH} FROM batches WHERE id = ?", (batch_id,)
             if not found:
                 return []
             batch = batch_of(found[0])
-            held = """
+            held = f"""
                 SELECT number, custom_id, model, body, fence, attempts FROM batch_items
-                WHERE batch = ? AND state = 'sent' AND holder = ? AND number > ? ORDER BY number LIMIT ?
+                WHERE batch = ? AND state = 'sent' AND holder = ? AND number > ?{of_these} ORDER BY number LIMIT ?
             """
-            return [_claimed(batch, row) for row in (yield held, (batch_id, holder, after, limit))]
+            return [_claimed(batch, row) for row in (yield held, (batch_id, holder, after, *numbers, limit))]
 
         return await self.database.read(select())
 
