@@ -65,7 +65,7 @@ class Recorder:
     def for_settings(cls, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Recorder:
         """With records beside the configured database."""
         sink = SINKS.load("database")(records_path(settings.state.database), clock=clock)
-        return cls(Metrics(), [sink], clock, archive=Archive(sink.reader))
+        return cls(Metrics(), [sink], clock, archive=Archive(sink.table.open_reader()))
 
     def configure(self, monitoring: Monitoring, models: Collection[str], deployments: Collection[str] = ()) -> None:
         """At every reload. `models` are the names of routes; they and the ids of deployments become labels of metrics."""

@@ -15,9 +15,12 @@ import pytest
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import BadRequest, Overloaded, StoreDown
 from agent_gateway.record import records_file
-from agent_gateway.record.archive import LISTED, READERS, WAITING_MAX, Archive, UsageRow, Wanted
+from agent_gateway.record.archive import LISTED, Archive, UsageRow, Wanted
+from agent_gateway.record.file_reader import FileReader
 from agent_gateway.record.row import Record, make_record
 from agent_gateway.record.sinks.database import DatabaseSink
+from agent_gateway.record.records_file import RecordsFile
+from agent_gateway.record.table import READERS, WAITING_MAX
 from tests.kit.eventually import eventually
 from tests.record.exchanges import WALL, attempt, exchange, records
 
@@ -40,9 +43,14 @@ async def sink(path: Path) -> AsyncIterator[DatabaseSink]:
 
 @pytest.fixture
 async def archive(sink: DatabaseSink) -> AsyncIterator[Archive]:
-    archive = Archive(sink.reader)
+    archive = Archive(sink.table.open_reader())
     yield archive
     await archive.close()
+
+
+def opened(sink: DatabaseSink) -> sqlite3.Connection:
+    assert isinstance(sink.table, RecordsFile)
+    return sink.table.reader()
 
 
 async def put(sink: DatabaseSink, rows: list[Record]) -> list[Record]:
@@ -79,7 +87,7 @@ async def test_pages_hold_every_record_once_newest_first(sink: DatabaseSink, arc
     assert seen == [record.id for _, record in order]
 
 
-@pytest.mark.parametrize("cursor", ["", "1", "-", "1-", "a-b", "1-2-3", "9" * 30 + "-1", "１-１"])
+@pytest.mark.parametrize("cursor", ["", "1", "~", "a~b", "9" * 30 + "~1", "１~１"])
 async def test_a_cursor_that_was_never_given_is_refused(archive: Archive, cursor: str) -> None:
     with pytest.raises(BadRequest) as caught:
         await archive.page(Wanted(), 4, cursor)
@@ -135,17 +143,18 @@ async def test_usage_of_what_knows_no_tokens_is_nought(sink: DatabaseSink, archi
     assert await archive.usage("model", 0, 2**53, 10) == ([UsageRow("chat", 1, 0, 0, 0, 0.0)], False)
 
 
-async def test_usage_is_read_off_an_index_and_never_touches_bodies(sink: DatabaseSink) -> None:
+async def test_what_is_looked_for_is_found_in_an_index_past_the_bodies(sink: DatabaseSink) -> None:
     await put(sink, records(1))
-    with closing(sink.reader()) as connection:
-        plan = connection.execute(
-            "EXPLAIN QUERY PLAN SELECT coalesce(user_id, ''), count(*), sum(status = 'error'), sum(input_tokens), sum(output_tokens), "
-            "total(cost_usd) FROM records WHERE started_ms >= 1 AND started_ms < 2 GROUP BY 1 ORDER BY 1"
-        ).fetchall()
-        assert "COVERING INDEX records_usage" in plan[0][3]
-        for column in ("user_id", "session_id"):
-            plan = connection.execute(f"EXPLAIN QUERY PLAN SELECT rowid FROM records WHERE {column} = 'a'").fetchall()
-            assert f"records_{column}" in plan[0][3]
+    by_user = "SELECT user_id, status, input_tokens, output_tokens, cost_usd FROM records WHERE started_ms >= 1 AND user_id IS NOT NULL"
+    for question, index in (
+        ("SELECT * FROM records WHERE status = 'error' ORDER BY started_ms DESC, id DESC LIMIT 20", "INDEX records_started"),
+        ("SELECT * FROM records WHERE user_id = 'a' ORDER BY started_ms DESC, id DESC LIMIT 20", "INDEX records_user "),
+        ("SELECT * FROM records WHERE session_id = 'a' ORDER BY started_ms DESC, id DESC LIMIT 20", "INDEX records_session "),
+        (by_user, "COVERING INDEX records_user"),
+    ):
+        with closing(opened(sink)) as connection:
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {question}").fetchall()
+        assert index in plan[0][3], question
 
 
 # --- trouble
@@ -167,15 +176,15 @@ async def test_a_question_that_takes_too_long_is_given_up(sink: DatabaseSink) ->
     await put(sink, records(1))
 
     def slow() -> sqlite3.Connection:
-        connection = sink.reader()
+        connection = opened(sink)
         endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS id FROM n"
         connection.execute(f"CREATE TEMP VIEW records AS {endless}")
         return connection
 
-    archive = Archive(slow, timeout_s=0.05)
+    reader = FileReader(slow, timeout_s=0.05)
     with pytest.raises(Overloaded, match="took too long"):
-        await archive._rows("SELECT count(*) FROM records", [])
-    await archive.close()
+        await reader.rows("SELECT count(*) FROM records", [])
+    await reader.close()
 
 
 async def test_too_many_questions_at_once_are_turned_away(sink: DatabaseSink, archive: Archive) -> None:
@@ -191,16 +200,16 @@ async def test_an_older_file_is_brought_up_to_date_in_place(path: Path) -> None:
         for statement in records_file._STEPS[1]:
             database.execute(statement)
         database.execute("PRAGMA user_version = 1")
-        old = records(1, id="req_old")[0][:-1]  # without `guards`
+        old = records(1, id="req_old")[0][: Record._fields.index("guards")]  # without what later versions have
         database.execute(f"INSERT INTO records VALUES ({', '.join('?' * len(old))})", old)
     sink = DatabaseSink(path, clock=CLOCK)
-    archive = Archive(sink.reader)
+    archive = Archive(sink.table.open_reader())
     (new,) = await put(sink, records(1))
     assert set(await ids(archive, Wanted())) == {"req_old", new.id}
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA user_version").fetchone() == (records_file.VERSION,)
         names = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'index' AND name LIKE 'records%'")}
-    assert names == {"records_usage", "records_user_id", "records_session_id"}
+    assert names == {"records_started", "records_user", "records_session"}
     await archive.close()
     await sink.close(10)
 
@@ -261,7 +270,7 @@ async def test_what_was_written_just_before_is_erased(sink: DatabaseSink, archiv
 
 async def test_in_memory_too() -> None:
     sink = DatabaseSink(None, clock=CLOCK)
-    archive = Archive(sink.reader)
+    archive = Archive(sink.table.open_reader())
     (row,) = await put(sink, [said("ann")])
     assert await sink.erase("ann") == 1
     record = await archive.find(row.id)

@@ -63,6 +63,12 @@ class RecordShown(Struct, frozen=True, kw_only=True):
     request_bytes: int
     #: What checks did, as `check:action`.
     guards: list[str]
+    #: By which door it came.
+    edge: str | None
+    #: How the deployment was chosen, where there was a choice.
+    route: str | None
+    #: Streams: mean time of a token after the first.
+    per_token_ms: float | None
 
 
 class RecordWhole(RecordShown, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The sink that keeps records in SQLite: one thread writes them in batches; while the database is down they wait in a spill file.
+"""The sink that keeps records in the gateway's database: one thread writes them in batches; while that is down they wait in a spill file.
 
 Promise: what was written longer than 0.2 s ago survives the death of the process, and is in the table exactly once in the end.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,9 +18,11 @@ from queue import Empty, SimpleQueue
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.errors import StoreDown
+from agent_gateway.record.figures import DAY_MS, KEPT_MS
 from agent_gateway.record.records_file import RecordsFile
 from agent_gateway.record.row import NAME_MAX_CHARS, Record, packed
 from agent_gateway.record.spill import Spill, SpillFull, orphans
+from agent_gateway.record.table import RecordTable
 
 #: Rows of one transaction, and bytes of their bodies.
 BATCH_ROWS = 512
@@ -38,14 +39,11 @@ RETRY_MAX_S = 5.0
 #: Old records are looked for this often (s) and deleted so many at a time.
 SWEEP_EVERY_S = 60.0
 SWEEP_ROWS = 500
-DAY_MS = 86_400_000
 #: Records of a user that are erased in one transaction, and how long the whole may take (s).
 ERASE_ROWS = 200
 ERASE_TIMEOUT_S = 60.0
 
 _log = logging.getLogger("agent_gateway.record")
-_DOWN = (sqlite3.Error, OSError)
-_UNWRITABLE = (OverflowError, UnicodeError)
 
 
 @dataclass(slots=True)
@@ -67,13 +65,20 @@ class _Erasure:
 
 
 class DatabaseSink:
-    """`path` None: in memory. The first half belongs to the event loop, the second to the thread."""
+    """`path`: of the records' file, or of those that wait beside another `table`; None: in memory.
+
+    The first half belongs to the event loop, the second to the thread.
+    """
 
     name = "database"
 
-    def __init__(self, path: Path | None, *, retention_days: float = 30.0, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, path: Path | None, *, table: RecordTable | None = None, retention_days: float = 30.0, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self._clock = clock
-        self._file = RecordsFile(path)
+        self._path = path
+        self._table: RecordTable = table or RecordsFile(path)
+        self._down, self._unwritable = self._table.down, self._table.unwritable
         self._retention_days = retention_days
         self._queue: SimpleQueue[tuple[list[Record], int] | _Erasure | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -103,9 +108,9 @@ class DatabaseSink:
     def dropped(self) -> int:
         return self._refused + self._lost
 
-    def reader(self) -> sqlite3.Connection:
-        """A read-only connection to the records, for the thread that calls."""
-        return self._file.reader()
+    @property
+    def table(self) -> RecordTable:
+        return self._table
 
     def keep(self, retention_days: float) -> None:
         self._retention_days = retention_days
@@ -178,14 +183,14 @@ class DatabaseSink:
         try:
             if not erasure.count:
                 self._bring_in()
-            count = self._file.erase_user(erasure.user, ERASE_ROWS)
+            count = self._table.erase_user(erasure.user, ERASE_ROWS)
             erasure.count += count
             if count == ERASE_ROWS:
                 return False
-            self._file.clear_log()
+            self._table.finish_erasing()
         except Exception as error:  # whatever it was, somebody waits for it
             erasure.end(_not_erased(str(error)))
-            if not isinstance(error, _DOWN):
+            if not isinstance(error, self._down):
                 raise
         else:
             erasure.end(None)
@@ -252,8 +257,8 @@ class DatabaseSink:
     def _insert(self, batch: list[Record]) -> list[Record]:
         """Returns what was not written because the database is down."""
         try:
-            self._written += self._file.insert(batch)
-        except _UNWRITABLE:
+            self._written += self._table.insert(batch)
+        except self._unwritable:
             if len(batch) > 1:
                 unwritten: list[Record] = []
                 for record in batch:
@@ -261,7 +266,7 @@ class DatabaseSink:
                 return unwritten
             self._lose(1, "one holds a value that no database can hold")
             return []
-        except _DOWN as error:
+        except self._down as error:
             self._went_down(error)
             return batch
         if self._failures:
@@ -272,7 +277,7 @@ class DatabaseSink:
 
     def _went_down(self, error: Exception) -> None:
         try:
-            aside = self._file.set_aside_if_corrupt(error)
+            aside = self._table.set_aside_if_corrupt(error)
         except OSError:
             aside = None
         if not self._failures:
@@ -292,7 +297,7 @@ class DatabaseSink:
             self._spill.append(waiting)
         except SpillFull:
             self._lose(len(waiting), "the spill file is full")
-        except _UNWRITABLE:
+        except (OverflowError, UnicodeError):
             if len(waiting) == 1:
                 self._lose(1, "one holds a value that no database can hold")
             else:
@@ -333,7 +338,7 @@ class DatabaseSink:
             self._spill.clear()
         if self._load_orphans:
             self._load_orphans = False
-            for orphan in orphans(_spill_prefix(self._file.path)):
+            for orphan in orphans(_spill_prefix(self._path)):
                 with orphan:
                     if not self._insert_all(orphan.batches()):
                         self._load_orphans = True
@@ -353,10 +358,10 @@ class DatabaseSink:
         if self._failures or not self._is_due(self._sweep_at):
             return
         now = self._clock.monotonic()
-        before_ms = int(self._clock.wall() * 1000 - self._retention_days * DAY_MS)
+        wall_ms = int(self._clock.wall() * 1000)
         try:
-            more = self._file.delete_before(before_ms, SWEEP_ROWS) == SWEEP_ROWS
-        except _DOWN:
+            more = self._table.sweep(wall_ms - int(self._retention_days * DAY_MS), wall_ms - KEPT_MS, SWEEP_ROWS)
+        except self._down:
             more = False
         self._sweep_at = now if more else now + SWEEP_EVERY_S
 
@@ -365,8 +370,8 @@ class DatabaseSink:
         self._held = []
         for erasure in self._erasures:
             erasure.end(_not_erased("the gateway stopped"))
-        with suppress(sqlite3.Error):
-            self._file.close()
+        with suppress(*self._down):
+            self._table.close()
         if self._spill is not None:
             with suppress(OSError):
                 self._spill.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent_gateway.control import admin_route
 from agent_gateway.control.admin import keys, usage
-from agent_gateway.record.archive import READ_TIMEOUT_S
+from agent_gateway.record.table import READ_TIMEOUT_S
 from tests.control.admin.conftest import Stage
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "admin.md").read_text()
