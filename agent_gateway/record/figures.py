@@ -86,11 +86,13 @@ class Rollup:
 
     def _named(self, dimensions: tuple[Any, ...]) -> tuple[str, ...]:
         model = dimensions[_MODEL]
-        if model not in self._models:
-            if dimensions[_ERROR] in _NAMELESS_CODES or len(self._models) >= MODELS_MAX:
-                model = OTHER
-            else:
+        if dimensions[_ERROR] in _NAMELESS_CODES:
+            model = OTHER
+        elif model not in self._models:
+            if len(self._models) < MODELS_MAX:
                 self._models.add(model)
+            else:
+                model = OTHER
         return (model, *[name or "" for name in dimensions[1:]])
 
 
@@ -122,6 +124,19 @@ def _buckets(ordered: list[float]) -> list[int]:
 
 
 _NO_TIMES = [0] * (len(BOUNDS_MS) + 1)
+
+
+def quantile_ms(counts: Sequence[int], share: float) -> float | None:
+    """The time within which that share of them was, as if each bucket's were spread evenly over it; None: there are none. Of what is above
+    all bounds no more is known than the highest bound.
+    """
+    sought = sum(counts) * share
+    below = 0
+    for count, low, high in zip(counts, (0.0, *BOUNDS_MS), BOUNDS_MS, strict=False):
+        if count and below + count >= sought:
+            return low + (high - low) * (sought - below) / count
+        below += count
+    return BOUNDS_MS[-1] if sum(counts) else None
 
 
 # --- as SQL that SQLite and PostgreSQL understand ---------------------------------------------------------------------
