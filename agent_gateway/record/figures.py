@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from operator import itemgetter, sub
 from typing import Any
 
@@ -169,10 +170,7 @@ ADD = f"INSERT INTO figures ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(
 
 def _buckets_of(column: str) -> list[str]:
     lowest = [f"sum(CASE WHEN {column} <= {BOUNDS_MS[0]} THEN 1 ELSE 0 END)"]
-    between = [
-        f"sum(CASE WHEN {column} > {low} AND {column} <= {high} THEN 1 ELSE 0 END)"
-        for low, high in zip(BOUNDS_MS, BOUNDS_MS[1:], strict=False)
-    ]
+    between = [f"sum(CASE WHEN {column} > {low} AND {column} <= {high} THEN 1 ELSE 0 END)" for low, high in pairwise(BOUNDS_MS)]
     return [*lowest, *between, f"sum(CASE WHEN {column} > {BOUNDS_MS[-1]} THEN 1 ELSE 0 END)"]
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
-from agent_gateway.record.table import READ_TIMEOUT_S, READERS, WAITING_MAX, took_too_long, too_many, unreadable
+from agent_gateway.record.table import READ_TIMEOUT_S, READERS, WAITING_MAX, too_many, took_too_long, unreadable
 
 #: Steps of SQLite's machine between two looks at the clock.
 _STEPS = 20_000

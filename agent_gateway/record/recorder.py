@@ -18,7 +18,6 @@ from agent_gateway.record.base import SINKS, Sink
 from agent_gateway.record.cost import settle
 from agent_gateway.record.metrics import Metrics
 from agent_gateway.record.row import Mode, Record, make_record
-from agent_gateway.stores.base import records_path
 
 #: From the first exchange of a batch to its rows being handed on (s): a quarter of the 0.2 s after which a record must be safe.
 FLUSH_S = 0.05
@@ -63,8 +62,8 @@ class Recorder:
 
     @classmethod
     def for_settings(cls, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Recorder:
-        """With records beside the configured database."""
-        sink = SINKS.load("database")(records_path(settings.state.database), clock=clock)
+        """With records in the configured database, or beside it."""
+        sink = SINKS.load("database").for_url(settings.state.database, clock)
         return cls(Metrics(), [sink], clock, archive=Archive(sink.table.open_reader()))
 
     def configure(self, monitoring: Monitoring, models: Collection[str], deployments: Collection[str] = ()) -> None:

@@ -97,8 +97,10 @@ _STEPS = {
         "DROP INDEX records_user_id",
         "DROP INDEX records_session_id",
         "CREATE INDEX records_started ON records (started_ms, model, key_id, status, error_code)",
-        "CREATE INDEX records_user ON records (user_id, started_ms, status, input_tokens, output_tokens, cost_usd) "
-        "WHERE user_id IS NOT NULL",
+        """
+        CREATE INDEX records_user ON records (user_id, started_ms, status, input_tokens, output_tokens, cost_usd)
+        WHERE user_id IS NOT NULL
+        """,
         "CREATE INDEX records_session ON records (session_id, started_ms) WHERE session_id IS NOT NULL",
         figures.table("figures", options="WITHOUT ROWID"),
         figures.whole("records"),
@@ -135,8 +137,8 @@ def _statement(records: Sequence[Record]) -> tuple[str, list[Any]]:
 class RecordsFile:
     """A `RecordTable`. `path` None: in memory, the last `MEMORY_ROWS`. Opened when first needed, and again after any error."""
 
-    down = (sqlite3.Error, OSError)
-    unwritable = (OverflowError, UnicodeError)
+    down: tuple[type[Exception], ...] = (sqlite3.Error, OSError)
+    unwritable: tuple[type[Exception], ...] = (OverflowError, UnicodeError)
 
     def __init__(self, path: Path | None) -> None:
         self.path = path

@@ -1,42 +1,29 @@
-"""Records read back: the right ones, page by page, in time, whatever state the file is in; and erased for good."""
+"""Records read back, from SQLite and from PostgreSQL: the right ones, page by page, and what they add up to; and erased."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent_gateway.core.clock import Clock
-from agent_gateway.core.errors import BadRequest, Overloaded, StoreDown
-from agent_gateway.record import records_file
-from agent_gateway.record.archive import LISTED, Archive, UsageRow, Wanted
-from agent_gateway.record.file_reader import FileReader
-from agent_gateway.record.row import Record, make_record
+from agent_gateway.core.errors import BadRequest, Overloaded
+from agent_gateway.record.archive import Archive, Group, UsageRow, Wanted
+from agent_gateway.record.figures import DAY_MS, HOUR_MS
 from agent_gateway.record.sinks.database import DatabaseSink
-from agent_gateway.record.records_file import RecordsFile
 from agent_gateway.record.table import READERS, WAITING_MAX
-from tests.kit.eventually import eventually
-from tests.record.exchanges import WALL, attempt, exchange, records
-
-CLOCK = Clock(wall=lambda: WALL + 60)
-DAY_MS = 86_400_000
-START_MS = int(WALL * 1000)
+from tests.record.exchanges import records
+from tests.record.kept import CLOCK, SECRET, START_MS, ids, put, said, spread
+from tests.stores.stores import fresh_url
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.records.db"
-
-
-@pytest.fixture
-async def sink(path: Path) -> AsyncIterator[DatabaseSink]:
-    sink = DatabaseSink(path, clock=CLOCK)
+@pytest.fixture(params=["sqlite", "postgres"])
+async def sink(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DatabaseSink]:
+    monkeypatch.chdir(tmp_path)
+    sink = DatabaseSink.for_url(await fresh_url(request.param, request.config, tmp_path), CLOCK)
     yield sink
     await sink.close(10)
 
@@ -46,30 +33,6 @@ async def archive(sink: DatabaseSink) -> AsyncIterator[Archive]:
     archive = Archive(sink.table.open_reader())
     yield archive
     await archive.close()
-
-
-def opened(sink: DatabaseSink) -> sqlite3.Connection:
-    assert isinstance(sink.table, RecordsFile)
-    return sink.table.reader()
-
-
-async def put(sink: DatabaseSink, rows: list[Record]) -> list[Record]:
-    before = sink.written
-    sink.write(rows)
-    await eventually(lambda: sink.written == before + len(rows), "all rows")
-    return rows
-
-
-def spread(count: int, **fields: Any) -> list[Record]:
-    """One a second."""
-    return [record._replace(started_ms=START_MS + number * 1000, **fields) for number, record in enumerate(records(count))]
-
-
-async def ids(archive: Archive, wanted: Wanted, limit: int = 100) -> list[str]:
-    return [row[LISTED.index("id")] for row in (await archive.page(wanted, limit)).rows]
-
-
-# --- looked for
 
 
 async def test_pages_hold_every_record_once_newest_first(sink: DatabaseSink, archive: Archive) -> None:
@@ -138,53 +101,34 @@ async def test_usage_adds_up_by_group(sink: DatabaseSink, archive: Archive, grou
     assert more == (len(rows) > 1)
 
 
+async def test_usage_is_exact_though_hours_are_added_up_before(sink: DatabaseSink, archive: Archive) -> None:
+    """`since` and `until` are hours from the beginning of one; there is a request every quarter of an hour."""
+    groups: tuple[Group, ...] = ("model", "key", "day")
+    begin = START_MS // HOUR_MS * HOUR_MS
+    await put(sink, [record._replace(started_ms=begin + number * HOUR_MS // 4) for number, record in enumerate(records(20))])
+    for group, since, until in product(groups, (0.5, 1.0, 3.25), (None, 3.5, 4.0)):
+        until_ms = None if until is None else begin + int(until * HOUR_MS)
+        rows, _ = await archive.usage(group, begin + int(since * HOUR_MS), until_ms, 10)
+        requests = ((5.0 if until is None else until) - since) * 4
+        assert sum(row.requests for row in rows) == requests, (group, since, until)
+        assert sum(row.output_tokens for row in rows) == requests * 12
+
+
+@pytest.mark.parametrize("cursor", ["", "tomorrow", "2025-13-01"])
+async def test_a_day_that_is_none_is_no_cursor_of_usage(archive: Archive, cursor: str) -> None:
+    with pytest.raises(BadRequest, match="cursor"):
+        await archive.usage("day", 0, 1, 5, cursor)
+
+
 async def test_usage_of_what_knows_no_tokens_is_nought(sink: DatabaseSink, archive: Archive) -> None:
     await put(sink, records(1, input_tokens=None, output_tokens=None, cost_usd=None))
     assert await archive.usage("model", 0, 2**53, 10) == ([UsageRow("chat", 1, 0, 0, 0, 0.0)], False)
-
-
-async def test_what_is_looked_for_is_found_in_an_index_past_the_bodies(sink: DatabaseSink) -> None:
-    await put(sink, records(1))
-    by_user = "SELECT user_id, status, input_tokens, output_tokens, cost_usd FROM records WHERE started_ms >= 1 AND user_id IS NOT NULL"
-    for question, index in (
-        ("SELECT * FROM records WHERE status = 'error' ORDER BY started_ms DESC, id DESC LIMIT 20", "INDEX records_started"),
-        ("SELECT * FROM records WHERE user_id = 'a' ORDER BY started_ms DESC, id DESC LIMIT 20", "INDEX records_user "),
-        ("SELECT * FROM records WHERE session_id = 'a' ORDER BY started_ms DESC, id DESC LIMIT 20", "INDEX records_session "),
-        (by_user, "COVERING INDEX records_user"),
-    ):
-        with closing(opened(sink)) as connection:
-            plan = connection.execute(f"EXPLAIN QUERY PLAN {question}").fetchall()
-        assert index in plan[0][3], question
-
-
-# --- trouble
 
 
 async def test_before_the_first_record_there_is_nothing(archive: Archive) -> None:
     assert (await archive.page(Wanted(), 5)).rows == []
     assert await archive.find("req_1") is None
     assert await archive.usage("key", 0, 1, 5) == ([], False)
-
-
-async def test_a_damaged_file_is_a_store_that_is_down(archive: Archive, path: Path) -> None:
-    _write(path, b"this is no database" * 1000)
-    with pytest.raises(StoreDown):
-        await archive.page(Wanted(), 5)
-
-
-async def test_a_question_that_takes_too_long_is_given_up(sink: DatabaseSink) -> None:
-    await put(sink, records(1))
-
-    def slow() -> sqlite3.Connection:
-        connection = opened(sink)
-        endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS id FROM n"
-        connection.execute(f"CREATE TEMP VIEW records AS {endless}")
-        return connection
-
-    reader = FileReader(slow, timeout_s=0.05)
-    with pytest.raises(Overloaded, match="took too long"):
-        await reader.rows("SELECT count(*) FROM records", [])
-    await reader.close()
 
 
 async def test_too_many_questions_at_once_are_turned_away(sink: DatabaseSink, archive: Archive) -> None:
@@ -195,43 +139,7 @@ async def test_too_many_questions_at_once_are_turned_away(sink: DatabaseSink, ar
     assert await archive.find("req_1") is None, "and then there is room again"
 
 
-async def test_an_older_file_is_brought_up_to_date_in_place(path: Path) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        for statement in records_file._STEPS[1]:
-            database.execute(statement)
-        database.execute("PRAGMA user_version = 1")
-        old = records(1, id="req_old")[0][: Record._fields.index("guards")]  # without what later versions have
-        database.execute(f"INSERT INTO records VALUES ({', '.join('?' * len(old))})", old)
-    sink = DatabaseSink(path, clock=CLOCK)
-    archive = Archive(sink.table.open_reader())
-    (new,) = await put(sink, records(1))
-    assert set(await ids(archive, Wanted())) == {"req_old", new.id}
-    with closing(sqlite3.connect(path)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (records_file.VERSION,)
-        names = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'index' AND name LIKE 'records%'")}
-    assert names == {"records_started", "records_user", "records_session"}
-    await archive.close()
-    await sink.close(10)
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-
-
-# --- erased
-
-SECRET = "what nobody but me should know"
-
-
-def said(user: str) -> Record:
-    """It is in the request, the answer, and in what the provider said of it."""
-    made = exchange(attempts=[attempt(outcome="error", error_detail=SECRET), attempt()])
-    body = made.call.body.replace(b"Who are you", SECRET.encode())
-    answer = b'{"text":"%b"}' % SECRET.encode()
-    return make_record(made, "full")._replace(user_id=user, session_id=f"{user}-{SECRET}", request=body * 40, answer=answer)
-
-
-async def test_a_user_is_erased_and_figures_stay(sink: DatabaseSink, archive: Archive, path: Path) -> None:
+async def test_a_user_is_erased_and_figures_stay(sink: DatabaseSink, archive: Archive) -> None:
     own = await put(sink, [said("ann") for _ in range(450)])
     others = await put(sink, [said("bob"), *records(2)])
     assert await sink.erase("ann") == 450
@@ -245,22 +153,6 @@ async def test_a_user_is_erased_and_figures_stay(sink: DatabaseSink, archive: Ar
     assert await archive.find(others[0].id) == others[0]
     assert await sink.erase("ann") == 0
     assert await sink.erase("bob") == 1
-    found = [name for name in os.listdir(path.parent) if SECRET.encode() in (path.parent / name).read_bytes()]
-    assert found == [], "not in the file, nor in its log"
-
-
-async def test_what_waits_in_a_spill_file_is_erased_too(sink: DatabaseSink, archive: Archive, path: Path) -> None:
-    os.mkdir(path)  # SQLite cannot open it
-    sink.write([said("ann")])
-    await eventually(lambda: any("spill" in name for name in os.listdir(path.parent)), "it is put by")
-    with pytest.raises(StoreDown, match="not all erased"):
-        await sink.erase("ann")
-    os.rmdir(path)
-    assert await sink.erase("ann") == 1
-    assert sink.dropped == 0
-    assert len(await ids(archive, Wanted())) == 1
-    found = [name for name in os.listdir(path.parent) if SECRET.encode() in (path.parent / name).read_bytes()]
-    assert found == []
 
 
 async def test_what_was_written_just_before_is_erased(sink: DatabaseSink, archive: Archive) -> None:
@@ -268,15 +160,58 @@ async def test_what_was_written_just_before_is_erased(sink: DatabaseSink, archiv
     assert await sink.erase("ann") == 1
 
 
-async def test_in_memory_too() -> None:
-    sink = DatabaseSink(None, clock=CLOCK)
-    archive = Archive(sink.table.open_reader())
-    (row,) = await put(sink, [said("ann")])
-    assert await sink.erase("ann") == 1
-    record = await archive.find(row.id)
-    assert record is not None
-    assert record.request is None
-    await archive.close()
-    await sink.close(10)
-    with pytest.raises(StoreDown):
-        await sink.erase("ann")
+# --- figures
+
+
+async def test_figures_are_told_by_step_and_group(sink: DatabaseSink, archive: Archive) -> None:
+    begin = START_MS // DAY_MS * DAY_MS
+    failed = {"status": "error", "error_code": "provider_timeout", "cost_usd": None, "quality": None, "ttft_ms": None}
+    rows = [
+        *records(3, started_ms=begin, model="a", quality=0.5, ttft_ms=30.0, cost_usd=0.25),
+        *records(1, started_ms=begin + HOUR_MS, model="a", **failed),
+        *records(2, started_ms=begin + HOUR_MS, model="b", status="fallback"),
+    ]
+    await put(sink, rows)
+    by_hour, more = await archive.figures("model", "hour", begin, begin + DAY_MS, 10)
+    assert [(one.at_ms - begin, one.group, one.requests) for one in by_hour] == [(0, "a", 3), (HOUR_MS, "a", 1), (HOUR_MS, "b", 2)]
+    assert more is None
+    first, second, third = by_hour
+    assert (first.cost_usd, first.rated, first.quality, first.ttft_ms) == (0.75, 3, 1.5, 90.0)
+    assert (sum(first.durations), sum(first.first_tokens)) == (3, 3)
+    assert (second.by_status["error"], second.timeouts, second.rated, sum(second.first_tokens)) == (1, 1, 0, 0)
+    assert (third.by_status["fallback"], third.timeouts) == (2, 0)
+    (day,), _ = await archive.figures("all", "day", begin, begin + DAY_MS, 10)
+    assert (day.at_ms, day.group, day.requests, day.attempts) == (begin, "", 6, 6)
+    assert day.input_tokens == 180
+
+
+@pytest.mark.parametrize(
+    ("group", "groups"),
+    [
+        ("deployment", {"local/small"}),
+        ("pattern", {"unary"}),
+        ("dialect", {"openai_chat"}),
+        ("status", {"error", "success"}),
+        ("error", {"", "quality"}),
+        ("key", {"", "key-1"}),
+    ],
+)
+async def test_figures_have_the_groups_that_records_have(sink: DatabaseSink, archive: Archive, group: Any, groups: set[str]) -> None:
+    await put(sink, [*records(2), *records(1, status="error", error_code="quality", key_id=None)])
+    told, _ = await archive.figures(group, "hour", 0, 2**53, 10)
+    assert {one.group for one in told} == groups
+
+
+async def test_pages_of_figures_hold_each_once(sink: DatabaseSink, archive: Archive) -> None:
+    batch = [
+        record._replace(model=f"m{number % 3}", started_ms=START_MS + number % 2 * HOUR_MS) for number, record in enumerate(records(12))
+    ]
+    await put(sink, batch)
+    whole, _ = await archive.figures("model", "hour", 0, 2**53, 100)
+    seen, cursor = await archive.figures("model", "hour", 0, 2**53, 4)
+    assert cursor is not None
+    rest, last = await archive.figures("model", "hour", 0, 2**53, 4, cursor)
+    assert [*seen, *rest] == whole
+    assert (len(whole), last) == (6, None)
+    with pytest.raises(BadRequest, match="cursor"):
+        await archive.figures("model", "hour", 0, 2**53, 4, "m1")

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from agent_gateway.record import figures, records_file
-from agent_gateway.record.figures import BOUNDS_MS, COLUMNS, DURATIONS, HOUR_MS, MEASURES, OTHER, Rollup
+from agent_gateway.record.figures import BOUNDS_MS, COLUMNS, DURATIONS, HOUR_MS, MEASURES, Rollup
+from agent_gateway.record.metrics import OTHER
 from agent_gateway.record.records_file import RecordsFile
 from agent_gateway.record.row import Record
 from tests.record.exchanges import WALL, records

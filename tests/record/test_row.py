@@ -104,7 +104,7 @@ def test_a_minimal_record_holds_figures_only(stream: bool) -> None:
 
 def plan(*candidates: str, detour: Detour | None = None) -> Plan:
     """Of the model `chat` at a, b and c; its fallback is at z."""
-    made = {name: Deployment(name, *name.split("/")) for name in ("local/a", "local/b", "local/c", "sim/z")}
+    made = {name: Deployment(name, name.partition("/")[0], name.partition("/")[2]) for name in ("local/a", "local/b", "local/c", "sim/z")}
     own = Route(name="chat", deployments=(made["local/a"], made["local/b"], made["local/c"]), strategy="balanced")
     backup = Route(name="backup", deployments=(made["sim/z"],))
     ordered = [Candidate(made[name], backup if name == "sim/z" else own, name == "sim/z") for name in candidates]

@@ -23,6 +23,7 @@ from agent_gateway.record.records_file import RecordsFile
 from agent_gateway.record.row import NAME_MAX_CHARS, Record, packed
 from agent_gateway.record.spill import Spill, SpillFull, orphans
 from agent_gateway.record.table import RecordTable
+from agent_gateway.stores.base import is_postgres, records_path
 
 #: Rows of one transaction, and bytes of their bodies.
 BATCH_ROWS = 512
@@ -97,6 +98,16 @@ class DatabaseSink:
         self._retry_at = 0.0
         self._load_orphans = path is not None
         self._sweep_at = clock.monotonic()
+
+    @classmethod
+    def for_url(cls, url: str, clock: Clock = SYSTEM_CLOCK) -> DatabaseSink:
+        """In the database where that is PostgreSQL, else in a file beside it."""
+        table: RecordTable | None = None
+        if is_postgres(url):
+            from agent_gateway.record.records_server import RecordsServer
+
+            table = RecordsServer(url)
+        return cls(records_path(url), table=table, clock=clock)
 
     # --- on the event loop
 
