@@ -19,6 +19,7 @@ from agent_gateway.record.table import Reader
 
 Group = Literal["key", "model", "day", "user"]
 FigureGroup = Literal["all", "model", "deployment", "pattern", "dialect", "status", "error", "key"]
+FeedbackGroup = Literal["all", "model", "pattern", "status", "key"]
 Step = Literal["hour", "day"]
 
 #: What a list shows: all but the bodies.
@@ -26,6 +27,8 @@ LISTED = tuple(name for name in Record._fields if name not in ("attempts", "requ
 _ID, _STARTED = LISTED.index("id"), LISTED.index("started_ms")
 
 STEPS_MS: dict[Step, int] = {"hour": HOUR_MS, "day": DAY_MS}
+#: Groups of feedback that are told at once.
+SCORES_MAX = 1_000
 #: By group: the column of `figures`.
 _FIGURES: dict[FigureGroup, str] = {
     "all": "''",
@@ -92,7 +95,7 @@ _CONDITIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the requests of one step that are alike add up to."""
+    """What the requests of one step that are alike add up to: their number, and sums of what they have."""
 
     at_ms: int
     #: "" where there was none.
@@ -120,6 +123,17 @@ class Figures:
     #: By bucket of `figures.BOUNDS_MS`: requests, and streams by their time to first token.
     durations: tuple[int, ...]
     first_tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How many there were, and their sum: of fixed replies, and of all other answers."""
+
+    group: str
+    scores: int
+    score: int
+    degraded_scores: int
+    degraded_score: int
 
 
 _STATUSES = get_args(Status)
@@ -190,6 +204,23 @@ class Archive:
         rows = await self._reader.rows(statement, [*values, limit + 1])
         told = [_figures(row) for row in rows[:limit]]
         return told, _cursor(told[-1].at_ms, told[-1].group) if len(rows) > limit else None
+
+    async def feedback(self, group: FeedbackGroup, since_ms: int, until_ms: int) -> list[Scores]:
+        """Of requests of the hours that begin in the time; the groups that have any, at most `SCORES_MAX`."""
+        name, degraded = _FIGURES[group], "status = 'degraded'"
+        sums = [
+            _sum(f"CASE WHEN {which} THEN {column} ELSE 0 END") for which in (f"NOT {degraded}", degraded) for column in ("scores", "score")
+        ]
+        statement = (
+            f"SELECT {name}, {', '.join(sums)} FROM figures WHERE hour_ms >= ? AND hour_ms < ? AND scores > 0 "  # noqa: S608
+            "GROUP BY 1 ORDER BY 1 LIMIT ?"
+        )
+        return [Scores(*row) for row in await self._reader.rows(statement, [since_ms, until_ms, SCORES_MAX])]
+
+    async def feedback_of(self, request_id: str) -> tuple[int, str | None, int] | None:
+        """Score, comment, and when it was given (Unix ms)."""
+        rows = await self._reader.rows("SELECT score, comment, given_ms FROM feedback WHERE request_id = ?", [request_id])
+        return (rows[0][0], rows[0][1], rows[0][2]) if rows else None
 
     async def close(self) -> None:
         await self._reader.close()

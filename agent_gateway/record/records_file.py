@@ -19,8 +19,9 @@ from urllib.parse import quote
 
 from agent_gateway.record import figures
 from agent_gateway.record.file_reader import FileReader
-from agent_gateway.record.row import Record, without_details
+from agent_gateway.record.row import Record
 from agent_gateway.stores.base import create_privately
+from agent_gateway.stores.operation import Operation, T
 
 #: How long a write waits for another writer before the batch goes to the spill file (s).
 BUSY_TIMEOUT_S = 0.1
@@ -104,13 +105,21 @@ _STEPS = {
         "CREATE INDEX records_session ON records (session_id, started_ms) WHERE session_id IS NOT NULL",
         figures.table("figures", options="WITHOUT ROWID"),
         figures.whole("records"),
+        """
+        CREATE TABLE feedback (
+            request_id TEXT PRIMARY KEY,
+            started_ms BIGINT NOT NULL,
+            user_id TEXT,
+            score INTEGER NOT NULL,
+            comment TEXT,
+            given_ms BIGINT NOT NULL
+        )
+        """,
+        "CREATE INDEX feedback_started ON feedback (started_ms)",
+        "CREATE INDEX feedback_user ON feedback (user_id) WHERE user_id IS NOT NULL",
     ),
 }
 _BLOBS = {Record._fields.index(name) for name in ("attempts", "request", "answer")}
-_ERASE = (
-    "UPDATE records SET user_id = NULL, session_id = NULL, client_request_id = NULL, request = NULL, answer = NULL, attempts = ? "
-    "WHERE rowid = ?"
-)
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -139,6 +148,7 @@ class RecordsFile:
 
     down: tuple[type[Exception], ...] = (sqlite3.Error, OSError)
     unwritable: tuple[type[Exception], ...] = (OverflowError, UnicodeError)
+    row_lock = ""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -186,20 +196,19 @@ class RecordsFile:
             "DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE started_ms < ? ORDER BY started_ms LIMIT ?)",
             (records_before_ms, limit),
         ).rowcount
+        connection.execute("DELETE FROM feedback WHERE started_ms < ?", (records_before_ms,))
         connection.execute("DELETE FROM figures WHERE hour_ms < ?", (figures_before_ms,))
         return gone == limit
 
-    def erase_user(self, user: str, limit: int) -> int:
-        """Takes out of at most `limit` records what the user said, was told and is known by; figures stay. How many there were."""
-        self._open().execute("PRAGMA secure_delete = ON")  # what is freed is overwritten
+    def change(self, operation: Operation[T]) -> T:
+        """What it frees is overwritten."""
+        self._open().execute("PRAGMA secure_delete = ON")
         try:
             with self._transaction() as connection:
-                found = connection.execute("SELECT rowid, attempts FROM records WHERE user_id = ? LIMIT ?", (user, limit)).fetchall()
-                connection.executemany(_ERASE, [(without_details(attempts), row) for row, attempts in found])
+                return _driven(connection, operation)
         finally:
             with suppress(sqlite3.Error, OSError):
                 self._open().execute("PRAGMA secure_delete = OFF")
-        return len(found)
 
     def finish_erasing(self) -> None:
         """What was erased is still in the write-ahead log until that is worked in and cut off. Raises when somebody reads it for long."""
@@ -295,6 +304,16 @@ class RecordsFile:
 
 class _Known(Exception):
     """Of the records of a batch one is there already."""
+
+
+def _driven(connection: sqlite3.Connection, operation: Operation[T]) -> T:
+    try:
+        text, values = next(operation)
+        while True:
+            text, values = operation.send(connection.execute(text, values).fetchall())
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

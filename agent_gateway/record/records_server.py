@@ -14,9 +14,9 @@ import asyncpg  # type: ignore[import-untyped]
 
 from agent_gateway.record import figures
 from agent_gateway.record.figures import DAY_MS, HOUR_MS
-from agent_gateway.record.row import Record, without_details
+from agent_gateway.record.row import Record
 from agent_gateway.record.server_reader import CONNECT_TIMEOUT_S, ServerReader
-from agent_gateway.stores.operation import numbered
+from agent_gateway.stores.operation import Operation, numbered
 
 #: One statement, at the server and here; a lock that another transaction holds (s).
 STATEMENT_TIMEOUT_S = 5.0
@@ -60,6 +60,18 @@ _STEPS = {
         "CREATE INDEX records_user ON records (user_id, started_ms) WHERE user_id IS NOT NULL",
         "CREATE INDEX records_session ON records (session_id, started_ms) WHERE session_id IS NOT NULL",
         figures.table("figures", _TEXT),
+        f"""
+        CREATE TABLE feedback (
+            request_id {_TEXT} PRIMARY KEY,
+            started_ms BIGINT NOT NULL,
+            user_id {_TEXT},
+            score INTEGER NOT NULL,
+            comment TEXT,
+            given_ms BIGINT NOT NULL
+        )
+        """,
+        "CREATE INDEX feedback_started ON feedback (started_ms)",
+        "CREATE INDEX feedback_user ON feedback (user_id) WHERE user_id IS NOT NULL",
     ),
 }
 #: Arrays, one a column: a statement of one shape, however many rows.
@@ -67,10 +79,6 @@ _INSERT = (
     f"INSERT INTO records ({', '.join(Record._fields)}) SELECT * FROM unnest("  # noqa: S608 – our own names
     + ", ".join([f"${place}::{_type(name).split()[0]}[]" for place, name in enumerate(Record._fields, 1)])
     + ") ON CONFLICT DO NOTHING RETURNING id"
-)
-_ERASE = (
-    "UPDATE records SET user_id = NULL, session_id = NULL, client_request_id = NULL, request = NULL, answer = NULL, attempts = $3 "
-    "WHERE id = $1 AND started_ms = $2"
 )
 _PARTITIONS = """
     SELECT partition.relname FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class AS partition ON partition.oid = inhrelid
@@ -83,6 +91,8 @@ class RecordsServer:
 
     down: tuple[type[Exception], ...] = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
     unwritable: tuple[type[Exception], ...] = (asyncpg.DataError, asyncpg.NotNullViolationError, OverflowError, UnicodeError)
+
+    row_lock = " FOR UPDATE"
 
     def __init__(self, url: str) -> None:
         self._dsn = "postgresql://" + url.partition("://")[2]
@@ -100,8 +110,8 @@ class RecordsServer:
         """Whole days, so that there is never more."""
         return self._run(self._sweep(records_before_ms, figures_before_ms))
 
-    def erase_user(self, user: str, limit: int) -> int:
-        return self._run(self._erase(user, limit))
+    def change(self, operation: Operation[_T]) -> _T:
+        return self._run(self._change(operation))
 
     def finish_erasing(self) -> None:
         """What the server frees it overwrites in its own time."""
@@ -182,6 +192,7 @@ class RecordsServer:
 
     async def _sweep(self, records_before_ms: int, figures_before_ms: int) -> bool:
         connection = await self._open()
+        await connection.execute("DELETE FROM feedback WHERE started_ms < $1", records_before_ms)
         await connection.execute("DELETE FROM figures WHERE hour_ms < $1", figures_before_ms)
         names = [row[0] for row in await connection.fetch(_PARTITIONS)]
         kept = _partition(records_before_ms // DAY_MS)
@@ -191,26 +202,32 @@ class RecordsServer:
                 self._days.clear()
         return False
 
-    async def _erase(self, user: str, limit: int) -> int:
+    async def _change(self, operation: Operation[_T]) -> _T:
         connection = await self._open()
         async with connection.transaction():
-            found = await connection.fetch(
-                "SELECT id, started_ms, attempts FROM records WHERE user_id = $1 ORDER BY id LIMIT $2 FOR UPDATE", user, limit
-            )
-            await connection.executemany(_ERASE, [(row[0], row[1], without_details(row[2])) for row in found])
-        return len(found)
+            return await _driven(connection, operation)
 
 
 _ADD = numbered(figures.ADD)
 
 
-def _without_nul(column: tuple[Any, ...]) -> list[Any]:
+def _without_nul(column: Sequence[Any]) -> list[Any]:
     """PostgreSQL's text holds no NUL, and what a client chose may."""
     return [cell.replace("\0", "\ufffd") if isinstance(cell, str) else cell for cell in column]
 
 
 def _partition(day: int) -> str:
     return f"records_{datetime.fromtimestamp(day * DAY_MS / 1000, UTC):%Y%m%d}"
+
+
+async def _driven(connection: Any, operation: Operation[_T]) -> _T:
+    try:
+        text, values = next(operation)
+        while True:
+            text, values = operation.send(await connection.fetch(numbered(text), *_without_nul(values)))
+    except StopIteration as end:
+        result: _T = end.value
+        return result
 
 
 async def _add_days(connection: Any, days: Collection[int]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from agent_gateway.core.errors import Overloaded, StoreDown
 from agent_gateway.record.row import Record
+from agent_gateway.stores.operation import Operation, T
 
 #: Questions answered at once, and those that may wait for it; any more are turned away.
 READERS = 2
@@ -34,6 +35,8 @@ class RecordTable(Protocol):
     #: What they raise when the database cannot be written at the moment, and for a value that it can never hold.
     down: tuple[type[Exception], ...]
     unwritable: tuple[type[Exception], ...]
+    #: Locks a row that a statement of `change` reads.
+    row_lock: str
 
     def insert(self, records: Sequence[Record]) -> int:
         """How many were new."""
@@ -43,8 +46,8 @@ class RecordTable(Protocol):
         Whether there may be more.
         """
 
-    def erase_user(self, user: str, limit: int) -> int:
-        """Takes out of at most `limit` records what the user said, was told and is known by; figures stay. How many there were."""
+    def change(self, operation: Operation[T]) -> T:
+        """In one transaction (record/changes.py)."""
 
     def finish_erasing(self) -> None:
         """What was erased is nowhere in the database's files any more, as far as it lets us."""

@@ -9,15 +9,17 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.errors import StoreDown
+from agent_gateway.record.changes import Feedback, erasure, scoring
 from agent_gateway.record.figures import DAY_MS, KEPT_MS
 from agent_gateway.record.records_file import RecordsFile
 from agent_gateway.record.row import NAME_MAX_CHARS, Record, packed
@@ -43,26 +45,33 @@ SWEEP_ROWS = 500
 #: Records of a user that are erased in one transaction, and how long the whole may take (s).
 ERASE_ROWS = 200
 ERASE_TIMEOUT_S = 60.0
+#: Of a request's feedback (s).
+SCORE_TIMEOUT_S = 5.0
 
 _log = logging.getLogger("agent_gateway.record")
 
 
 @dataclass(slots=True)
-class _Erasure:
-    """Of one user's records."""
+class _Errand:
+    """Something to be done with the records that there are, for somebody who waits for it."""
 
-    user: str
-    #: So many so far.
-    count: int = 0
-    done: Future[int] = field(default_factory=Future)
+    #: What is the case where it is not done.
+    failed: str
+    #: One part of it, so that records need not wait for long; None: there is more to do.
+    work: Callable[[], Any]
+    begun: bool = False
+    done: Future[Any] = field(default_factory=Future)
 
-    def end(self, error: StoreDown | None) -> None:
-        if not self.done.set_running_or_notify_cancel():
-            return
-        if error is None:
-            self.done.set_result(self.count)
-        else:
-            self.done.set_exception(error)
+    def end(self, result: Any) -> None:
+        if self.done.set_running_or_notify_cancel():
+            self.done.set_result(result)
+
+    def fail(self, why: str) -> None:
+        if self.done.set_running_or_notify_cancel():
+            self.done.set_exception(self.refusal(why))
+
+    def refusal(self, why: str) -> StoreDown:
+        return StoreDown(f"{self.failed}: the records cannot be written at the moment. Ask again.", detail=why)
 
 
 class DatabaseSink:
@@ -81,7 +90,7 @@ class DatabaseSink:
         self._table: RecordTable = table or RecordsFile(path)
         self._down, self._unwritable = self._table.down, self._table.unwritable
         self._retention_days = retention_days
-        self._queue: SimpleQueue[tuple[list[Record], int] | _Erasure | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[list[Record], int] | _Errand | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
         # The loop counts what it gives, the thread what it has done: each number has one writer.
@@ -93,7 +102,7 @@ class DatabaseSink:
         self._spill = Spill(_spill_prefix(path)) if path else None
         self._held: list[Record] = []
         self._held_bytes = 0
-        self._erasures: deque[_Erasure] = deque()
+        self._errands: deque[_Errand] = deque()
         self._failures = 0
         self._retry_at = 0.0
         self._load_orphans = path is not None
@@ -145,16 +154,36 @@ class DatabaseSink:
             self._give(batch, batch_bytes)
 
     async def erase(self, user: str) -> int:
+        count = 0
+
+        def part() -> int | None:
+            nonlocal count
+            erased = self._table.change(erasure(user[:NAME_MAX_CHARS], ERASE_ROWS))
+            count += erased
+            if erased == ERASE_ROWS:
+                return None
+            self._table.finish_erasing()
+            return count
+
+        await self._run_errand(_Errand("The user's records are not all erased", part), ERASE_TIMEOUT_S)
+        return count
+
+    async def score(self, feedback: Feedback) -> bool:
+        """False: its key has made no such request. Raises `StoreDown`."""
+        errand = _Errand("The feedback is not kept", lambda: self._table.change(scoring(feedback, self._table.row_lock)))
+        return bool(await self._run_errand(errand, SCORE_TIMEOUT_S))
+
+    async def _run_errand(self, errand: _Errand, timeout_s: float) -> Any:
+        """With all records that were written before."""
         if self._closed:
-            raise _not_erased("the gateway stops")
+            raise errand.refusal("the gateway stops")
         self.start()
-        erasure = _Erasure(user[:NAME_MAX_CHARS])
-        self._queue.put(erasure)
+        self._queue.put(errand)
         try:
-            async with asyncio.timeout(ERASE_TIMEOUT_S):
-                return await asyncio.wrap_future(erasure.done)
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.wrap_future(errand.done)
         except TimeoutError:
-            raise _not_erased(f"not done in {ERASE_TIMEOUT_S:g} s") from None
+            raise errand.refusal(f"not done in {timeout_s:g} s") from None
 
     def _give(self, batch: list[Record], batch_bytes: int) -> None:
         rows = self._given_rows - self._done_rows + len(batch)
@@ -187,25 +216,23 @@ class DatabaseSink:
             self._done_bytes += batch_bytes
         self._finish()
 
-    def _erase(self, erasure: _Erasure) -> bool:
-        """A part of it, so that records need not wait for long. True: it is done, cannot be done now, or is not waited for any more."""
-        if erasure.done.cancelled():
+    def _do(self, errand: _Errand) -> bool:
+        """A part of it. True: it is done, cannot be done now, or is not waited for any more."""
+        if errand.done.cancelled():
             return True
         try:
-            if not erasure.count:
+            if not errand.begun:
                 self._bring_in()
-            count = self._table.erase_user(erasure.user, ERASE_ROWS)
-            erasure.count += count
-            if count == ERASE_ROWS:
-                return False
-            self._table.finish_erasing()
+                errand.begun = True
+            result = errand.work()
         except Exception as error:  # whatever it was, somebody waits for it
-            erasure.end(_not_erased(str(error)))
+            errand.fail(str(error) or repr(error))
             if not isinstance(error, self._down):
                 raise
-        else:
-            erasure.end(None)
-        return True
+            return True
+        if result is not None:
+            errand.end(result)
+        return result is not None
 
     def _bring_in(self) -> None:
         """What waits beside the database. Raises `OSError` where that cannot be."""
@@ -219,10 +246,10 @@ class DatabaseSink:
             self._store([_pack(record) for record in batch])
         if closing:
             self._retry_at = 0.0
-        if self._erasures:
-            erasure = self._erasures.popleft()
-            if not self._erase(erasure):
-                self._erasures.append(erasure)
+        if self._errands:
+            errand = self._errands.popleft()
+            if not self._do(errand):
+                self._errands.append(errand)
         if self._is_due(self._retry_at):
             self._load_back()
         self._sweep()
@@ -234,8 +261,8 @@ class DatabaseSink:
         try:
             item = self._queue.get(timeout=self._wait_s())
             while item is not None:
-                if isinstance(item, _Erasure):
-                    self._erasures.append(item)  # after what came before it
+                if isinstance(item, _Errand):
+                    self._errands.append(item)  # after what came before it
                     return batch, batch_bytes, False
                 batch += item[0]
                 batch_bytes += item[1]
@@ -248,7 +275,7 @@ class DatabaseSink:
 
     def _wait_s(self) -> float:
         """Until there is something to do, should no record come."""
-        if self._erasures:
+        if self._errands:
             return 0.0
         waiting = bool(self._held) or (self._spill is not None and self._spill.holds_any)
         if self._failures and not waiting and not self._load_orphans:
@@ -379,8 +406,8 @@ class DatabaseSink:
     def _finish(self) -> None:
         self._lose(len(self._held), "the gateway stopped while neither the database nor the spill file could be written")
         self._held = []
-        for erasure in self._erasures:
-            erasure.end(_not_erased("the gateway stopped"))
+        for errand in self._errands:
+            errand.fail("the gateway stopped")
         with suppress(*self._down):
             self._table.close()
         if self._spill is not None:
@@ -391,10 +418,6 @@ class DatabaseSink:
 def _spill_prefix(path: Path | None) -> Path:
     assert path is not None, "a database in memory has no spill file"
     return path.with_name(f"{path.stem}.spill-")
-
-
-def _not_erased(why: str) -> StoreDown:
-    return StoreDown("The user's records are not all erased: they cannot be written at the moment. Ask again.", detail=why)
 
 
 def _pack(record: Record) -> Record:
