@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from agent_gateway.core.errors import BadRequest, Overloaded
-from agent_gateway.record.archive import Archive, Group, UsageRow, Wanted
+from agent_gateway.record.archive import Archive, Group, Scores, UsageRow, Wanted
+from agent_gateway.record.changes import Feedback
 from agent_gateway.record.figures import DAY_MS, HOUR_MS
+from agent_gateway.record.row import Record
 from agent_gateway.record.sinks.database import DatabaseSink
 from agent_gateway.record.table import READERS, WAITING_MAX
 from tests.record.exchanges import records
@@ -215,3 +217,54 @@ async def test_pages_of_figures_hold_each_once(sink: DatabaseSink, archive: Arch
     assert (len(whole), last) == (6, None)
     with pytest.raises(BadRequest, match="cursor"):
         await archive.figures("model", "hour", 0, 2**53, 4, "m1")
+
+
+# --- feedback
+
+
+def given(record: Record, score: int, comment: str | None = None, key: str = "key-1") -> Feedback:
+    return Feedback(record.id, key, score, comment, START_MS)
+
+
+async def test_a_score_counts_once_and_the_last_one_counts(sink: DatabaseSink, archive: Archive) -> None:
+    one, two, fixed = await put(sink, [*records(2), *records(1, status="degraded")])
+    assert await sink.score(given(one, 1, "bad"))
+    assert await sink.score(given(one, 5))
+    assert await sink.score(given(two, 4, "well"))
+    assert await sink.score(given(fixed, 2))
+    assert await archive.feedback_of(one.id) == (5, None, START_MS)
+    assert await archive.feedback_of(two.id) == (4, "well", START_MS)
+    assert await archive.feedback("model", 0, 2**53) == [Scores("chat", 2, 9, 1, 2)]
+    assert await archive.feedback("status", 0, 2**53) == [Scores("degraded", 0, 0, 1, 2), Scores("success", 2, 9, 0, 0)]
+    assert await archive.feedback("model", 0, START_MS // HOUR_MS * HOUR_MS) == []
+    (hour,), _ = await archive.figures("all", "hour", 0, 2**53, 5)
+    assert (hour.requests, hour.scores, hour.score) == (3, 3, 11)
+
+
+async def test_only_the_key_that_asked_may_score(sink: DatabaseSink, archive: Archive) -> None:
+    own, nobodys = await put(sink, [*records(1), *records(1, key_id=None)])
+    assert not await sink.score(given(own, 1, key="key-2"))
+    assert not await sink.score(given(own, 1, key=""))
+    assert not await sink.score(given(own._replace(id="req_none"), 1))
+    assert await sink.score(given(nobodys, 3, key=""))
+    assert await archive.feedback("key", 0, 2**53) == [Scores("", 1, 3, 0, 0)]
+
+
+async def test_what_was_written_just_before_can_be_scored(sink: DatabaseSink, archive: Archive) -> None:
+    (record,) = records(1)
+    sink.write([record])
+    assert await sink.score(given(record, 5))
+
+
+async def test_a_request_whose_model_is_not_told_apart_is_scored_where_it_counts(sink: DatabaseSink, archive: Archive) -> None:
+    (record,) = await put(sink, records(1, model="made up", status="error", error_code="model_not_found"))
+    assert await sink.score(given(record, 1))
+    assert await archive.feedback("model", 0, 2**53) == [Scores("other", 1, 1, 0, 0)]
+
+
+async def test_an_erased_users_comments_go_and_scores_stay(sink: DatabaseSink, archive: Archive) -> None:
+    (record,) = await put(sink, records(1, user_id="ann"))
+    assert await sink.score(given(record, 2, SECRET))
+    assert await sink.erase("ann") == 1
+    assert await archive.feedback_of(record.id) == (2, None, START_MS)
+    assert await archive.feedback("all", 0, 2**53) == [Scores("", 1, 2, 0, 0)]
