@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from agent_gateway.core.errors import BadRequest
 from agent_gateway.core.exchange import Status
-from agent_gateway.record.figures import DAY_MS, DURATIONS, FIRST_TOKENS, HOUR_MS, MODEL, TIMEOUT_CODES
+from agent_gateway.record.figures import DAY_MS, DURATIONS, FIRST_TOKENS, HOUR_MS, MODEL, TIMEOUT_CODES, Kind
 from agent_gateway.record.row import Record
 from agent_gateway.record.table import Reader
 
@@ -26,7 +26,6 @@ Step = Literal["hour", "day"]
 LISTED = tuple(name for name in Record._fields if name not in ("attempts", "request", "answer"))
 _ID, _STARTED = LISTED.index("id"), LISTED.index("started_ms")
 
-STEPS_MS: dict[Step, int] = {"hour": HOUR_MS, "day": DAY_MS}
 #: Groups of feedback that are told at once.
 SCORES_MAX = 1_000
 #: By group: the column of `figures`.
@@ -44,7 +43,7 @@ _FIGURES: dict[FigureGroup, str] = {
 _USED: dict[Group, tuple[str, str]] = {
     "key": ("key_id", "coalesce(key_id, '')"),
     "model": ("model", MODEL),
-    "day": (f"hour_ms / {DAY_MS}", f"started_ms / {DAY_MS}"),
+    "day": (f"at_ms / {DAY_MS}", f"started_ms / {DAY_MS}"),
 }
 
 
@@ -175,6 +174,8 @@ class Archive:
         self, group: Group, since_ms: int, until_ms: int | None, limit: int, after: str | None = None
     ) -> tuple[list[UsageRow], bool]:
         """In the order of their groups, those behind `after`; whether there are more. Exact: hours that are not whole are added up anew."""
+        if until_ms is not None and until_ms <= since_ms:
+            return [], False
         source, values = _used(group, since_ms, until_ms)
         behind = ""
         if after is not None:
@@ -190,15 +191,16 @@ class Archive:
         self, group: FigureGroup, step: Step, since_ms: int, until_ms: int, limit: int, cursor: str | None = None
     ) -> tuple[list[Figures], str | None]:
         """Steps that begin in the time, in their order, then that of their groups; and where to go on. `BadRequest`: as of `page`."""
-        at, name = f"hour_ms / {STEPS_MS[step]} * {STEPS_MS[step]}", _FIGURES[group]
-        values: list[Any] = [since_ms, until_ms]
+        name = _FIGURES[group]
+        values: list[Any] = [_kind(group, step), since_ms, until_ms]
         behind = ""
         if cursor is not None:
-            behind = f"AND ({at}, {name}) > (?, ?)"
+            behind = f"AND (at_ms, {name}) > (?, ?)"
             values += _place(cursor)
+            values[1] = max(since_ms, values[-2])
         sums = ", ".join([f"sum({column})" if column in _REALS else _sum(column) for column in ("requests", *_FIGURE_SUMS)])
         statement = (
-            f"SELECT {at}, {name}, {sums} FROM figures WHERE hour_ms >= ? AND hour_ms < ? {behind} "  # noqa: S608
+            f"SELECT at_ms, {name}, {sums} FROM figures WHERE kind = ? AND at_ms >= ? AND at_ms < ? {behind} "  # noqa: S608
             "GROUP BY 1, 2 ORDER BY 1, 2 LIMIT ?"
         )
         rows = await self._reader.rows(statement, [*values, limit + 1])
@@ -206,16 +208,16 @@ class Archive:
         return told, _cursor(told[-1].at_ms, told[-1].group) if len(rows) > limit else None
 
     async def feedback(self, group: FeedbackGroup, since_ms: int, until_ms: int) -> list[Scores]:
-        """Of requests of the hours that begin in the time; the groups that have any, at most `SCORES_MAX`."""
+        """Of requests of the days that begin in the time; the groups that have any, at most `SCORES_MAX`."""
         name, degraded = _FIGURES[group], "status = 'degraded'"
         sums = [
             _sum(f"CASE WHEN {which} THEN {column} ELSE 0 END") for which in (f"NOT {degraded}", degraded) for column in ("scores", "score")
         ]
         statement = (
-            f"SELECT {name}, {', '.join(sums)} FROM figures WHERE hour_ms >= ? AND hour_ms < ? AND scores > 0 "  # noqa: S608
+            f"SELECT {name}, {', '.join(sums)} FROM figures WHERE kind = ? AND at_ms >= ? AND at_ms < ? AND scores > 0 "  # noqa: S608
             "GROUP BY 1 ORDER BY 1 LIMIT ?"
         )
-        return [Scores(*row) for row in await self._reader.rows(statement, [since_ms, until_ms, SCORES_MAX])]
+        return [Scores(*row) for row in await self._reader.rows(statement, [_kind(group, "day"), since_ms, until_ms, SCORES_MAX])]
 
     async def feedback_of(self, request_id: str) -> tuple[int, str | None, int] | None:
         """Score, comment, and when it was given (Unix ms)."""
@@ -226,28 +228,48 @@ class Archive:
         await self._reader.close()
 
 
+def _kind(group: Group | FigureGroup | FeedbackGroup, step: Step) -> Kind:
+    if group == "key":
+        return "key hour" if step == "hour" else "key day"
+    return step
+
+
 def _used(group: Group, since_ms: int, until_ms: int | None) -> tuple[str, list[Any]]:
-    """SQL that gives `name, requests, errors, input_tokens, output_tokens, cost_usd`, in parts."""
+    """SQL that gives `name, requests, errors, input_tokens, output_tokens, cost_usd`, in parts: days that are whole, then of what is left
+    hours that are whole, and of what is left then records. What has no end ends with a day that is yet to come.
+    """
+    ends_ms = _FOREVER_MS if until_ms is None else until_ms
     if group == "user":
-        named = _used_by_record("user_id", "AND user_id IS NOT NULL")
-        return named, [since_ms, _FOREVER_MS if until_ms is None else until_ms]
-    by_hour, by_record = _USED[group]
-    first = -(-since_ms // HOUR_MS) * HOUR_MS
-    last = _FOREVER_MS if until_ms is None else until_ms // HOUR_MS * HOUR_MS
-    if first >= last:  # no hour is whole
-        return _used_by_record(by_record), [since_ms, until_ms]
-    parts, values = [_used_by_hour(by_hour)], [first, last]
-    for begins, ends in ((since_ms, first), (last, until_ms)):
-        if ends is not None and begins < ends:
-            parts.append(_used_by_record(by_record))
-            values += [begins, ends]
+        return _used_by_record("user_id", "AND user_id IS NOT NULL"), [since_ms, ends_ms]
+    by_step, by_record = _USED[group]
+    first_hour, last_hour = _whole(since_ms, ends_ms, HOUR_MS)
+    first_day, last_day = _whole(first_hour, last_hour, DAY_MS)
+    parts: list[str] = []
+    values: list[Any] = []
+    spans: tuple[tuple[Kind | None, int, int], ...] = (
+        (None, since_ms, first_hour),
+        (_kind(group, "hour"), first_hour, first_day),
+        (_kind(group, "day"), first_day, last_day),
+        (_kind(group, "hour"), last_day, last_hour),
+        (None, last_hour, ends_ms),
+    )
+    for kind, begins, ends in spans:
+        if begins < ends:
+            parts.append(_used_by_record(by_record) if kind is None else _used_by_step(by_step))
+            values += [begins, ends] if kind is None else [kind, begins, ends]
     return " UNION ALL ".join(parts), values
 
 
-def _used_by_hour(name: str) -> str:
+def _whole(begins_ms: int, ends_ms: int, step_ms: int) -> tuple[int, int]:
+    """From the first to the end of the last whole step in a time; where there is none, the time's end twice."""
+    first, last = -(-begins_ms // step_ms) * step_ms, ends_ms // step_ms * step_ms
+    return (first, last) if first < last else (ends_ms, ends_ms)
+
+
+def _used_by_step(name: str) -> str:
     return (
         f"SELECT {name} AS name, requests, CASE WHEN status = 'error' THEN requests ELSE 0 END AS errors, input_tokens, "  # noqa: S608
-        "output_tokens, cost_usd FROM figures WHERE hour_ms >= ? AND hour_ms < ?"
+        "output_tokens, cost_usd FROM figures WHERE kind = ? AND at_ms >= ? AND at_ms < ?"
     )
 
 
@@ -285,7 +307,7 @@ def _clause(conditions: list[str]) -> str:
 # --- where to go on ---------------------------------------------------------------------------------------------------
 
 #: Later than any request, and less than what a database holds.
-_FOREVER_MS = 2**53
+_FOREVER_MS = 2**53 // DAY_MS * DAY_MS
 _PLACE = re.compile(r"(\d{1,16})~(.*)", re.ASCII | re.DOTALL)
 _EPOCH = date(1970, 1, 1)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from agent_gateway.record.figures import DIMENSIONS, HOUR_MS
+from agent_gateway.record.figures import DIMENSIONS, STEPS_MS
 from agent_gateway.record.metrics import OTHER
 from agent_gateway.record.row import without_details
 from agent_gateway.stores.operation import Operation
@@ -17,7 +17,7 @@ _ERASED = (
 _DIMENSIONS = ", ".join([f"coalesce({name}, '')" for name in DIMENSIONS])
 _SCORED = (
     "UPDATE figures SET scores = scores + ?, score = score + ? "  # noqa: S608 – our own names
-    f"WHERE hour_ms = ? AND {' AND '.join([f'{name} = ?' for name in DIMENSIONS])} RETURNING 1"
+    f"WHERE kind = ? AND at_ms = ? AND {' AND '.join([f'{name} = ?' for name in DIMENSIONS])} RETURNING 1"
 )
 _GIVEN = (
     "INSERT INTO feedback (request_id, started_ms, user_id, score, comment, given_ms) VALUES (?, ?, ?, ?, ?, ?) "
@@ -57,8 +57,18 @@ def scoring(feedback: Feedback, row_lock: str = "") -> Operation[bool]:
     before = yield "SELECT score FROM feedback WHERE request_id = ?", (feedback.request_id,)
     yield _GIVEN, (feedback.request_id, started_ms, user, feedback.score, feedback.comment, feedback.given_ms)
     more, higher = (0, feedback.score - before[0][0]) if before else (1, feedback.score)
-    for model in (dimensions[0], OTHER):  # its figures may be among those of names that are not told apart
-        where: tuple[Any, ...] = (started_ms // HOUR_MS * HOUR_MS, model, *dimensions[1:])
-        if (yield _SCORED, (more, higher, *where)):
-            break
+    for kind, step_ms in STEPS_MS.items():
+        for names in _places(kind, dimensions):
+            if (yield _SCORED, (more, higher, kind, started_ms // step_ms * step_ms, *names)):
+                break
     return True
+
+
+def _places(kind: str, dimensions: list[str]) -> Iterator[tuple[str, ...]]:
+    """Where a request's figures may be: its model may be one that is not told apart."""
+    model, deployment, pattern, dialect, status, error_code, key = dimensions
+    if kind.startswith("key"):
+        yield "", "", "", "", status, error_code, key
+    else:
+        for name in (model, OTHER):
+            yield name, deployment, pattern, dialect, status, error_code, ""

@@ -1,17 +1,17 @@
-"""Figures by the hour: what records add up to, worked out as they are written, so that nobody has to add up a year of them.
+"""Figures by the hour and by the day: what records add up to, worked out as they are written, so that nobody has to add up a year of them.
 
-Promise: a record is in its hour's figures exactly once, for both are written in one transaction; their number does not grow with names
-that clients make up.
+Promise: a record is in its figures exactly once, for both are written in one transaction; their number does not grow with names that
+clients make up.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from operator import itemgetter, sub
-from typing import Any
+from typing import Any, Literal
 
 from agent_gateway.core.errors import ProviderTimeout, RequestTimeout, Unauthenticated, UnknownModel
 from agent_gateway.record.metrics import DURATION_S, OTHER
@@ -24,10 +24,16 @@ KEPT_MS = 400 * DAY_MS
 #: Models told apart in an hour by one process; those of any more are `other`.
 MODELS_MAX = 1_000
 
+#: Figures are kept four times, so that whatever is asked has few rows to add up: by the hour and by the day, without keys and, of the
+#: dimensions that a key's figures have, with them.
+Kind = Literal["hour", "day", "key hour", "key day"]
+STEPS_MS: dict[Kind, int] = {"hour": HOUR_MS, "day": DAY_MS, "key hour": HOUR_MS, "key day": DAY_MS}
+
 #: Upper bounds of the buckets of times; the last bucket is everything above.
 BOUNDS_MS = tuple(bound * 1000 for bound in DURATION_S)
-#: By which they are told apart: columns of `Record`, "" where that has NULL.
+#: By which they are told apart: columns of `Record`, "" where that has NULL, or where the kind of figures does not have it.
 DIMENSIONS = ("model", "deployment", "pattern", "dialect", "status", "error_code", "key_id")
+_OF_KEYS = ("status", "error_code", "key_id")
 #: Columns of `Record` that are added up.
 _COUNTS = (
     *("attempts_count", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"),
@@ -40,20 +46,26 @@ FIRST_TOKENS = tuple(f"ttft_{place}" for place in range(len(BOUNDS_MS) + 1))
 #: Whole numbers; `rated`: requests whose quality is known.
 _WHOLE = ("requests", *_COUNTS, "rated", *DURATIONS, *FIRST_TOKENS)
 #: What is known only later, of `/v1/feedback`.
-SCORES = ("scores", "score")
+_SCORES = ("scores", "score")
 #: What a record adds to.
 MEASURES = (*_WHOLE, *_AMOUNTS)
-COLUMNS = ("hour_ms", *DIMENSIONS, *MEASURES)
+#: Of which there is one row.
+KEY = ("kind", "at_ms", *DIMENSIONS)
+COLUMNS = (*KEY, *MEASURES)
 
 #: Requests that ran out of time in the end.
 TIMEOUT_CODES = (ProviderTimeout.code, RequestTimeout.code)
 #: Of requests whose model is anything that somebody wrote.
 _NAMELESS_CODES = (UnknownModel.code, Unauthenticated.code)
 
-_dimensions = itemgetter(*map(Record._fields.index, DIMENSIONS))
+_dimensions = itemgetter(*map(Record._fields.index, DIMENSIONS[:-1]))
+_dimensions_of_key = itemgetter(*map(Record._fields.index, _OF_KEYS))
 _values = itemgetter(*map(Record._fields.index, (*_COUNTS, *_AMOUNTS)))
+_started = itemgetter(Record._fields.index("started_ms"))
 _DURATION, _FIRST_TOKEN, _QUALITY = (len(_COUNTS) + _AMOUNTS.index(name) for name in ("duration_ms", "ttft_ms", "quality"))
-_STARTED, _MODEL, _ERROR = Record._fields.index("started_ms"), DIMENSIONS.index("model"), DIMENSIONS.index("error_code")
+_ERROR = DIMENSIONS.index("error_code")
+
+_Values = list[tuple[Any, ...]]
 
 
 class Rollup:
@@ -65,42 +77,48 @@ class Rollup:
         self._models: set[str] = set()
 
     def of(self, records: Sequence[Record]) -> list[tuple[Any, ...]]:
-        """What these records add: rows of `COLUMNS`, each for other dimensions, in order, so that two writers never wait for each other."""
+        """What these records add: rows of `COLUMNS`, in the order of `KEY`, so that two writers never wait for each other."""
         first, last = min(map(_started, records)) // HOUR_MS, max(map(_started, records)) // HOUR_MS
         if first == last:
             return self._of_hour(first, records)
         by_hour = defaultdict(list)
         for record in records:
             by_hour[record.started_ms // HOUR_MS].append(record)
-        return [row for hour in sorted(by_hour) for row in self._of_hour(hour, by_hour[hour])]
+        return sorted([row for hour in sorted(by_hour) for row in self._of_hour(hour, by_hour[hour])])
 
     def _of_hour(self, hour: int, records: Sequence[Record]) -> list[tuple[Any, ...]]:
         if hour > self._hour:
             self._hour, self._models = hour, set()
-        groups: defaultdict[tuple[Any, ...], list[Any]] = defaultdict(list)
+        groups: defaultdict[tuple[Any, ...], _Values] = defaultdict(list)
+        of_keys: defaultdict[tuple[Any, ...], _Values] = defaultdict(list)
         for record in records:
-            groups[_dimensions(record)].append(_values(record))
-        named: defaultdict[tuple[str, ...], list[Any]] = defaultdict(list)
-        for dimensions, values in groups.items():
-            named[self._named(dimensions)] += values
-        return [(hour * HOUR_MS, *dimensions, *_measured(named[dimensions])) for dimensions in sorted(named)]
+            values = _values(record)
+            groups[_dimensions(record)].append(values)
+            of_keys[_dimensions_of_key(record)].append(values)
+        named: defaultdict[tuple[str, ...], _Values] = defaultdict(list)
+        for dimensions, some in groups.items():
+            named[(self._named(dimensions), *[name or "" for name in dimensions[1:]], "")] += some
+        told = {("", "", "", "", *[name or "" for name in names]): some for names, some in of_keys.items()}
+        rows = []
+        for kind_of, grouped in (("", named), ("key ", told)):
+            measured = {dimensions: _measured(grouped[dimensions]) for dimensions in sorted(grouped)}
+            for step, step_ms in (("day", DAY_MS), ("hour", HOUR_MS)):
+                at_ms = hour * HOUR_MS // step_ms * step_ms
+                rows += [(kind_of + step, at_ms, *dimensions, *sums) for dimensions, sums in measured.items()]
+        return rows
 
-    def _named(self, dimensions: tuple[Any, ...]) -> tuple[str, ...]:
-        model = dimensions[_MODEL]
+    def _named(self, dimensions: tuple[Any, ...]) -> str:
+        model: str = dimensions[0]
         if dimensions[_ERROR] in _NAMELESS_CODES:
-            model = OTHER
-        elif model not in self._models:
-            if len(self._models) < MODELS_MAX:
-                self._models.add(model)
-            else:
-                model = OTHER
-        return (model, *[name or "" for name in dimensions[1:]])
+            return OTHER
+        if model not in self._models:
+            if len(self._models) >= MODELS_MAX:
+                return OTHER
+            self._models.add(model)
+        return model
 
 
-_started = itemgetter(_STARTED)
-
-
-def _measured(values: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+def _measured(values: _Values) -> tuple[Any, ...]:
     """`MEASURES` of records that have all dimensions in common."""
     columns = list(zip(*values, strict=True))
     sums = [_sum(column) for column in columns]
@@ -143,49 +161,56 @@ def quantile_ms(counts: Sequence[int], share: float) -> float | None:
 # --- as SQL that SQLite and PostgreSQL understand ---------------------------------------------------------------------
 
 
-def table(name: str, text: str = "TEXT", options: str = "") -> str:
-    """`text`: the type of a dimension."""
+def table(text: str = "TEXT", options: str = "") -> str:
+    """`text`: the type of a name."""
     columns = [
-        "hour_ms BIGINT NOT NULL",
+        f"kind {text} NOT NULL",
+        "at_ms BIGINT NOT NULL",
         *[f"{column} {text} NOT NULL" for column in DIMENSIONS],
         *[f"{column} BIGINT NOT NULL" for column in _WHOLE],
         *[f"{column} DOUBLE PRECISION NOT NULL" for column in _AMOUNTS],
-        *[f"{column} BIGINT NOT NULL DEFAULT 0" for column in SCORES],
-        f"PRIMARY KEY (hour_ms, {', '.join(DIMENSIONS)})",
+        *[f"{column} BIGINT NOT NULL DEFAULT 0" for column in _SCORES],
+        f"PRIMARY KEY ({', '.join(KEY)})",
     ]
-    return f"CREATE TABLE {name} ({', '.join(columns)}) {options}"
-
-
-def _adding(columns: Sequence[str]) -> str:
-    sums = ", ".join([f"{column} = figures.{column} + excluded.{column}" for column in columns])
-    return f"ON CONFLICT (hour_ms, {', '.join(DIMENSIONS)}) DO UPDATE SET {sums}"
+    return f"CREATE TABLE figures ({', '.join(columns)}) {options}"
 
 
 _nameless = ", ".join([f"'{code}'" for code in _NAMELESS_CODES])
 #: The dimension, out of the columns of `Record`.
 MODEL = f"CASE WHEN error_code IN ({_nameless}) THEN '{OTHER}' ELSE model END"
+_sums = ", ".join([f"{column} = figures.{column} + excluded.{column}" for column in MEASURES])
 #: Adds a row of `COLUMNS`.
-ADD = f"INSERT INTO figures ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) {_adding(MEASURES)}"  # noqa: S608 – our own names
+ADD = (
+    f"INSERT INTO figures ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "  # noqa: S608 – our own names
+    f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {_sums}"
+)
+
+
+def whole(source: str) -> Iterator[str]:
+    """The figures of all rows of a table that has the columns of `Record`: for records that were written before there were figures."""
+    for kind, step_ms in STEPS_MS.items():
+        had = _OF_KEYS if kind.startswith("key") else DIMENSIONS[:-1]
+        dimensions = [_named(name) if name in had else "''" for name in DIMENSIONS]
+        chosen = [
+            f"'{kind}'",
+            f"started_ms / {step_ms} * {step_ms}",
+            *dimensions,
+            "count(*)",
+            *[f"coalesce(sum({column}), 0)" for column in _COUNTS],
+            "count(quality)",
+            *_buckets_of("duration_ms"),
+            *_buckets_of("ttft_ms"),
+            *[f"coalesce(sum({column}), 0.0)" for column in _AMOUNTS],
+        ]
+        grouped = ", ".join(map(str, range(1, len(KEY) + 1)))
+        yield f"INSERT INTO figures ({', '.join(COLUMNS)}) SELECT {', '.join(chosen)} FROM {source} GROUP BY {grouped}"  # noqa: S608 – as above
+
+
+def _named(dimension: str) -> str:
+    return MODEL if dimension == "model" else f"coalesce({dimension}, '')"
 
 
 def _buckets_of(column: str) -> list[str]:
     lowest = [f"sum(CASE WHEN {column} <= {BOUNDS_MS[0]} THEN 1 ELSE 0 END)"]
     between = [f"sum(CASE WHEN {column} > {low} AND {column} <= {high} THEN 1 ELSE 0 END)" for low, high in pairwise(BOUNDS_MS)]
     return [*lowest, *between, f"sum(CASE WHEN {column} > {BOUNDS_MS[-1]} THEN 1 ELSE 0 END)"]
-
-
-def whole(source: str) -> str:
-    """The figures of all rows of a table that has the columns of `Record`: for records that were written before there were figures."""
-    chosen = [
-        f"started_ms / {HOUR_MS} * {HOUR_MS}",
-        MODEL,
-        *[f"coalesce({column}, '')" for column in DIMENSIONS[1:]],
-        "count(*)",
-        *[f"coalesce(sum({column}), 0)" for column in _COUNTS],
-        "count(quality)",
-        *_buckets_of("duration_ms"),
-        *_buckets_of("ttft_ms"),
-        *[f"coalesce(sum({column}), 0.0)" for column in _AMOUNTS],
-    ]
-    grouped = ", ".join(map(str, range(1, len(DIMENSIONS) + 2)))
-    return f"INSERT INTO figures ({', '.join(COLUMNS)}) SELECT {', '.join(chosen)} FROM {source} GROUP BY {grouped}"  # noqa: S608 – as above

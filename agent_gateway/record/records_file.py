@@ -103,8 +103,8 @@ _STEPS = {
         WHERE user_id IS NOT NULL
         """,
         "CREATE INDEX records_session ON records (session_id, started_ms) WHERE session_id IS NOT NULL",
-        figures.table("figures", options="WITHOUT ROWID"),
-        figures.whole("records"),
+        figures.table(options="WITHOUT ROWID"),
+        *figures.whole("records"),
         """
         CREATE TABLE feedback (
             request_id TEXT PRIMARY KEY,
@@ -197,7 +197,7 @@ class RecordsFile:
             (records_before_ms, limit),
         ).rowcount
         connection.execute("DELETE FROM feedback WHERE started_ms < ?", (records_before_ms,))
-        connection.execute("DELETE FROM figures WHERE hour_ms < ?", (figures_before_ms,))
+        connection.execute("DELETE FROM figures WHERE at_ms < ?", (figures_before_ms,))
         return gone == limit
 
     def change(self, operation: Operation[T]) -> T:

@@ -59,7 +59,7 @@ _STEPS = {
         "CREATE INDEX records_error ON records (error_code, started_ms) WHERE error_code IS NOT NULL",
         "CREATE INDEX records_user ON records (user_id, started_ms) WHERE user_id IS NOT NULL",
         "CREATE INDEX records_session ON records (session_id, started_ms) WHERE session_id IS NOT NULL",
-        figures.table("figures", _TEXT),
+        figures.table(_TEXT),
         f"""
         CREATE TABLE feedback (
             request_id {_TEXT} PRIMARY KEY,
@@ -193,7 +193,7 @@ class RecordsServer:
     async def _sweep(self, records_before_ms: int, figures_before_ms: int) -> bool:
         connection = await self._open()
         await connection.execute("DELETE FROM feedback WHERE started_ms < $1", records_before_ms)
-        await connection.execute("DELETE FROM figures WHERE hour_ms < $1", figures_before_ms)
+        await connection.execute("DELETE FROM figures WHERE at_ms < $1", figures_before_ms)
         names = [row[0] for row in await connection.fetch(_PARTITIONS)]
         kept = _partition(records_before_ms // DAY_MS)
         for name in sorted(names):

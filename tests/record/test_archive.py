@@ -104,14 +104,14 @@ async def test_usage_adds_up_by_group(sink: DatabaseSink, archive: Archive, grou
 
 
 async def test_usage_is_exact_though_hours_are_added_up_before(sink: DatabaseSink, archive: Archive) -> None:
-    """`since` and `until` are hours from the beginning of one; there is a request every quarter of an hour."""
+    """`since` and `until` are hours from the beginning of a day; there is a request every quarter of an hour, for three days."""
     groups: tuple[Group, ...] = ("model", "key", "day")
-    begin = START_MS // HOUR_MS * HOUR_MS
-    await put(sink, [record._replace(started_ms=begin + number * HOUR_MS // 4) for number, record in enumerate(records(20))])
-    for group, since, until in product(groups, (0.5, 1.0, 3.25), (None, 3.5, 4.0)):
+    begin = START_MS // DAY_MS * DAY_MS
+    await put(sink, [record._replace(started_ms=begin + number * HOUR_MS // 4) for number, record in enumerate(records(288))])
+    for group, since, until in product(groups, (0, 0.5, 1, 24, 24.25, 47.5), (None, 47.75, 48, 49, 71.5)):
         until_ms = None if until is None else begin + int(until * HOUR_MS)
         rows, _ = await archive.usage(group, begin + int(since * HOUR_MS), until_ms, 10)
-        requests = ((5.0 if until is None else until) - since) * 4
+        requests = ((72 if until is None else until) - since) * 4
         assert sum(row.requests for row in rows) == requests, (group, since, until)
         assert sum(row.output_tokens for row in rows) == requests * 12
 
@@ -236,7 +236,7 @@ async def test_a_score_counts_once_and_the_last_one_counts(sink: DatabaseSink, a
     assert await archive.feedback_of(two.id) == (4, "well", START_MS)
     assert await archive.feedback("model", 0, 2**53) == [Scores("chat", 2, 9, 1, 2)]
     assert await archive.feedback("status", 0, 2**53) == [Scores("degraded", 0, 0, 1, 2), Scores("success", 2, 9, 0, 0)]
-    assert await archive.feedback("model", 0, START_MS // HOUR_MS * HOUR_MS) == []
+    assert await archive.feedback("model", 0, START_MS // DAY_MS * DAY_MS) == []
     (hour,), _ = await archive.figures("all", "hour", 0, 2**53, 5)
     assert (hour.requests, hour.scores, hour.score) == (3, 3, 11)
 

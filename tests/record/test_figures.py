@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agent_gateway.record import figures, records_file
-from agent_gateway.record.figures import BOUNDS_MS, COLUMNS, DURATIONS, HOUR_MS, MEASURES, Rollup
+from agent_gateway.record.figures import BOUNDS_MS, COLUMNS, DURATIONS, HOUR_MS, KEY, STEPS_MS, Rollup
 from agent_gateway.record.metrics import OTHER
 from agent_gateway.record.records_file import RecordsFile
 from agent_gateway.record.row import Record
@@ -57,8 +57,18 @@ def table(tmp_path: Path) -> Iterator[RecordsFile]:
 
 def kept(table: RecordsFile) -> list[tuple[Any, ...]]:
     with closing(table.reader()) as connection:
-        order = ", ".join(COLUMNS[: len(COLUMNS) - len(MEASURES)])
-        return connection.execute(f"SELECT {', '.join(COLUMNS)} FROM figures ORDER BY {order}").fetchall()
+        return connection.execute(f"SELECT {', '.join(COLUMNS)} FROM figures ORDER BY {', '.join(KEY)}").fetchall()
+
+
+def counted(table: RecordsFile) -> list[int]:
+    """Requests by kind of figures."""
+    with closing(table.reader()) as connection:
+        return [count for (count,) in connection.execute("SELECT sum(requests) FROM figures GROUP BY kind")]
+
+
+def by_model(rows: list[tuple[Any, ...]]) -> list[tuple[str, int]]:
+    """Of rows by the hour."""
+    return [(row[COLUMNS.index("model")], row[COLUMNS.index("requests")]) for row in rows if row[0] == "hour"]
 
 
 def added_up_again(table: RecordsFile) -> list[tuple[Any, ...]]:
@@ -66,7 +76,8 @@ def added_up_again(table: RecordsFile) -> list[tuple[Any, ...]]:
     assert table.path is not None
     with closing(sqlite3.connect(table.path)) as connection:
         connection.execute("DELETE FROM figures")
-        connection.execute(figures.whole("records"))
+        for statement in figures.whole("records"):
+            connection.execute(statement)
         connection.commit()
     return kept(table)
 
@@ -82,7 +93,7 @@ def test_figures_are_what_the_records_add_up_to(table: RecordsFile) -> None:
     for place in range(0, 600, 150):
         assert table.insert(batch[place : place + 150]) == 150
     told = kept(table)
-    assert sum(row[COLUMNS.index("requests")] for row in told) == 600
+    assert counted(table) == [600] * len(STEPS_MS)
     assert_alike(told, added_up_again(table))
 
 
@@ -93,7 +104,7 @@ def test_a_record_that_is_there_already_adds_nothing(table: RecordsFile) -> None
     assert table.insert(batch) == 0
     assert table.insert([batch[0]] * 3 + mixed(2, seed=2) * 2) == 2
     assert_alike(kept(table), added_up_again(table))
-    assert sum(row[COLUMNS.index("requests")] for row in kept(table)) == 42
+    assert counted(table) == [42] * len(STEPS_MS)
 
 
 def test_a_batch_that_fails_adds_nothing(table: RecordsFile) -> None:
@@ -113,28 +124,28 @@ def test_an_older_file_gets_its_figures(tmp_path: Path) -> None:
         batch = mixed(100)
         connection.executemany(f"INSERT INTO records VALUES ({', '.join('?' * len(columns))})", [row[: len(columns)] for row in batch])
     table.insert(mixed(1, seed=2))
-    assert sum(row[COLUMNS.index("requests")] for row in kept(table)) == 101
+    assert counted(table) == [101] * len(STEPS_MS)
     assert_alike(kept(table), added_up_again(table))
     table.close()
 
 
 def test_names_that_anybody_makes_up_are_one() -> None:
     rows = Rollup().of(records(50, error_code="model_not_found", model="x") + records(3, error_code="invalid_api_key", model="y"))
-    assert [(row[1], row[COLUMNS.index("requests")]) for row in rows] == [(OTHER, 3), (OTHER, 50)]
+    assert by_model(rows) == [(OTHER, 3), (OTHER, 50)]
 
 
 def test_models_are_told_apart_up_to_a_bound_in_each_hour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "MODELS_MAX", 3)
     rollup = Rollup()
     made = [record._replace(model=f"m{number}", started_ms=START_MS) for number, record in enumerate(records(6))]
-    rows = rollup.of(made)
-    assert [(row[1], row[COLUMNS.index("requests")]) for row in rows] == [("m0", 1), ("m1", 1), ("m2", 1), (OTHER, 3)]
-    assert [row[1] for row in rollup.of(made[4:])] == [OTHER]
-    assert [row[1] for row in rollup.of([made[4]._replace(started_ms=START_MS + HOUR_MS)])] == ["m4"], "a new hour"
+    assert by_model(rollup.of(made)) == [("m0", 1), ("m1", 1), ("m2", 1), (OTHER, 3)]
+    assert by_model(rollup.of(made[4:])) == [(OTHER, 2)]
+    assert by_model(rollup.of([made[4]._replace(started_ms=START_MS + HOUR_MS)])) == [("m4", 1)], "a new hour"
 
 
 def test_every_time_is_in_one_bucket() -> None:
-    (row,) = Rollup().of([record._replace(started_ms=START_MS) for record in records(5)])
+    row, *others = Rollup().of([record._replace(started_ms=START_MS) for record in records(5)])
+    assert len(others) == len(STEPS_MS) - 1
     buckets = row[COLUMNS.index(DURATIONS[0]) :][: len(DURATIONS)]
     assert sum(buckets) == 5
     assert buckets[BOUNDS_MS.index(1000.0)] == 5, "half a second, and a little more"

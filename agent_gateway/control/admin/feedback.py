@@ -10,7 +10,7 @@ from agent_gateway.control.admin_route import Asked, Listed, Route
 from agent_gateway.control.times import span
 from agent_gateway.core.clock import Clock
 from agent_gateway.record.archive import Archive, FeedbackGroup, Scores
-from agent_gateway.record.figures import HOUR_MS
+from agent_gateway.record.figures import DAY_MS
 
 
 class FeedbackQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,7 +34,7 @@ def feedback_routes(archive: Archive, clock: Clock) -> Sequence[Route]:
     async def listed(asked: Asked[FeedbackQuery, None]) -> Listed[ScoresShown]:
         query, now = asked.query, clock.wall()
         since, until = span(query.since, query.until, now)
-        since_ms, until_ms = int((since or 0.0) * 1000) // HOUR_MS * HOUR_MS, int((now if until is None else until) * 1000)
+        since_ms, until_ms = int((since or 0.0) * 1000) // DAY_MS * DAY_MS, int((now if until is None else until) * 1000)
         return Listed([_shown(scores) for scores in await archive.feedback(query.group_by, since_ms, until_ms)])
 
     return (

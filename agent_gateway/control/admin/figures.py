@@ -11,8 +11,8 @@ from agent_gateway.control.admin.usage import GROUPS_MAX
 from agent_gateway.control.admin_route import Asked, Listed, Route
 from agent_gateway.control.times import span, told
 from agent_gateway.core.clock import Clock
-from agent_gateway.record.archive import STEPS_MS, Archive, FigureGroup, Figures, Step
-from agent_gateway.record.figures import quantile_ms
+from agent_gateway.record.archive import Archive, FigureGroup, Figures, Step
+from agent_gateway.record.figures import STEPS_MS, quantile_ms
 
 
 class FiguresQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
