@@ -13,7 +13,7 @@ from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import Overloaded, StoreDown
 from agent_gateway.record import figures
 from agent_gateway.record.archive import Archive, Wanted
-from agent_gateway.record.figures import COLUMNS, DAY_MS
+from agent_gateway.record.figures import COLUMNS, DAY_MS, KEY
 from agent_gateway.record.records_server import AHEAD_MS, VERSION
 from agent_gateway.record.row import Record
 from agent_gateway.record.server_reader import ServerReader
@@ -27,6 +27,8 @@ from tests.stores.stores import fresh_url
 
 Open = Callable[..., DatabaseSink]
 COUNTED = "SELECT coalesce(sum(requests), 0)::bigint FROM figures WHERE kind = 'hour'"
+
+FIGURES = f"SELECT {', '.join(COLUMNS)} FROM figures ORDER BY {', '.join(KEY)}"
 
 
 @pytest.fixture
@@ -123,14 +125,11 @@ async def test_many_gateways_add_to_the_same_figures(launch: Open, url: str) -> 
             sink.write([record._replace(model=f"m{(number + place) % 7}") for place, record in enumerate(records(7))])
     await eventually(lambda: sum(sink.written for sink in sinks) == 840, "all rows")
     assert await rows(url, COUNTED) == [(840,)]
-    connection = await asyncpg.connect(url)
-    names = ", ".join(COLUMNS)
-    told = [tuple(row) for row in await connection.fetch(f"SELECT {names} FROM figures ORDER BY {names}")]
-    await connection.execute("DELETE FROM figures WHERE kind = 'hour'")
-    for statement in figures.whole("records"):
-        await connection.execute(statement)
-    again = [tuple(row) for row in await connection.fetch(f"SELECT {names} FROM figures ORDER BY {names}")]
-    await connection.close()
+    told = await rows(url, FIGURES)
+    for statement in ("DELETE FROM figures", *figures.whole("records")):
+        await rows(url, statement)
+    again = await rows(url, FIGURES)
+    assert len(told) == 7 + 7 + 1 + 1
     assert [row == pytest.approx(other) for row, other in zip(told, again, strict=True)] == [True] * len(told)
 
 
