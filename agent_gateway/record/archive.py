@@ -170,6 +170,14 @@ class Archive:
         rows = await self._reader.rows(statement, [request_id])
         return Record._make(rows[0]) if rows else None
 
+    async def oldest(self, after: tuple[int, str], until_ms: int, limit: int) -> list[Record]:
+        """Whole records, oldest first: those behind one that began at a time (Unix ms) and has an id."""
+        statement = (
+            f"SELECT {', '.join(Record._fields)} FROM records WHERE (started_ms, id) > (?, ?) AND started_ms < ? "  # noqa: S608 – as above
+            "ORDER BY started_ms, id LIMIT ?"
+        )
+        return [Record._make(row) for row in await self._reader.rows(statement, [*after, until_ms, limit])]
+
     async def usage(
         self, group: Group, since_ms: int, until_ms: int | None, limit: int, after: str | None = None
     ) -> tuple[list[UsageRow], bool]:
