@@ -15,7 +15,7 @@ from agent_gateway.record.json_line import json_line
 from agent_gateway.record.row import Record, unpacked
 
 if TYPE_CHECKING:
-    import pyarrow
+    import pyarrow  # type: ignore[import-untyped]
 
 Format = Literal["jsonl", "parquet"]
 
@@ -61,17 +61,13 @@ def write_parquet(out: BinaryIO) -> Writer:
     """Raises `NoParquet`."""
     try:
         import pyarrow
-        import pyarrow.parquet
+        import pyarrow.parquet  # type: ignore[import-untyped]
     except ImportError:
         raise NoParquet("Parquet needs the package pyarrow: pip install 'agent-gateway[parquet]'") from None
-    kinds = {
-        **dict.fromkeys(_REALS, pyarrow.float64()),
-        **dict.fromkeys(_FLAGS, pyarrow.bool_()),
-        **dict.fromkeys(_BODIES, pyarrow.binary()),
-    }
-    integers = ("started_ms", "http_status", "attempts_count", "request_bytes")
-    kinds |= {name: pyarrow.int64() for name in Record._fields if name in integers or (name.endswith("_tokens") and name not in kinds)}
-    kinds["started_ms"] = pyarrow.timestamp("ms", tz="UTC")
+    whole = ("http_status", "attempts_count", "request_bytes", *[name for name in Record._fields if name.endswith("_tokens")])
+    kinds = {"started_ms": pyarrow.timestamp("ms", tz="UTC")}
+    for names, kind in ((_REALS, "float64"), (_FLAGS, "bool"), (_BODIES, "binary"), (whole, "int64")):
+        kinds |= dict.fromkeys(names, pyarrow.type_for_alias(kind))
     return _Parquet(out, pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in Record._fields]))
 
 
