@@ -237,8 +237,11 @@ class Archive:
 
 
 def _kind(group: Group | FigureGroup | FeedbackGroup, step: Step) -> Kind:
+    """Of the figures that have the group, those of the fewest rows."""
     if group == "key":
         return "key hour" if step == "hour" else "key day"
+    if group in ("all", "day", "status", "error"):
+        return "total hour" if step == "hour" else "total day"
     return step
 
 

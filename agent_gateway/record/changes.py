@@ -69,6 +69,8 @@ def _places(kind: str, dimensions: list[str]) -> Iterator[tuple[str, ...]]:
     model, deployment, pattern, dialect, status, error_code, key = dimensions
     if kind.startswith("key"):
         yield "", "", "", "", status, error_code, key
+    elif kind.startswith("total"):
+        yield "", "", "", "", status, error_code, ""
     else:
         for name in (model, OTHER):
             yield name, deployment, pattern, dialect, status, error_code, ""

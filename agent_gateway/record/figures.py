@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from operator import itemgetter, sub
+from operator import add, itemgetter, sub
 from typing import Any, Literal
 
 from agent_gateway.core.errors import ProviderTimeout, RequestTimeout, Unauthenticated, UnknownModel
@@ -24,16 +24,24 @@ KEPT_MS = 400 * DAY_MS
 #: Models told apart in an hour by one process; those of any more are `other`.
 MODELS_MAX = 1_000
 
-#: Figures are kept four times, so that whatever is asked has few rows to add up: by the hour and by the day, without keys and, of the
-#: dimensions that a key's figures have, with them.
-Kind = Literal["hour", "day", "key hour", "key day"]
-STEPS_MS: dict[Kind, int] = {"hour": HOUR_MS, "day": DAY_MS, "key hour": HOUR_MS, "key day": DAY_MS}
+#: Figures are kept several times, so that whatever is asked has few rows to add up: by the hour and by the day, each without keys, of keys,
+#: and of all requests together.
+Kind = Literal["hour", "day", "key hour", "key day", "total hour", "total day"]
+STEPS_MS: dict[Kind, int] = {
+    "hour": HOUR_MS,
+    "day": DAY_MS,
+    "key hour": HOUR_MS,
+    "key day": DAY_MS,
+    "total hour": HOUR_MS,
+    "total day": DAY_MS,
+}
 
 #: Upper bounds of the buckets of times; the last bucket is everything above.
 BOUNDS_MS = tuple(bound * 1000 for bound in DURATION_S)
 #: By which they are told apart: columns of `Record`, "" where that has NULL, or where the kind of figures does not have it.
 DIMENSIONS = ("model", "deployment", "pattern", "dialect", "status", "error_code", "key_id")
-_OF_KEYS = ("status", "error_code", "key_id")
+#: Those that a kind of figures has, by the first word of its name; all but keys where it has one word.
+_HAD = {"key": ("status", "error_code", "key_id"), "total": ("status", "error_code")}
 #: Columns of `Record` that are added up.
 _COUNTS = (
     *("attempts_count", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"),
@@ -58,8 +66,7 @@ TIMEOUT_CODES = (ProviderTimeout.code, RequestTimeout.code)
 #: Of requests whose model is anything that somebody wrote.
 _NAMELESS_CODES = (UnknownModel.code, Unauthenticated.code)
 
-_dimensions = itemgetter(*map(Record._fields.index, DIMENSIONS[:-1]))
-_dimensions_of_key = itemgetter(*map(Record._fields.index, _OF_KEYS))
+_dimensions = itemgetter(*map(Record._fields.index, DIMENSIONS))
 _values = itemgetter(*map(Record._fields.index, (*_COUNTS, *_AMOUNTS)))
 _started = itemgetter(Record._fields.index("started_ms"))
 _DURATION, _FIRST_TOKEN, _QUALITY = (len(_COUNTS) + _AMOUNTS.index(name) for name in ("duration_ms", "ttft_ms", "quality"))
@@ -90,22 +97,25 @@ class Rollup:
         if hour > self._hour:
             self._hour, self._models = hour, set()
         groups: defaultdict[tuple[Any, ...], _Values] = defaultdict(list)
-        of_keys: defaultdict[tuple[Any, ...], _Values] = defaultdict(list)
         for record in records:
-            values = _values(record)
-            groups[_dimensions(record)].append(values)
-            of_keys[_dimensions_of_key(record)].append(values)
-        named: defaultdict[tuple[str, ...], _Values] = defaultdict(list)
-        for dimensions, some in groups.items():
-            named[(self._named(dimensions), *[name or "" for name in dimensions[1:]], "")] += some
-        told = {("", "", "", "", *[name or "" for name in names]): some for names, some in of_keys.items()}
-        rows = []
-        for kind_of, grouped in (("", named), ("key ", told)):
-            measured = {dimensions: _measured(grouped[dimensions]) for dimensions in sorted(grouped)}
-            for step, step_ms in (("day", DAY_MS), ("hour", HOUR_MS)):
-                at_ms = hour * HOUR_MS // step_ms * step_ms
-                rows += [(kind_of + step, at_ms, *dimensions, *sums) for dimensions, sums in measured.items()]
-        return rows
+            groups[_dimensions(record)].append(_values(record))
+        sums: dict[tuple[str, ...], tuple[Any, ...]] = {}
+        for dimensions, values in groups.items():
+            measured = _measured(values)
+            for key in self._keys(hour * HOUR_MS, dimensions):
+                known = sums.get(key)
+                sums[key] = measured if known is None else tuple(map(add, known, measured))
+        return [(*key, *sums[key]) for key in sorted(sums)]
+
+    def _keys(self, at_ms: int, dimensions: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+        """The rows that these are counted in, by their `KEY`."""
+        _, deployment, pattern, dialect, status, error_code, key = [name or "" for name in dimensions]
+        whole = (self._named(dimensions), deployment, pattern, dialect, status, error_code, "")
+        nothing = ("", "", "", "", status, error_code)
+        for step, step_at_ms in (("hour", at_ms), ("day", at_ms // DAY_MS * DAY_MS)):
+            yield step, step_at_ms, *whole
+            yield f"key {step}", step_at_ms, *nothing, key
+            yield f"total {step}", step_at_ms, *nothing, ""
 
     def _named(self, dimensions: tuple[Any, ...]) -> str:
         model: str = dimensions[0]
@@ -189,7 +199,7 @@ ADD = (
 def whole(source: str) -> Iterator[str]:
     """The figures of all rows of a table that has the columns of `Record`: for records that were written before there were figures."""
     for kind, step_ms in STEPS_MS.items():
-        had = _OF_KEYS if kind.startswith("key") else DIMENSIONS[:-1]
+        had = _HAD.get(kind.split()[0], DIMENSIONS[:-1])
         dimensions = [_named(name) if name in had else "''" for name in DIMENSIONS]
         chosen = [
             f"'{kind}'",
