@@ -17,10 +17,6 @@ MODEL = "models: {gpt: {deployments: [{provider: local, model: m, price: {input:
     [
         ("preset: saver", ["preset: not available yet; leave it out"]),
         ("server: {workers: 2}", ["server.workers: not available yet; leave it out, or at 1"]),
-        (
-            "batching: {native: off, max_wait_ms: 1, timeout_s: 1}",
-            ["batching.max_wait_ms: not available yet; leave it out, or at 20"],
-        ),
         ("monitoring: {otlp_endpoint: 'http://u:p@h'}", ["monitoring.otlp_endpoint: not available yet; leave it out"]),
         ("alerts: {webhooks: ['https://h/secret']}", ["alerts.webhooks: not available yet; leave it out"]),
         (

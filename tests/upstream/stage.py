@@ -22,6 +22,7 @@ from agent_gateway.core.pricing import Price
 from agent_gateway.core.route import Deployment, Route
 from agent_gateway.health.registry import Health
 from agent_gateway.protocols.openai_chat.client import read_call
+from agent_gateway.protocols.several import SEVERAL
 from agent_gateway.routing.base import STRATEGIES, Strategy
 from agent_gateway.routing.planner import Planner
 from agent_gateway.upstream.base import Provider
@@ -176,11 +177,15 @@ class FakeProvider:
 
     def __init__(self) -> None:
         self.scripts: dict[str, Scripts] = {}
+        self.merges = True
         self.calls: list[Received] = []
         self.answers: list[FakeAnswer] = []
 
     def speaks(self, call: Call, deployment: Deployment) -> Dialect:
-        return "openai_chat"
+        return call.dialect if call.dialect in SEVERAL else "openai_chat"
+
+    def takes_several(self, dialect: Dialect) -> bool:
+        return self.merges
 
     async def send(
         self, call: Call, deployment: Deployment, attempt: Attempt, *, dialect: Dialect, body: bytes, connect_until: float, until: float

@@ -28,9 +28,7 @@ _CUT = "The model provider's connection was lost before its answer was complete.
 class SimulatedProvider:
     Settings: ClassVar[type[SimulatorSettings]] = SimulatorSettings
 
-    def __init__(
-        self, settings: SimulatorSettings, transport: Transport | None, clock: Clock, sleep: Sleep = asyncio.sleep
-    ) -> None:
+    def __init__(self, settings: SimulatorSettings, transport: Transport | None, clock: Clock, sleep: Sleep = asyncio.sleep) -> None:
         """`transport` is what the seat hands to every plug-in; there is no network here to use it for."""
         self._simulator = Simulator(settings, clock)
         self._clock = clock
@@ -38,6 +36,9 @@ class SimulatedProvider:
 
     def speaks(self, call: Call, deployment: Deployment) -> Dialect:
         return call.dialect
+
+    def takes_several(self, dialect: Dialect) -> bool:
+        return True
 
     async def send(
         self, call: Call, deployment: Deployment, attempt: Attempt, *, dialect: Dialect, body: bytes, connect_until: float, until: float
