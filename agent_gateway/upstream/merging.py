@@ -82,9 +82,10 @@ class Merging:
 
     def learn(self, candidate: Candidate, dialect: Dialect, most: int) -> None:
         """So many inputs are what it takes: more were refused, and with none of them was anything wrong."""
-        deployment = candidate.deployment.id
+        deployment, now = candidate.deployment.id, self._clock.monotonic()
         if most < self.most(candidate, dialect):
-            self._learnt[deployment, dialect] = most, self._clock.monotonic() + LEARNT_S
+            believed = {key: (value, until) for key, (value, until) in self._learnt.items() if now < until}
+            self._learnt = {**believed, (deployment, dialect): (most, now + LEARNT_S)}
             _log.warning("%s took %d inputs in one call, and not more: for %d s none gets more", deployment, most, LEARNT_S)
 
     def forget(self, key: Any) -> None:
@@ -211,9 +212,8 @@ class _Sharing(Running):
             attempt.price = structs.replace(price, request=price.request / parts)
 
     def _leave(self, *, timed_out: bool) -> None:
-        """What the others go on asking for with it is billed."""
-        self.answer.cancel()
-        if self._shared.left(timed_out=timed_out):
+        """What was asked for with others, who go on or have been answered, is billed."""
+        if not self.answer.cancelled() or self._shared.left(timed_out=timed_out):
             self.bill(Usage(input=estimate_input_tokens(self.call), estimated=True))
 
     # What is called is told to the deployment's health, not who waits for it:
@@ -305,14 +305,13 @@ class _Shared:
             self._task.cancel()
         return False
 
-    async def _answer(self, parts: Sequence[_Sharing], running: Running) -> None:
+    async def _answer(self, parts: Sequence[_Sharing], leading: Running | None = None) -> None:
         """Each part has its answer then, or why there is none."""
         try:
-            bodies = await self._fetched(parts, running)
+            bodies = await self._fetched(parts, leading)
         except ProviderRefusedRequest as error:
-            staying = _staying(parts)
-            if len(staying) > 1 and error.provider_status in _REFUSED_FOR_CONTENT:
-                await self._halves(staying)
+            if len(parts) > 1 and error.provider_status in _REFUSED_FOR_CONTENT:
+                await self._halves(parts)
             else:
                 _fail(parts, error)
         except asyncio.CancelledError:
@@ -330,18 +329,17 @@ class _Shared:
         """Each by itself, and so on until what was refused is alone."""
         middle = len(parts) // 2
         halves = parts[:middle], parts[middle:]
-        await asyncio.gather(*[self._answer(half, self._another(half[0].call)) for half in halves])
-        if all(part.answer.done() and not part.answer.cancelled() and part.answer.exception() is None for part in parts):
+        await asyncio.gather(*[self._answer(staying) for half in halves if (staying := _staying(half))])
+        if not any(part.answer.cancelled() or part.answer.exception() for part in parts):
             most = max([sum([len(part.inputs.values) for part in half]) for half in halves])
             self._merging.learn(self._candidate, self._dialect, most)
 
-    def _another(self, call: Call) -> Running:
-        return Running(self._exchange, call, self._candidate, *self._around)
-
-    async def _fetched(self, parts: Sequence[_Sharing], running: Running) -> list[bytes]:
+    async def _fetched(self, parts: Sequence[_Sharing], leading: Running | None) -> list[bytes]:
         """The parts' answers. Raises `ProviderError`, `ReadTimeout`."""
         several = [part.inputs for part in parts]
-        running.call = parts[0].call if len(parts) == 1 else merged(parts[0].call, several)
+        call = parts[0].call if len(parts) == 1 else merged(parts[0].call, several)
+        running = leading or Running(self._exchange, call, self._candidate, *self._around)
+        running.call = call
         attempt = running.attempt
         attempt.started = running.now
         until = max([part.until for part in parts])

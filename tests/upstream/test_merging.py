@@ -309,6 +309,33 @@ def test_one_bad_input_fails_alone(status: int) -> None:
     assert stage.loop._merging._learnt == {}
 
 
+def test_who_leaves_is_not_taken_for_one_with_whom_nothing_was_wrong() -> None:
+    stage = Merged(script=refusing("text 1"))
+
+    async def story() -> None:
+        stage.ask(*embeddings(3))
+        await asyncio.sleep(WAIT_S + TOOK_S / 2)
+        stage.tasks[1].cancel()
+
+    answered = stage.run(story)
+    assert [one.said for one in answered] == [["text 0"], ["text 2"]]
+    assert stage.sizes == [1, 2, 1]
+    assert stage.loop._merging._learnt == {}
+
+
+def test_all_may_leave_at_any_moment() -> None:
+    for tenth in range(60):
+        stage = Merged(script=refusing("text 1", "text 4"))
+
+        async def story(stage: Merged = stage, after_s: float = tenth * TOOK_S / 10) -> None:
+            stage.ask(*embeddings(8))
+            await asyncio.sleep(after_s)
+            for task in stage.tasks:
+                task.cancel()
+
+        stage.run(story)
+
+
 def test_each_error_is_ones_own() -> None:
     answered = Merged(script=fails(ProviderFault("down"), TOOK_S)).all_at_once(*embeddings(3))
     errors = [one.error for one in answered]
