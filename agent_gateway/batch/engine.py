@@ -197,14 +197,15 @@ class Engine:
         return {model: free for model, free in room.items() if free > 0}
 
     def _capacity(self, model: str) -> int:
-        """`batching.concurrency` calls at each deployment, or as many as it has turned out to bear."""
+        """`batching.concurrency` calls at each deployment, or as many as it bears beside the interactive ones."""
         route = self._live.runtime.gate.route(model)
         return UNKNOWN_MODEL_ROOM if route is None else max(sum(self._bounds(route)), 1)
 
     def _bounds(self, route: Route) -> list[int]:
-        limits = [self._health.of(deployment.id).concurrency.limit for deployment in route.deployments]
+        now = self._clock.monotonic()
+        rooms = [self._health.of(deployment.id).room_for_batches(now) for deployment in route.deployments]
         most = route.batching.concurrency
-        return [most if limit is None else min(most, limit) for limit in limits]
+        return [most if room is None else min(most, room) for room in rooms]
 
     # --- an item
 

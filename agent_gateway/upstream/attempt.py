@@ -187,12 +187,19 @@ class Running:
 
     def _take_slot(self) -> bool:
         """Whether it is a probe of the breaker's."""
-        self.health.load.in_flight += 1
+        load = self.health.load
+        load.in_flight += 1
+        if self._exchange.edge == "batch":
+            load.of_batches += 1
+        elif self.health.concurrency.limit is not None:
+            load.interactive.note(load.in_flight - load.of_batches, self.attempt.started)
         return self.health.breaker.begin(self.attempt.started)
 
     def _free_slot(self, now: float) -> None:
         health, attempt = self.health, self.attempt
         health.load.in_flight -= 1
+        if self._exchange.edge == "batch":
+            health.load.of_batches -= 1
         if health.concurrency.limit is not None:
             health.ended(attempt.started, now, answered=attempt.outcome == "success")
 

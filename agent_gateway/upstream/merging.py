@@ -17,7 +17,7 @@ from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.delta import Used
 from agent_gateway.core.errors import MalformedReply, NotExpressible, ProviderRefusedRequest
-from agent_gateway.core.exchange import Attempt, Exchange
+from agent_gateway.core.exchange import Attempt, Edge, Exchange
 from agent_gateway.core.plan import Candidate
 from agent_gateway.core.usage import Usage
 from agent_gateway.health.registry import DeploymentHealth, Health
@@ -134,7 +134,7 @@ class _Lane:
         shared = self._gathering
         if shared is None or not shared.has_place(inputs):
             self._send()
-            shared = self._gathering = _Shared(self._merging, self, call, candidate)
+            shared = self._gathering = _Shared(self._merging, self, call, candidate, exchange.edge)
             self._timer = asyncio.get_running_loop().call_later(candidate.route.batching.max_wait_ms / 1000, self._send)
         else:
             shared.count_as_one(exchange)
@@ -248,7 +248,7 @@ class _Shared:
         "_task",
     )
 
-    def __init__(self, merging: Merging, lane: _Lane, call: Call, candidate: Candidate) -> None:
+    def __init__(self, merging: Merging, lane: _Lane, call: Call, candidate: Candidate, edge: Edge) -> None:
         self._merging = merging
         self._candidate = candidate
         self._dialect = call.dialect
@@ -256,7 +256,7 @@ class _Shared:
         self._most = merging.most(candidate, call.dialect)
         clock = self._around[2]
         #: Its own story, which nobody records: each part has its attempt. Its deadline is the latest of theirs.
-        self._exchange = Exchange(id="", call=call, started=clock.monotonic(), started_wall=clock.wall())
+        self._exchange = Exchange(id="", call=call, started=clock.monotonic(), started_wall=clock.wall(), edge=edge)
         #: Has its slot already, while there is room for it.
         self._leading = _Leading(lane, self._exchange, call, candidate, *self._around)
         self._parts: list[_Sharing] = []

@@ -307,7 +307,7 @@ class Stage:
         return play(lambda: self.ask(call, timeout_s=timeout_s))
 
     def assert_nothing_leaks(self, exchange: Exchange) -> None:
-        assert [known.load.in_flight for _, known in self.health.deployments()] == [0] * len(self.health.deployments())
+        assert {(known.load.in_flight, known.load.of_batches) for _, known in self.health.deployments()} == {(0, 0)}
         assert all(answer.closed for answer in self.provider.answers)
         assert all(attempt.ended is not None and attempt.outcome is not None for attempt in exchange.attempts)
         assert len(exchange.attempts) <= self.asked.retries.max_attempts
