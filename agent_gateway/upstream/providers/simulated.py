@@ -28,7 +28,9 @@ _CUT = "The model provider's connection was lost before its answer was complete.
 class SimulatedProvider:
     Settings: ClassVar[type[SimulatorSettings]] = SimulatorSettings
 
-    def __init__(self, settings: SimulatorSettings, transport: Transport | None, clock: Clock, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(
+        self, settings: SimulatorSettings, transport: Transport | None, clock: Clock, sleep: Sleep = asyncio.sleep
+    ) -> None:
         """`transport` is what the seat hands to every plug-in; there is no network here to use it for."""
         self._simulator = Simulator(settings, clock)
         self._clock = clock
