@@ -27,7 +27,6 @@ class Later:
 LATER: dict[str, Later] = {
     "preset": Later(),
     "server.workers": Later(),
-    "batching.max_wait_ms": Later(),
     "monitoring.otlp_endpoint": Later(),
     "alerts": Later(),
 }

@@ -82,7 +82,7 @@ class Record(NamedTuple):
 
 class AttemptRecord(msgspec.Struct, omit_defaults=True, gc=False):
     """One call of a deployment. All times in ms since the request began, but for `queued_ms`: so long the request had waited for room
-    until then. `usage` only where it is not the whole request's.
+    until then. `usage` only where it is not the whole request's. `shared_by`: so many requests were asked for by one call.
     """
 
     deployment: str
@@ -97,6 +97,7 @@ class AttemptRecord(msgspec.Struct, omit_defaults=True, gc=False):
     cost_usd: float | None = None
     detail: str | None = None
     queued_ms: float | None = None
+    shared_by: int = 1
 
 
 _json = msgspec.json.Encoder()
@@ -218,6 +219,7 @@ def _attempt(attempt: Attempt, started: float, usage: Usage | None, full: bool) 
         attempt.cost_usd,
         None if detail is None else detail[:DETAIL_MAX_CHARS],
         _ms(attempt.queued_s) if attempt.queued_s else None,
+        attempt.shared_by,
     )
 
 
