@@ -123,6 +123,16 @@ class Cache(Protocol):
     def kept_bytes(self) -> int: ...
 
 
+class Alerts(Protocol):
+    """What the watch over these figures tells of itself."""
+
+    @property
+    def firing(self) -> Mapping[tuple[str, str], int]: ...
+
+    @property
+    def notices(self) -> Mapping[str, int]: ...
+
+
 class Histogram:
     __slots__ = ("bounds", "counts", "total")
 
@@ -206,6 +216,7 @@ class Metrics:
         self._limits: Limits | None = None
         self._batches: Batches | None = None
         self._cache: Cache | None = None
+        self._alerts: Alerts | None = None
         self._clock: Clock = SYSTEM_CLOCK
         self._dropped_before_sinks = 0
         self._edge_requests = 0
@@ -256,6 +267,9 @@ class Metrics:
 
     def watch_cache(self, cache: Cache) -> None:
         self._cache = cache
+
+    def watch_alerts(self, alerts: Alerts) -> None:
+        self._alerts = alerts
 
     def watch(self, sink: Counted) -> None:
         self._sinks.append(sink)
@@ -427,6 +441,9 @@ class Metrics:
         if self._cache is not None:
             yield from _collect_cache(self._cache)
         yield _histogram("feedback_score", "What was thought of answers, 1–5.", (), {(): self._scores})
+        if self._alerts is not None:
+            yield _gauge("alerts_firing", "Alerts that fire, by rule.", ("rule", "severity"), self._alerts.firing)
+            yield _counter("alert_notices", "What webhooks were sent of them.", ("outcome",), _keyed(self._alerts.notices))
         yield _counter("records", "Records of requests.", ("sink", "outcome"), self._records())
 
     def _collect_health(self, health: Health) -> Iterable[Family]:
@@ -495,7 +512,7 @@ def _collect_batches(batches: Batches) -> Iterable[Family]:
     yield _histogram("batch_duration_seconds", "Batches: from their creation to their end.", (), {(): batches.durations})
 
 
-def _collect_cache(cache: Cache) -> Iterable[Metric]:
+def _collect_cache(cache: Cache) -> Iterable[Family]:
     yield _counter("cache", "Requests of models that have a cache.", ("result",), _keyed(cache.results))
     yield _counter("cache_failures", "Answers that could not be looked up or kept: Redis was down.", (), {(): cache.failures})
     yield _gauge("cache_bytes", "Answers kept in this process's memory.", (), {(): float(cache.kept_bytes)})

@@ -22,7 +22,6 @@ MODEL = "models: {gpt: {deployments: [{provider: local, model: m, price: {input:
             ["batching.max_wait_ms: not available yet; leave it out, or at 20"],
         ),
         ("monitoring: {otlp_endpoint: 'http://u:p@h'}", ["monitoring.otlp_endpoint: not available yet; leave it out"]),
-        ("alerts: {webhooks: ['https://h/secret']}", ["alerts.webhooks: not available yet; leave it out"]),
         (
             MODEL % "batching: {max_wait_ms: 1}",
             ["models.gpt.batching.max_wait_ms: not available yet; leave it out, or at 20"],

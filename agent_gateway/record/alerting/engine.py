@@ -115,15 +115,16 @@ class AlertEngine:
         """Those that are over, of this process; the newest first."""
         return [self._shown(alert) for alert in reversed(self._past)]
 
-    def silence(self, alert_id: str, until: float) -> Alert | None:
-        """Nobody is told of it until then (Unix s), also if it ends and begins again. None: there is no such alert."""
-        known = next((alert for alert in (*self.firing(), *self.past()) if alert.id == alert_id), None)
-        if known is None:
-            return None
+    def find(self, alert_id: str) -> Alert | None:
+        """As it was last."""
+        return next((alert for alert in (*self.firing(), *self.past()) if alert.id == alert_id), None)
+
+    def silence(self, alert: Alert, until: float) -> Alert:
+        """Nobody is to be told of it until then (Unix s), also if it is over and begins again."""
         wall = self._clock.wall()
         self._silenced = {each: end for each, end in self._silenced.items() if end > wall}
-        self._silenced[alert_id] = until
-        return self._shown(known)
+        self._silenced[alert.id] = until
+        return self._shown(alert)
 
     def is_silenced(self, alert: Alert) -> bool:
         return self._silenced.get(alert.id, 0.0) > self._clock.wall()

@@ -18,8 +18,8 @@ Unit = Literal["share", "usd", "state"]
 #: Windows of rules that see an outage within seconds, and of those that see a slow leak (s).
 FAST_S = (60.0, 300.0)
 SLOW_S = (300.0, 1800.0)
-#: Standard deviations by which a share must be above its threshold, so that chance alone exceeds it once in 700 windows.
-SURE = 3.0
+#: Standard deviations by which a share must be above its threshold, so that chance alone exceeds it once in 160 windows.
+SURE = 2.5
 #: A share of the threshold below which it is over.
 RELEASE = 0.8
 

@@ -21,6 +21,8 @@ from agent_gateway.core.clock import Clock
 from agent_gateway.core.settings import Budget, Limits
 from agent_gateway.health.registry import Health
 from agent_gateway.record.cost import settle
+from agent_gateway.record.alerting.engine import AlertEngine
+from agent_gateway.record.alerting.rules import RULES
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.session.live_streams import MemoryStreams
 from agent_gateway.stores.base import Store, open_store
@@ -40,6 +42,7 @@ class Stage:
     recorder: Recorder
     streams: MemoryStreams
     answers: MemoryEntries
+    alerts: AlertEngine
 
     async def ask(
         self, method: str, path: str, body: Any = b"", query: Mapping[str, str] | None = None, key: Key | None = ADMIN
@@ -78,10 +81,12 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     audit = AuditLog(store, lambda: AUDIT_KEY, CLOCK)
     recorder = Recorder.for_settings(configuration.settings, CLOCK)
     streams, health = MemoryStreams(), Health()
+    alerts = AlertEngine(RULES, recorder.metrics.families, CLOCK)
     for route in configuration.routes.values():
         health.follow(route)
     answers = MemoryEntries(CLOCK, bytes_max=2**20)
-    api = AdminApi(lambda: configuration, store, audit, recorder, streams, health, Exact(answers, settle, CLOCK).erase, CLOCK)
-    yield Stage(api, store, audit, recorder, streams, answers)
+    erase = Exact(answers, settle, CLOCK).erase
+    api = AdminApi(lambda: configuration, store, audit, recorder, streams, health, erase, alerts, CLOCK)
+    yield Stage(api, store, audit, recorder, streams, answers, alerts)
     await recorder.close(10)
     await store.close()
