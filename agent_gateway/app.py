@@ -39,8 +39,8 @@ from agent_gateway.edge.server import Server
 from agent_gateway.health.registry import Health
 from agent_gateway.pipeline import Live, Runtime
 from agent_gateway.protocols.base import load_codecs
-from agent_gateway.record.cost import settle
 from agent_gateway.record.alerting.watch import Watch
+from agent_gateway.record.cost import settle
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.routing.base import STRATEGIES, Strategy
 from agent_gateway.routing.planner import Planner
@@ -131,7 +131,7 @@ class Gateway:
                 self._streams,
                 self._health,
                 self._erase_answers,
-                self._alerts.engine,
+                self._alerts,
                 clock,
             ),
             batches=BatchRoom(Files(self._store, clock), Batches(self._store, self._batches, clock), Group),

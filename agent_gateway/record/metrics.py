@@ -132,6 +132,9 @@ class Alerts(Protocol):
     @property
     def notices(self) -> Mapping[str, int]: ...
 
+    @property
+    def slo_ratios(self) -> Mapping[str, float]: ...
+
 
 class Histogram:
     __slots__ = ("bounds", "counts", "total")
@@ -226,6 +229,10 @@ class Metrics:
         #: By model, dialect, pattern and status.
         self._requests: dict[tuple[str, str, str, str], _Count] = {}
         self._durations: dict[tuple[str, str], Histogram] = {}
+        #: Of fixed replies.
+        self._degraded_durations = Histogram(DURATION_S)
+        #: Of answers, by the request's status.
+        self._quality: dict[str, Histogram] = {}
         self._overhead = Histogram(OVERHEAD_S)
         self._upstream: dict[str, Histogram] = {}
         #: By deployment and outcome as they came: a look-up that succeeds has nothing left to check.
@@ -325,6 +332,9 @@ class Metrics:
             self._fallbacks[fallback] = self._fallbacks.get(fallback, 0) + 1
         elif status == "degraded":
             figures.degraded += 1
+            self._degraded_durations.observe(ended - exchange.started)
+        if exchange.quality is not None:
+            (self._quality.get(status) or self._quality.setdefault(status, Histogram(EFFICIENCY))).observe(exchange.quality)
         for done in exchange.guards:
             self._guards[done] = self._guards.get(done, 0) + 1
         if exchange.error is not None or len(exchange.attempts) > 1:
@@ -412,6 +422,8 @@ class Metrics:
         yield _counter("requests", "Requests that have ended.", _REQUEST_LABELS, requests)
         yield _histogram("request_duration_seconds", "Whole time of a request.", ("model", "pattern"), self._durations)
         yield _histogram("overhead_seconds", "Of a request's time, what no model call took.", (), {(): self._overhead})
+        yield _histogram("degraded_duration_seconds", "Time of a fixed reply.", (), {(): self._degraded_durations})
+        yield _histogram("quality", "Of answers, 0–1, by the request's status.", ("status",), _keyed(self._quality))
         yield _histogram("upstream_duration_seconds", "Time of a model call.", ("deployment",), _keyed(self._upstream))
         attempts = {labels: count.attempts for labels, count in self._attempt_labels.items()}
         yield _counter("attempts", "Model calls.", ("deployment", "outcome"), attempts)
@@ -443,6 +455,9 @@ class Metrics:
         yield _histogram("feedback_score", "What was thought of answers, 1–5.", (), {(): self._scores})
         if self._alerts is not None:
             yield _gauge("alerts_firing", "Alerts that fire, by rule.", ("rule", "severity"), self._alerts.firing)
+            yield _gauge(
+                "slo_ratio", "Of the last hour: what is used of a target; up to 1 is well.", ("slo",), _keyed(self._alerts.slo_ratios)
+            )
             yield _counter("alert_notices", "What webhooks were sent of them.", ("outcome",), _keyed(self._alerts.notices))
         yield _counter("records", "Records of requests.", ("sink", "outcome"), self._records())
 

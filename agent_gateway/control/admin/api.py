@@ -17,6 +17,7 @@ from agent_gateway.control.admin.keys import KeyRoutes
 from agent_gateway.control.admin.models import model_routes
 from agent_gateway.control.admin.records import record_routes
 from agent_gateway.control.admin.sessions import session_routes
+from agent_gateway.control.admin.slo import slo_routes
 from agent_gateway.control.admin.teams import TeamRoutes
 from agent_gateway.control.admin.usage import usage_routes
 from agent_gateway.control.admin.users import user_routes
@@ -28,7 +29,7 @@ from agent_gateway.core.admin import AdminAnswer, AdminAsk
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import Forbidden, MethodNotAllowed, NotFound
 from agent_gateway.health.registry import Health
-from agent_gateway.record.alerting.engine import AlertEngine
+from agent_gateway.record.alerting.watch import Watch
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.session.live_streams import LiveStreams
 from agent_gateway.stores.base import Store
@@ -46,7 +47,7 @@ class AdminApi:
         streams: LiveStreams,
         health: Health,
         erase_answers: Callable[[str], Awaitable[int]],
-        alerts: AlertEngine,
+        alerts: Watch,
         clock: Clock,
     ) -> None:
         archive = recorder.archive
@@ -59,7 +60,8 @@ class AdminApi:
             *feedback_routes(archive, clock),
             *model_routes(configuration, health, clock),
             *record_routes(archive, clock),
-            *AlertRoutes(alerts, audit, clock).routes(),
+            *slo_routes(archive, alerts.slo, clock),
+            *AlertRoutes(alerts.engine, audit, clock).routes(),
             *session_routes(store, clock),
             *audit_routes(audit),
             *configuration_routes(configuration),

@@ -17,6 +17,7 @@ from agent_gateway.record.alerting.engine import EVERY_S, AlertEngine, Change
 from agent_gateway.record.alerting.rules import RULES, rules_for
 from agent_gateway.record.alerting.webhook import Post, Webhook
 from agent_gateway.record.metrics import Family, Metrics
+from agent_gateway.record.slo_window import SloWindow
 
 _LEVELS = {"critical": logging.ERROR, "warning": logging.WARNING}
 _log = logging.getLogger("agent_gateway.alerts")
@@ -32,6 +33,7 @@ class Watch:
         self._clock = clock
         self._gateway = socket.gethostname()
         self.engine = AlertEngine((), self._families, clock)
+        self.slo = SloWindow()
         self._webhooks: list[Webhook] = []
         #: Of webhooks that are gone.
         self._before: Counter[str] = Counter()
@@ -80,8 +82,13 @@ class Watch:
         """How many webhooks were sent, or not, by outcome."""
         return sum((Counter(_outcomes(webhook)) for webhook in self._webhooks), Counter(sent=0, failed=0, dropped=0) + self._before)
 
+    @property
+    def slo_ratios(self) -> Mapping[str, float]:
+        return self.slo.ratios
+
     def look(self) -> None:
         """Once; `start` has it done over and over."""
+        self.slo.look(self._metrics.families(), self._clock.monotonic())
         changes = self.engine.evaluate()
         news = self._news(changes)
         for change in news:
