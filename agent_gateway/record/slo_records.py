@@ -1,4 +1,4 @@
-"""Service levels out of records: what those of a time add up to, for a gateway that has long been restarted, and for all that share a database."""
+"""Service levels out of records: what those of a time add up to, also of a gateway that was restarted, or that shares its database."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.record.alerting.history import History
-from agent_gateway.record.alerting.rules import RELEASE, Rule, Severity, Unit
+from agent_gateway.record.alerting.rules import RELEASE, Rule, Severity
 from agent_gateway.record.alerting.signals import Families, Level, Share
 from agent_gateway.record.metrics import Family
 
@@ -150,7 +150,7 @@ class AlertEngine:
             value = self._lasting(rule, label, levels, now)
             if value is not None:
                 state.clear_since = None
-                state.alert = replace(state.alert, value=value, text=_text(rule, label, value))
+                state.alert = replace(state.alert, value=value, text=rule.told(label, value))
                 continue
             state.clear_since = now if state.clear_since is None else state.clear_since
             if now - state.clear_since >= rule.clear_s:
@@ -188,7 +188,7 @@ class AlertEngine:
             rule=rule.name,
             severity=rule.severity,
             label=label,
-            text=_text(rule, label, value),
+            text=rule.told(label, value),
             advice=rule.advice,
             value=value,
             threshold=rule.threshold_of(label),
@@ -214,22 +214,3 @@ class AlertEngine:
     def _shown(self, alert: Alert) -> Alert:
         until = self._silenced.get(alert.id, 0.0)
         return replace(alert, silenced_until=until if until > self._clock.wall() else None)
-
-
-def _text(rule: Rule, label: str, value: float) -> str:
-    return rule.text.format(
-        label=label,
-        bound=f"{rule.bound:g}" if rule.bound is not None else "",
-        value=told(value, rule.unit),
-        threshold=told(rule.threshold_of(label), rule.unit),
-    )
-
-
-def told(value: float, unit: Unit) -> str:
-    match unit:
-        case "share":
-            return f"{value * 100:.3g} %"
-        case "usd":
-            return f"${value:.3g}"
-        case "state":
-            return f"{value:g}"

@@ -51,10 +51,34 @@ class Rule:
     def threshold_of(self, label: str) -> float:
         return self.thresholds.get(label, self.threshold)
 
+    def told(self, label: str, value: float) -> str:
+        """Its text, of one that fires."""
+        return self.text.format(
+            label=label, value=told(value, self.unit), threshold=told(self.threshold_of(label), self.unit), bound=self.bound_told
+        )
+
+    @property
+    def threshold_told(self) -> str:
+        return told(self.threshold, self.unit)
+
+    @property
+    def bound_told(self) -> str:
+        return "" if self.bound is None else f"{self.bound:g}"
+
     @property
     def bound(self) -> float | None:
         """Of a rule about times: what takes longer counts (s)."""
         return self.signal.part[0].above if isinstance(self.signal, Share) else None
+
+
+def told(value: float, unit: Unit) -> str:
+    match unit:
+        case "share":
+            return f"{value * 100:.3g} %"
+        case "usd":
+            return f"${value:.3g}"
+        case "state":
+            return f"{value:g}"
 
 
 def rules_for(alerts: Alerts, fallbacks: Mapping[str, Fallback]) -> tuple[Rule, ...]:
@@ -218,7 +242,7 @@ RULES: tuple[Rule, ...] = (
         name="breaker_open",
         severity="warning",
         text="The circuit breaker of {label} is open: it fails, and gets no more than probes.",
-        advice="See attempts_total{{deployment}} by outcome. It closes by itself when a probe succeeds.",
+        advice="See attempts_total by outcome. It closes by itself when a probe succeeds.",
         signal=Level("breaker_state", by="deployment"),
         threshold=0.0,
         unit="state",
@@ -227,7 +251,7 @@ RULES: tuple[Rule, ...] = (
         name="provider_failing",
         severity="warning",
         text="{value} of the calls of {label} fail (more than {threshold}), whether clients see it or not.",
-        advice="See attempts_total{{deployment}} by outcome, and the provider's status page.",
+        advice="See attempts_total by outcome, and the provider's status page.",
         signal=_FAILING,
         threshold=0.20,
         under="breaker_open",
