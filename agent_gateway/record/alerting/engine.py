@@ -55,12 +55,14 @@ class Change(Struct, frozen=True):
 
 
 class _State:
-    """Of a rule and a label that fires, or did."""
+    """Of a rule and a label that fires, did, or is about to."""
 
-    __slots__ = ("alert", "clear_since", "counts_from")
+    __slots__ = ("alert", "clear_since", "counts_from", "met_since")
 
     def __init__(self) -> None:
         self.alert: Alert | None = None
+        #: Since when it is met without a break, before it fires.
+        self.met_since: float | None = None
         #: Since when it is not met any more.
         self.clear_since: float | None = None
         #: What was before belongs to an alert that is over.
@@ -96,7 +98,7 @@ class AlertEngine:
         families = {family.name: family for family in self._read()}
         for history in self._histories.values():
             history.look(families, now)
-        self._states = {key: state for key, state in self._states.items() if state.alert is not None or now < state.counts_from + LONGEST_S}
+        self._forget(now)
         changes: list[Change] = []
         for rule in self._rules:
             changes += self._judge(rule, families, now, wall)
@@ -143,8 +145,12 @@ class AlertEngine:
             state = self._states.get((rule.name, label)) or _State()
             if state.alert is None:
                 value = None if self._fires(rule.under, label) else self._met(rule, label, levels, state, now)
-                if value is not None and len(self.firing()) < FIRING_MAX:
-                    self._states[rule.name, label] = state
+                if value is None:
+                    state.met_since = None
+                    continue
+                self._states[rule.name, label] = state
+                state.met_since = now if state.met_since is None else state.met_since
+                if now - state.met_since >= rule.for_s and len(self.firing()) < FIRING_MAX:
                     yield self._begin(rule, label, value, state, wall)
                 continue
             value = self._lasting(rule, label, levels, now)
@@ -182,7 +188,7 @@ class AlertEngine:
         return part / whole if whole and part > threshold * RELEASE * whole else None
 
     def _begin(self, rule: Rule, label: str, value: float, state: _State, wall: float) -> Change:
-        state.clear_since = None
+        state.met_since = state.clear_since = None
         state.alert = Alert(
             id="alert_" + sha256(f"{rule.name}|{label}".encode()).hexdigest()[:12],
             rule=rule.name,
@@ -206,6 +212,12 @@ class AlertEngine:
             after = self._states.setdefault(key, _State())
             after.counts_from = now
         return Change("resolved", self._shown(ended))
+
+    def _forget(self, now: float) -> None:
+        """What says nothing any more."""
+        for key, state in list(self._states.items()):
+            if state.alert is None and state.met_since is None and now >= state.counts_from + LONGEST_S:
+                del self._states[key]
 
     def _fires(self, name: str | None, label: str) -> bool:
         state = None if name is None else self._states.get((name, label))

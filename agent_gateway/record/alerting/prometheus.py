@@ -59,10 +59,14 @@ def _alert(rule: Rule) -> str:
     summary = rule.text.format(label=label, value=shown, threshold=rule.threshold_told, bound=rule.bound_told)
     lines = "\n".join(f"          {line}" for line in expression(rule).splitlines())
     return (
-        f"      - alert: {alert_name(rule)}\n        expr: |-\n{lines}\n        keep_firing_for: {KEEP_FIRING}\n"
+        f"      - alert: {alert_name(rule)}\n        expr: |-\n{lines}\n{_waiting(rule)}        keep_firing_for: {KEEP_FIRING}\n"
         f"        labels:\n          severity: {rule.severity}\n"
         f"        annotations:\n          summary: {_quoted(summary)}\n          description: {_quoted(rule.advice)}\n"
     )
+
+
+def _waiting(rule: Rule) -> str:
+    return f"        for: {rule.for_s:g}s\n" if rule.for_s else ""
 
 
 def _level(rule: Rule, level: Level) -> str:

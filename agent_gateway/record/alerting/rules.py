@@ -41,7 +41,9 @@ class Rule:
     least_part: float = 5.0
     least_whole: float = 0.0
     sure: float = SURE
-    #: What it is over for so long is over (s).
+    #: It must have been so for so long before it fires (s): time for a rule that says it more urgently.
+    for_s: float = 0.0
+    #: What is not so any more for so long is over (s).
     clear_s: float = 120.0
     #: A rule that says the same more urgently: while that one fires, this one does not begin.
     under: str | None = None
@@ -156,6 +158,7 @@ RULES: tuple[Rule, ...] = (
         signal=_FAILED,
         threshold=0.02,
         windows_s=SLOW_S,
+        for_s=120.0,
         under="errors_fast",
     ),
     Rule(
@@ -182,6 +185,7 @@ RULES: tuple[Rule, ...] = (
         signal=_TIMED_OUT,
         threshold=0.01,
         windows_s=SLOW_S,
+        for_s=120.0,
         under="timeouts_fast",
     ),
     Rule(
@@ -228,6 +232,7 @@ RULES: tuple[Rule, ...] = (
         advice="See fallbacks_total by reason and attempts_total by deployment.",
         signal=_FELL_BACK,
         threshold=0.05,
+        for_s=60.0,
         under="fallback_high",
     ),
     Rule(
@@ -254,6 +259,7 @@ RULES: tuple[Rule, ...] = (
         advice="See attempts_total by outcome, and the provider's status page.",
         signal=_FAILING,
         threshold=0.20,
+        for_s=30.0,
         under="breaker_open",
     ),
     Rule(

@@ -66,7 +66,7 @@ class Stage:
 
     def run(self, seconds: float, answered: int = 10, failed: int = 0) -> list[tuple[float, str, str]]:
         """Traffic of so many requests a look; (when, what, rule) of what changed."""
-        changes = []
+        changes: list[tuple[float, str, str]] = []
         for _ in range(int(seconds / EVERY_S)):
             self.requests(answered, failed)
             changes += [(self.now, change.what, change.alert.rule) for change in self.look()]

@@ -92,7 +92,7 @@ def test_the_urgent_rule_speaks_for_the_other() -> None:
     stage.run(600, answered=90)
     changes = []
     for _ in range(30):
-        stage.requests(10, status="fallback")
+        stage.requests(1000, status="fallback")
         changes += stage.run(10, answered=40)
     assert [rule for _, rule in fired(changes)] == ["fallback_high"]
     assert fired(stage.run(1800, answered=50)) == []
@@ -102,14 +102,14 @@ def test_every_rule_fires_for_what_it_is_for() -> None:
     stage = Stage()
     stage.run(300, answered=100)
     seen = set()
-    for step in range(60):
+    for step in range(120):
         stage.requests(40)
-        stage.requests(10, failed=1, model="leaking")
+        stage.requests(100, failed=4, model="leaking")
         stage.requests(10, failed=10, model="broken")
         stage.requests(10, model="fixed", status="degraded")
         stage.requests(47, model="falling")
         stage.requests(4, model="falling", status="fallback")
-        stage.count("timeouts", "total", by=1 if step < 30 else 10)
+        stage.count("timeouts", "total", by=4 if step < 100 else 30)
         stage.observe("request_duration_seconds", "chat", "unary", seconds=7.0)
         stage.observe("time_to_first_token_seconds", "chat", seconds=3.0)
         stage.count("cost_usd", "chat", by=2.0)
