@@ -61,6 +61,7 @@ class Watch:
                 closing.add_done_callback(self._closing.discard)
 
     def start(self) -> None:
+        self.look()  # what is counted from here on is of a known time
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self, timeout_s: float) -> None:
