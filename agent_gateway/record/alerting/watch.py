@@ -81,7 +81,8 @@ class Watch:
     @property
     def notices(self) -> Mapping[str, int]:
         """How many webhooks were sent, or not, by outcome."""
-        return sum((Counter(_outcomes(webhook)) for webhook in self._webhooks), Counter(sent=0, failed=0, dropped=0) + self._before)
+        outcomes = [self._before, *map(_outcomes, self._webhooks)]
+        return {name: sum(each[name] for each in outcomes) for name in ("sent", "failed", "dropped")}
 
     @property
     def slo_ratios(self) -> Mapping[str, float]:
