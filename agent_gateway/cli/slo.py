@@ -65,12 +65,12 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _row(verdict: Verdict) -> tuple[str, ...]:
     sign = "<" if verdict.better == "below" else "≥"
-    figure = "" if verdict.figure is None else _told(verdict.figure, verdict.unit)
+    figure = "" if verdict.figure is None else told(verdict.figure, verdict.unit)
     judgement = {True: "met", False: "MISSED", None: "nothing to judge by"}[verdict.met]
-    return (verdict.slo, verdict.of, verdict.text, f"{sign} {_told(verdict.target, verdict.unit)}", figure, str(verdict.count), judgement)
+    return (verdict.slo, verdict.of, verdict.text, f"{sign} {told(verdict.target, verdict.unit)}", figure, str(verdict.count), judgement)
 
 
-def _told(value: float, unit: Unit) -> str:
+def told(value: float, unit: Unit) -> str:
     match unit:
         case "s":
             return f"{value:.3g} s" if value >= 0.1 else f"{value * 1000:.3g} ms"
