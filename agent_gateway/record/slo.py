@@ -58,10 +58,6 @@ class Sums:
     def add(self, name: str, amount: float, bucket: int = 0) -> None:
         self._values[_PLACES[name].start + bucket] += amount
 
-    def add_times(self, name: str, counts: Sequence[float]) -> None:
-        for bucket, count in enumerate(counts):
-            self.add(name, count, bucket)
-
     def number(self, name: str) -> float:
         return float(self._values[_PLACES[name].start])
 
@@ -144,15 +140,19 @@ def summed(families: Iterable[Family]) -> Sums:
     """What the metrics of a process add up to since it began; `batch_peak` is not among it."""
     sums = Sums()
     for family in families:
-        if (adding := _ADDING.get(family.name)) is not None:
-            for labels, value in family.values.items():
-                adding(sums, dict(zip(family.labels, labels, strict=True)), value)
+        if (adding := _ADDING.get(family.name)) is None:
+            continue
+        labels, add = adding
+        places = [family.labels.index(label) for label in labels]
+        groups: dict[tuple[str, ...], list[Any]] = {}
+        for of, value in family.values.items():
+            groups.setdefault(tuple([of[place] for place in places]), []).append(value)
+        for group, values in groups.items():
+            add(sums, values, *group)
     return sums
 
 
 # --- out of metrics ---------------------------------------------------------------------------------------------------
-
-_Labels = dict[str, str]
 
 
 def add_requests(sums: Sums, pattern: str, status: str, count: float) -> None:
@@ -185,36 +185,45 @@ def add_streams(sums: Sums, outcome: str, count: float) -> None:
         sums.add("streams_completed" if outcome == "completed" else "streams_failed", count)
 
 
-def _add_duration(sums: Sums, labels: _Labels, histogram: Histogram) -> None:
-    sums.add_times("batch_durations" if labels["pattern"] == "batching" else "durations", histogram.counts)
+def _add_histograms(sums: Sums, name: str, histograms: Sequence[Histogram]) -> None:
+    for bucket, counts in enumerate(zip(*[histogram.counts for histogram in histograms], strict=True)):
+        sums.add(name, sum(counts), bucket)
 
 
-def _add_quality(sums: Sums, labels: _Labels, histogram: Histogram) -> None:
-    if labels["status"] == "fallback":
-        sums.add("fallback_quality", histogram.total)
-        sums.add("fallback_rated", sum(histogram.counts))
+def _times_of(name: str) -> Callable[..., None]:
+    return lambda sums, histograms: _add_histograms(sums, name, histograms)
 
 
-def _add_records(sums: Sums, labels: _Labels, count: float) -> None:
-    sums.add("records", count)
-    if labels["outcome"] == "dropped":
-        sums.add("records_lost", count)
+def _add_durations(sums: Sums, histograms: Sequence[Histogram], pattern: str) -> None:
+    _add_histograms(sums, "batch_durations" if pattern == "batching" else "durations", histograms)
 
 
-#: By metric.
-_ADDING: dict[str, Callable[[Sums, _Labels, Any], None]] = {
-    "requests": lambda sums, labels, count: add_requests(sums, labels["pattern"], labels["status"], count),
-    "errors": lambda sums, labels, count: add_errors(sums, labels["code"], labels["fault"], count),
-    "streams": lambda sums, labels, count: add_streams(sums, labels["outcome"], count),
-    "request_duration_seconds": _add_duration,
-    "time_to_first_token_seconds": lambda sums, _, histogram: sums.add_times("first_tokens", histogram.counts),
-    "upstream_duration_seconds": lambda sums, _, histogram: sums.add_times("model_calls", histogram.counts),
-    "degraded_duration_seconds": lambda sums, _, histogram: sums.add_times("degraded_durations", histogram.counts),
-    "overhead_seconds": lambda sums, _, histogram: sums.add_times("overheads", histogram.counts),
-    "tokens": lambda sums, labels, count: sums.add(f"{labels['direction']}_tokens", count),
-    "cost_usd": lambda sums, _, usd: sums.add("cost_usd", usd),
-    "quality": _add_quality,
-    "records": _add_records,
+def _add_quality(sums: Sums, histograms: Sequence[Histogram], status: str) -> None:
+    if status == "fallback":
+        sums.add("fallback_quality", sum(histogram.total for histogram in histograms))
+        sums.add("fallback_rated", sum(sum(histogram.counts) for histogram in histograms))
+
+
+def _add_records(sums: Sums, counts: Sequence[float], outcome: str) -> None:
+    sums.add("records", sum(counts))
+    if outcome == "dropped":
+        sums.add("records_lost", sum(counts))
+
+
+#: By metric: the labels by which it is told apart, and who adds what is alike in them.
+_ADDING: dict[str, tuple[tuple[str, ...], Callable[..., None]]] = {
+    "requests": (("pattern", "status"), lambda sums, counts, pattern, status: add_requests(sums, pattern, status, sum(counts))),
+    "errors": (("code", "fault"), lambda sums, counts, code, fault: add_errors(sums, code, fault, sum(counts))),
+    "streams": (("outcome",), lambda sums, counts, outcome: add_streams(sums, outcome, sum(counts))),
+    "request_duration_seconds": (("pattern",), _add_durations),
+    "time_to_first_token_seconds": ((), _times_of("first_tokens")),
+    "upstream_duration_seconds": ((), _times_of("model_calls")),
+    "degraded_duration_seconds": ((), _times_of("degraded_durations")),
+    "overhead_seconds": ((), _times_of("overheads")),
+    "tokens": (("direction",), lambda sums, counts, direction: sums.add(f"{direction}_tokens", sum(counts))),
+    "cost_usd": ((), lambda sums, usd: sums.add("cost_usd", sum(usd))),
+    "quality": (("status",), _add_quality),
+    "records": (("outcome",), _add_records),
 }
 
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.record.alerting.history import History
 from agent_gateway.record.alerting.rules import RELEASE, Rule, Severity
-from agent_gateway.record.alerting.signals import Families, Level, Share
+from agent_gateway.record.alerting.signals import Level, Reading, Share
 from agent_gateway.record.metrics import Family
 
 #: How often it is meant to be asked (s).
@@ -95,13 +95,13 @@ class AlertEngine:
     def evaluate(self) -> list[Change]:
         """What has changed since the last time; to be asked every `EVERY_S`."""
         now, wall = self._clock.monotonic(), self._clock.wall()
-        families = {family.name: family for family in self._read()}
+        reading = Reading({family.name: family for family in self._read()})
         for history in self._histories.values():
-            history.look(families, now)
+            history.look(reading, now)
         self._forget(now)
         changes: list[Change] = []
         for rule in self._rules:
-            changes += self._judge(rule, families, now, wall)
+            changes += self._judge(rule, reading, now, wall)
         names = {rule.name for rule in self._rules}
         for (name, label), state in list(self._states.items()):
             if name not in names and state.alert is not None:
@@ -133,9 +133,9 @@ class AlertEngine:
 
     # --- one rule
 
-    def _judge(self, rule: Rule, families: Families, now: float, wall: float) -> Iterator[Change]:
+    def _judge(self, rule: Rule, reading: Reading, now: float, wall: float) -> Iterator[Change]:
         if isinstance(rule.signal, Level):
-            levels = rule.signal.read(families)
+            levels = rule.signal.read(reading)
             candidates = set(levels)
         else:
             levels = {}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
+from operator import itemgetter
 
-from agent_gateway.record.alerting.signals import Families, Share
+from agent_gateway.record.alerting.signals import Reading, Share
 
 
 class History:
@@ -20,13 +22,14 @@ class History:
         self._seen: dict[str, deque[tuple[float, float, float]]] = {}
         self._looked = False
 
-    def look(self, families: Families, now: float) -> None:
-        for label, (part, whole) in self._share.read(families).items():
+    def look(self, reading: Reading, now: float) -> None:
+        for label, (part, whole) in self._share.read(reading).items():
             seen = self._seen.get(label)
             if seen is None:
                 # What was counted before the first look is of no known time; a series that appears later began at 0.
                 seen = self._seen[label] = deque([(now, 0.0, 0.0) if self._looked else (now, part, whole)])
-            if seen[-1][1:] != (part, whole):
+            _, part_before, whole_before = seen[-1]
+            if part != part_before or whole != whole_before:
                 seen.append((now, part, whole))
             while len(seen) > 1 and seen[1][0] <= now - self._span_s:
                 seen.popleft()
@@ -42,9 +45,8 @@ class History:
         if seen is None:
             return 0.0, 0.0
         _, part, whole = seen[-1]
-        before = seen[0]
-        for look in reversed(seen):
-            if look[0] <= since:
-                before = look
-                break
-        return part - before[1], whole - before[2]
+        _, part_before, whole_before = seen[max(bisect_right(seen, since, key=_when) - 1, 0)]
+        return part - part_before, whole - whole_before
+
+
+_when = itemgetter(0)

@@ -5,7 +5,7 @@ Promise: a signal is data, so that the engine here and the rules for Prometheus 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent_gateway.record.metrics import Family, Histogram
@@ -24,19 +24,52 @@ class Count:
     but: tuple[tuple[str, tuple[str, ...]], ...] = ()
     above: float | None = None
 
-    def series(self, families: Families) -> Iterator[tuple[Mapping[str, str], float]]:
-        """Labels and count; none of a metric that is not there."""
+    def added(self, families: Families, by: str | None) -> dict[str, float]:
+        """By label; nothing of a metric that is not there."""
         family = families.get(self.metric)
         if family is None:
-            return
-        for values, value in family.values.items():
-            labels = dict(zip(family.labels, values, strict=True))
-            if all(labels[name] in wanted for name, wanted in self.where) and all(labels[name] not in no for name, no in self.but):
-                yield labels, self._observed(value) if isinstance(value, Histogram) else value
+            return {}
+        places = {label: place for place, label in enumerate(family.labels)}
+        kept = [(places[label], values, True) for label, values in self.where] + [
+            (places[label], values, False) for label, values in self.but
+        ]
+        place = None if by is None else places[by]
+        # Hundreds of models make thousands of series, looked at every few seconds beside requests.
+        chosen = list(family.values.items())
+        for where, values, wanted in kept:
+            chosen = [item for item in chosen if (item[0][where] in values) is wanted]
+        sums: dict[str, float] = {}
+        for labels, value in chosen:
+            label = "" if place is None else labels[place]
+            sums[label] = sums.get(label, 0.0) + (self._observed(value) if isinstance(value, Histogram) else value)
+        return sums
 
-    def _observed(self, histogram: Histogram) -> float:
-        first = 0 if self.above is None else histogram.bounds.index(self.above) + 1
-        return float(sum(histogram.counts[first:]))
+    def _observed(self, histogram: Histogram) -> int:
+        return sum(histogram.counts if self.above is None else histogram.counts[histogram.bounds.index(self.above) + 1 :])
+
+
+class Reading:
+    """Metrics as they stand at one time; what several rules look at is added up once."""
+
+    def __init__(self, families: Families) -> None:
+        self._families = families
+        self._sums: dict[tuple[tuple[Count, ...], str | None], dict[str, float]] = {}
+
+    def sums(self, counts: tuple[Count, ...], by: str | None) -> dict[str, float]:
+        known = self._sums.get((counts, by))
+        if known is None:
+            known = self._sums[counts, by] = {}
+            for count in counts:
+                for label, value in count.added(self._families, by).items():
+                    known[label] = known.get(label, 0.0) + value
+        return known
+
+    def level(self, metric: str, by: str) -> dict[str, float]:
+        family = self._families.get(metric)
+        if family is None:
+            return {}
+        place = family.labels.index(by)
+        return {labels[place]: value for labels, value in family.values.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +81,9 @@ class Share:
     #: None: of everything together.
     by: str | None = None
 
-    def read(self, families: Families) -> dict[str, tuple[float, float]]:
+    def read(self, reading: Reading) -> dict[str, tuple[float, float]]:
         """Both since the process began, by label; "" where there is none."""
-        parts, wholes = (_summed(counts, self.by, families) for counts in (self.part, self.whole))
+        parts, wholes = reading.sums(self.part, self.by), reading.sums(self.whole, self.by)
         return {label: (parts.get(label, 0.0), wholes.get(label, 0.0)) for label in parts.keys() | wholes.keys()}
 
 
@@ -61,18 +94,5 @@ class Level:
     metric: str
     by: str
 
-    def read(self, families: Families) -> dict[str, float]:
-        family = families.get(self.metric)
-        if family is None:
-            return {}
-        place = family.labels.index(self.by)
-        return {labels[place]: value for labels, value in family.values.items()}
-
-
-def _summed(counts: tuple[Count, ...], by: str | None, families: Families) -> dict[str, float]:
-    sums: dict[str, float] = {}
-    for count in counts:
-        for labels, value in count.series(families):
-            label = "" if by is None else labels[by]
-            sums[label] = sums.get(label, 0.0) + value
-    return sums
+    def read(self, reading: Reading) -> dict[str, float]:
+        return reading.level(self.metric, self.by)

@@ -61,6 +61,7 @@ class Watch:
                 closing.add_done_callback(self._closing.discard)
 
     def start(self) -> None:
+        self.slo.look(self._metrics.families(), self._clock.monotonic())
         self.look()  # what is counted from here on is of a known time
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -90,7 +91,6 @@ class Watch:
 
     def look(self) -> None:
         """Once; `start` has it done over and over."""
-        self.slo.look(self._metrics.families(), self._clock.monotonic())
         changes = self.engine.evaluate()
         news = self._news(changes)
         for change in news:
@@ -104,6 +104,8 @@ class Watch:
         while True:
             await asyncio.sleep(EVERY_S)
             try:
+                self.slo.look(self._metrics.families(), self._clock.monotonic())
+                await asyncio.sleep(0)  # with hundreds of models each takes some milliseconds
                 self.look()
             except Exception:  # a bug: the next look may do better
                 if not failed:

@@ -7,7 +7,7 @@ import pytest
 from agent_gateway.core.errors import BadRequest, Forbidden, NotFound
 from agent_gateway.record.metrics import Family
 from agent_gateway.record.slo import OBJECTIVES
-from tests.control.admin.conftest import AUDITOR, Stage
+from tests.control.admin.conftest import AUDITOR, CLOCK, Stage
 from tests.record.exchanges import attempt, exchange
 
 
@@ -56,7 +56,7 @@ async def test_every_service_level_is_told_out_of_the_records(stage: Stage) -> N
         stage.recorder.begin(made)
         stage.recorder.submit(made)
     await stage.recorder.close(10)
-    stage.alerts.look()
+    stage.alerts.slo.look(stage.recorder.metrics.families(), CLOCK.monotonic())
     levels = {level["slo"]: level for level in (await stage.get("slo"))["data"]}
     assert list(levels) == [objective.name for objective in OBJECTIVES]
     assert (levels["availability"]["figure"], levels["availability"]["met"], levels["availability"]["count"]) == (0.9, False, 10)
