@@ -80,6 +80,9 @@ CATALOGUE: dict[str, tuple[Shown, ...]] = {
         _count("tokens", "Tokens", "model", "direction"),
         _count("cost_usd", "Cost", "model"),
         _times("token_efficiency", "Token efficiency", "model"),
+        _count("cache", "Cache", "result"),
+        _count("cache_failures", "Answers not looked up or kept"),
+        _state("cache_bytes", "Kept in the cache"),
     ),
     "Streams, sessions, batches": (
         _count("streams", "Streams that ended", "model", "outcome"),

@@ -17,7 +17,7 @@ FILE = "providers: {sim: {kind: simulated}}\nalerts: {%s}\n"
         ("webhooks: ['https://h/', 'https://u:p@h/']", "alerts.webhooks[1]: holds a user or a fragment"),
         ("webhooks: [{url: 'ftp://h/'}]", "alerts.webhooks[0].url: is not an address"),
         ("webhooks: [{url: 'https://h/', secret: short}]", "alerts.webhooks[0].secret: is shorter than 16 characters"),
-        ("webhooks: [{url: 'https://h/', format: teams}]", "alerts.webhooks[0].format: 'teams' is not one of generic, slack"),
+        ("webhooks: [{url: 'https://h/', format: teams}]", "alerts.webhooks[0].format: the text is not one of generic, slack"),
         ("webhooks: [{secret: a-secret-of-16-or-more}]", "alerts.webhooks[0].url: is missing; it has no default"),
         ("rules: {eror_fast: {enabled: false}}", "alerts.rules.eror_fast: there is no such rule; did you mean errors_fast?"),
         ("rules: {cost: {bound_s: 5}}", "alerts.rules.cost.bound_s: is of rules about times; this one has a threshold only"),

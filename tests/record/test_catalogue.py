@@ -19,7 +19,10 @@ FILE = Path(__file__).parents[2] / "deploy" / "grafana" / "dashboard.json"
 @pytest.fixture
 async def families(tmp_path: Path) -> dict[str, Family]:
     """Of a whole gateway: what counts without a store, a limit or a session is not all that counts."""
-    model = {"deployments": [{"provider": "sim", "model": "small", "price": {"input": 0, "output": 0}}]}
+    model = {
+        "deployments": [{"provider": "sim", "model": "small", "price": {"input": 0, "output": 0}}],
+        "cache": {"exact": {"enabled": True}},
+    }
     state = {"database": f"sqlite:///{tmp_path}/gateway.db"}
     gateway = Gateway(compile_mapping({"state": state, "providers": {"sim": {"kind": "simulated"}}, "models": {"chat": model}}))
     return {family.name: family for family in gateway.live.runtime.recorder.metrics.families()}
