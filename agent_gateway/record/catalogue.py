@@ -75,6 +75,7 @@ CATALOGUE: dict[str, tuple[Shown, ...]] = {
         _count("degraded", "Fixed replies", "model"),
         _state("degradation_state", "Degradation (0 normal, 2 tripped)", "model"),
         _times("quality", "Quality of answers", "status"),
+        _times("feedback_score", "Feedback, 1–5"),
     ),
     "Tokens and cost": (
         _count("tokens", "Tokens", "model", "direction"),
