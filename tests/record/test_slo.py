@@ -16,6 +16,7 @@ from agent_gateway.record.recorder import Recorder
 from agent_gateway.record.slo import OBJECTIVES, TIMES, Sums, Verdict, judged, quantile, summed
 from agent_gateway.record.slo_window import MINUTE_S, SloWindow
 from tests.record.exchanges import attempt, exchange
+from tests.stores.stores import fresh_url
 
 
 def lasting(seconds: float, **fields: object) -> Exchange:
@@ -47,9 +48,10 @@ def crowd() -> Iterator[Exchange]:
     yield lasting(0.0, attempts=[], error=BadRequest("no"))
 
 
-@pytest.fixture
-async def recorder(tmp_path: Path) -> Recorder:
-    recorder = Recorder.for_settings(Settings(state=State(database=f"sqlite:///{tmp_path}/gateway.db")))
+@pytest.fixture(params=["sqlite", "postgres"])
+async def recorder(request: pytest.FixtureRequest, tmp_path: Path) -> Recorder:
+    url = await fresh_url(request.param, request.config, tmp_path)
+    recorder = Recorder.for_settings(Settings(state=State(database=url)))
     recorder.metrics.configure(["chat"], ["local/small"])
     return recorder
 
