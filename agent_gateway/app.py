@@ -39,6 +39,7 @@ from agent_gateway.edge.server import Server
 from agent_gateway.health.registry import Health
 from agent_gateway.pipeline import Live, Runtime
 from agent_gateway.protocols.base import load_codecs
+from agent_gateway.record.alerting.watch import Watch
 from agent_gateway.record.cost import settle
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.routing.base import STRATEGIES, Strategy
@@ -91,6 +92,8 @@ class Gateway:
         self._keys = KeyRing(self._store, clock, auth=settings.auth, fetch=self._web.get)
         self._limiter = Limiter(clock, self._store, self._keys.team, redis=settings.state.redis)
         self._recorder.metrics.watch_limits(self._limiter)
+        self._alerts = Watch(self._recorder.metrics, self._limiter.nearly_spent, self._web.post, clock)
+        self._recorder.metrics.watch_alerts(self._alerts)
         self._audit = AuditLog(self._store, lambda: signing_key(self.configuration.settings), clock)
         self._refusals = Refusals(clock, self._audit.refused)
         self._streams = _streams(settings.state.redis)
@@ -128,6 +131,7 @@ class Gateway:
                 self._streams,
                 self._health,
                 self._erase_answers,
+                self._alerts,
                 clock,
             ),
             batches=BatchRoom(Files(self._store, clock), Batches(self._store, self._batches, clock), Group),
@@ -205,6 +209,7 @@ class Gateway:
         deployments = [deployment.id for route in configuration.routes.values() for deployment in route.deployments]
         labels = list(configuration.routes) or configuration.listed[:MODEL_LABELS_MAX]
         self._recorder.configure(settings.monitoring, labels, deployments)
+        self._alerts.configure(settings.alerts, {name: route.fallback for name, route in configuration.routes.items()})
         self._keys.configure(settings.auth)
         self._limiter.configure(find)
         return Runtime(
@@ -289,6 +294,7 @@ class Gateway:
         await self._recorder.start()
         await self._limiter.start()
         self._memory.start()
+        self._alerts.start()
         if self._batches is not None:
             self._batches.start()
 
@@ -310,6 +316,7 @@ class Gateway:
             await asyncio.wait(tasks, timeout=FLUSH_TIMEOUT_S)
         if self._batches is not None:
             await self._batches.close(FLUSH_TIMEOUT_S)
+        await self._alerts.close(FLUSH_TIMEOUT_S)
         await self._memory.close(FLUSH_TIMEOUT_S)
         await self._responses.close(FLUSH_TIMEOUT_S)
         await self._streams.close(FLUSH_TIMEOUT_S)

@@ -24,6 +24,7 @@ COMMANDS = {
     "simulate": "agent_gateway.cli.simulate",
     "batch": "agent_gateway.cli.batch",
     "keys": "agent_gateway.cli.keys",
+    "slo": "agent_gateway.cli.slo",
     "audit": "agent_gateway.cli.audit",
     "records": "agent_gateway.cli.records",
     "db": "agent_gateway.cli.db",

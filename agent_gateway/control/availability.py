@@ -28,7 +28,6 @@ LATER: dict[str, Later] = {
     "preset": Later(),
     "server.workers": Later(),
     "monitoring.otlp_endpoint": Later(),
-    "alerts": Later(),
 }
 
 _DEFAULTS = Settings()
