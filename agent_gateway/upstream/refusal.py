@@ -58,9 +58,7 @@ _BY_STATUS: dict[int, type[ProviderError]] = {
 _SAID_MAX = 2000
 
 
-def refusal(
-    status: int, headers: Mapping[bytes, bytes], body: bytes, wall: float, dialect: Dialect
-) -> ProviderError:
+def refusal(status: int, headers: Mapping[bytes, bytes], body: bytes, wall: float, dialect: Dialect) -> ProviderError:
     """Of a reply that is not a 2xx; `headers` in lower case, `wall` in Unix seconds. The error knows the provider's status."""
     told = _read(body)
     detail = f"HTTP {status}: {told.said}"[:DETAIL_MAX]
