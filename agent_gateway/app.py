@@ -43,6 +43,7 @@ from agent_gateway.edge.server import Server
 from agent_gateway.health.registry import Health
 from agent_gateway.pipeline import Live, Runtime
 from agent_gateway.protocols.base import load_codecs
+from agent_gateway.record.cost import settle
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.routing.base import STRATEGIES, Strategy
 from agent_gateway.routing.planner import Planner
@@ -57,6 +58,7 @@ from agent_gateway.upstream.transport import Transport
 from agent_gateway.upstream.web import Web
 
 if TYPE_CHECKING:
+    from agent_gateway.cache.exact import Exact
     from agent_gateway.guard.stage import Guards
 
 #: On the way out, records have this long to reach their sinks (s).
@@ -109,6 +111,7 @@ class Gateway:
         self._recorder.metrics.watch_sessions(self._memory)
         self._responses = Responses(self._store, clock)
         self._recorder.metrics.watch_responses(self._responses)
+        self._exact: Exact | None = None
         self._server: Server | None = None
         self._reloading: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -134,7 +137,16 @@ class Gateway:
             ready=self._why_not_ready,
             started=self._start,
             stopped=self._stop,
-            admin=AdminApi(lambda: self.configuration, self._store, self._audit, self._recorder, self._streams, self._health, clock),
+            admin=AdminApi(
+                lambda: self.configuration,
+                self._store,
+                self._audit,
+                self._recorder,
+                self._streams,
+                self._health,
+                self._erase_answers,
+                clock,
+            ),
             batches=BatchRoom(Files(self._store, clock), Batches(self._store, self._batches, clock), Group),
             refusals=self._refusals,
         )
@@ -241,6 +253,7 @@ class Gateway:
             responses=self._responses,
             streams=self._streams,
             guards=guards,
+            cache=self._cache(configuration),
             clock=self._clock,
         )
 
@@ -265,6 +278,37 @@ class Gateway:
         for guards in all_of:
             made.prepare(guards)
         return made
+
+    def _cache(self, configuration: Configuration) -> Exact | None:
+        """None, and not so much as imported, where no model has one, or nothing of what is said may be kept."""
+        settings = configuration.settings
+        all_of = [settings.cache, *(route.cache for route in configuration.routes.values())]
+        enabled = settings.monitoring.mode != "minimal" and any(cache.exact.enabled for cache in all_of)
+        if enabled or self._exact is not None:
+            self._exact = self._exact or self._new_exact()
+            self._exact.configure(settings, enabled=enabled)
+        return self._exact if enabled else None
+
+    def _new_exact(self) -> Exact:
+        from agent_gateway.cache.exact import Exact
+
+        redis = self.configuration.settings.state.redis
+        if redis is None:
+            from agent_gateway.cache.memory import MemoryEntries
+
+            made = Exact(MemoryEntries(self._clock), settle, self._clock)
+        else:
+            from agent_gateway.cache.redis import RedisEntries
+
+            made = Exact(RedisEntries(redis, self._clock), settle, self._clock)
+        self._recorder.metrics.watch_cache(made)
+        return made
+
+    async def _erase_answers(self, user: str) -> int:
+        """What Redis has may be left from when there was a cache, or be of other processes'."""
+        if self._exact is None and self.configuration.settings.state.redis is not None:
+            self._exact = self._new_exact()
+        return 0 if self._exact is None else await self._exact.erase(user)
 
     def _why_not_ready(self) -> str | None:
         return "the gateway is draining" if self._server is not None and self._server.draining else None
@@ -299,6 +343,8 @@ class Gateway:
         await self._memory.close(FLUSH_TIMEOUT_S)
         await self._responses.close(FLUSH_TIMEOUT_S)
         await self._streams.close(FLUSH_TIMEOUT_S)
+        if self._exact is not None:
+            await self._exact.close(FLUSH_TIMEOUT_S)
         for _, provider in self._providers.values():
             await provider.close()
         await self._transport.close()
@@ -311,7 +357,8 @@ class Gateway:
         """A call of the gateway's own, answered and recorded like any other. A fixed text is no answer to it."""
         wall = self._clock.wall()
         call = msgspec.structs.replace(call, conversational=False)
-        exchange = Exchange(id=new_request_id(wall), call=call, started=self._clock.monotonic(), started_wall=wall, key=GATEWAY)
+        begun = self._clock.monotonic()
+        exchange = Exchange(id=new_request_id(wall), call=call, started=begun, started_wall=wall, key=GATEWAY, uses_cache=False)
         return await whole_answer(exchange, self.live.runtime)
 
 

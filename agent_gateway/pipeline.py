@@ -23,6 +23,7 @@ from agent_gateway.session.stage import Kept, attach
 from agent_gateway.upstream.loop import AttemptLoop
 
 if TYPE_CHECKING:
+    from agent_gateway.cache.exact import Exact
     from agent_gateway.guard.stage import Guards
 
 
@@ -40,6 +41,7 @@ class Runtime:
     streams: LiveStreams
     #: None: no model has any.
     guards: Guards | None
+    cache: Exact | None
     clock: Clock
 
 
@@ -65,8 +67,10 @@ async def run(exchange: Exchange, runtime: Runtime) -> AsyncGenerator[Event, Non
         if exchange.session is not None or exchange.call.keeping is not None:
             kept = await attach(exchange, runtime.memory, runtime.responses, runtime.settings)
         guarded = None if runtime.guards is None else await runtime.guards.check(exchange, route)
-        plan = runtime.planner.plan(exchange, route)
-        answer = runtime.upstream.answer(exchange, plan)
+        if runtime.cache is None:
+            answer = runtime.upstream.answer(exchange, runtime.planner.plan(exchange, route))
+        else:
+            answer = runtime.cache.answer(exchange, route, runtime.planner.plan, runtime.upstream.answer)
         if guarded is not None:
             answer = guarded.watch(answer)
         if kept is not None:

@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from agent_gateway.admission.lease import SPARE_S, Lease
 from agent_gateway.core.clock import Clock
+from agent_gateway.stores.redis_client import redis_client
 
 #: A request waits so long; then it is counted here, and so are all that come before the answer does.
 WAIT_MAX_S = 0.25
@@ -72,17 +70,8 @@ class Cluster:
     def __init__(self, url: str, clock: Clock, lease_s: float) -> None:
         self._clock = clock
         self._lease_s = lease_s
-        self._client = Redis(
-            connection_pool=BlockingConnectionPool.from_url(
-                url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,
-                max_connections=1,
-                timeout=CONNECT_TIMEOUT_S,
-                socket_connect_timeout=CONNECT_TIMEOUT_S,
-                socket_timeout=CONNECT_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),
-                client_name="agent-gateway",
-                protocol=2,
-            )
+        self._client = redis_client(
+            url, connections_max=1, wait_s=CONNECT_TIMEOUT_S, connect_s=CONNECT_TIMEOUT_S, answer_s=CONNECT_TIMEOUT_S
         )
         self._script = self._client.register_script(_SCRIPT.read_text())
         self._process = secrets.token_hex(8)

@@ -6,18 +6,19 @@ Promise: what could never run is refused as it is made; what can only be seen fr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from agent_gateway.admission.keys import Key
 from agent_gateway.batch.engine import Engine
-from agent_gateway.batch.files import PURPOSE, ObjectPage, unknown_file
+from agent_gateway.batch.files import FILE_TTL_BOUNDS_S, PURPOSE, ObjectPage, unknown_file
 from agent_gateway.batch.identity import kept_key, new_batch_id
 from agent_gateway.batch.submission import ENDPOINTS
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import BadRequest, NotFound
+from agent_gateway.protocols.decoding import decode
 from agent_gateway.stores.base import Owner
 from agent_gateway.stores.batches import BatchStatus, StoredBatch, batches_of
 
@@ -28,12 +29,20 @@ WINDOWS_S = {"10m": 600.0, "1h": 3600.0, "24h": 86400.0}
 Metadata = Annotated[dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)]
 
 
+class OutputExpiresAfter(Struct, frozen=True):
+    #: Of the files, not of the batch.
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Meta(ge=FILE_TTL_BOUNDS_S[0], le=FILE_TTL_BOUNDS_S[1])]
+
+
 class NewBatch(Struct, frozen=True, kw_only=True):
     input_file_id: str
     endpoint: str
     completion_window: str
     metadata: Metadata | None = None
-    output_expires_after: dict[str, Any] | None = None
+    output_expires_after: OutputExpiresAfter | None = None
+    #: The gateway's own: see `StoredBatch.deduplicate`.
+    deduplicate: bool | None = None
 
 
 class Errors(Struct, frozen=True):
@@ -121,6 +130,8 @@ class Batches:
             expires_at=now + WINDOWS_S[asked.completion_window],
             metadata=None if asked.metadata is None else msgspec.json.encode(asked.metadata),
             key=kept_key(key),
+            deduplicate=asked.deduplicate,
+            output_ttl_s=None if asked.output_expires_after is None else asked.output_expires_after.seconds,
         )
         await store.create_batch(batch)
         self._running().wake()
@@ -177,17 +188,12 @@ def shown_batch(batch: StoredBatch) -> BatchObject:
 
 
 def _read(body: bytes) -> NewBatch:
-    try:
-        asked = _new_batch.decode(body)
-    except msgspec.MsgspecError as error:
-        raise BadRequest(f"The request is no batch: {error}.") from None
+    asked = decode(_new_batch, body)
     if asked.endpoint not in ENDPOINTS:
         raise BadRequest(f"endpoint: {asked.endpoint[:100]!r} is not one of {', '.join(ENDPOINTS)}.", param="endpoint")
     if asked.completion_window not in WINDOWS_S:
         window = asked.completion_window[:40]
         raise BadRequest(f"completion_window: {window!r} is not one of {', '.join(WINDOWS_S)}.", param="completion_window")
-    if asked.output_expires_after is not None:
-        raise BadRequest("output_expires_after: is not to be had; delete the files when you have read them.", param="output_expires_after")
     return asked
 
 

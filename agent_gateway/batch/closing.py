@@ -16,7 +16,7 @@ from agent_gateway.batch.tenure import Overtaken, Tenure
 from agent_gateway.core.clock import Clock
 from agent_gateway.stores.batches import BatchStore, StoredBatch, StoredFile
 
-#: Output and error files are kept so long (s): 30 days, as OpenAI does.
+#: Output and error files are kept so long where nothing else was asked for (s): 30 days, as OpenAI does.
 RESULTS_TTL_S = 30 * 86_400.0
 #: Items closed in one transaction, and read at once.
 CLOSED_AT_ONCE = 1_000
@@ -81,4 +81,5 @@ async def _end(tenure: Tenure, output: str | None, errors: str | None, now: floa
 
 
 def _file(batch: StoredBatch, kind: str, now: float) -> StoredFile:
-    return StoredFile(new_file_id(), batch.owner, f"{batch.id}_{kind}.jsonl", "batch_output", now, now + RESULTS_TTL_S)
+    expires_at = now + (batch.output_ttl_s or RESULTS_TTL_S)
+    return StoredFile(new_file_id(), batch.owner, f"{batch.id}_{kind}.jsonl", "batch_output", now, expires_at)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from dataclasses import dataclass
 
 from agent_gateway.admission.keys import KeyRing
@@ -224,14 +224,15 @@ class Engine:
             group = self._results[:GROUP_MAX]
             accepted = await self._store.finish_items(group)
             del self._results[: len(group)]
-            self.figures.items.update(Counter(result.state for result in group if (result.batch, result.number) in accepted))
+            for result in group:
+                self.figures.items[result.state] += accepted.get((result.batch, result.number), 0)
             self._tell_steward(accepted)
         while self._returned:
             some = self._returned[:GROUP_MAX]
             await self._store.return_items(some)
             del self._returned[: len(some)]
 
-    def _tell_steward(self, accepted: set[_Place]) -> None:
+    def _tell_steward(self, accepted: Collection[_Place]) -> None:
         """A batch may be complete now: when nothing of it is under way here, it is looked at without delay."""
         under_way = {batch for batch, _ in self._under_way}
         if any(batch not in under_way for batch, _ in accepted):

@@ -23,7 +23,7 @@ DELETED_AT_ONCE = 1_000
 async def take_in(store: BatchStore, tenure: Tenure, clock: Clock) -> None:
     """`in_progress` or `failed` afterwards. Raises `Overtaken`, also when the batch was cancelled meanwhile."""
     batch = tenure.batch
-    submission = Submission(batch.endpoint)
+    submission = Submission(batch.endpoint, deduplicate=batch.deduplicate)
     if await store.find_file(batch.owner, batch.input_file, clock.wall()) is None:
         submission.errors.append(LineError("file_not_found", f"The input file {batch.input_file} is not there any more."))
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from agent_gateway.admission.keys import KeyRing
@@ -15,7 +17,7 @@ from agent_gateway.core.errors import GatewayError
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.pipeline import Runtime
 from agent_gateway.protocols.base import error_body
-from agent_gateway.stores.batches import ClaimedItem, ItemResult
+from agent_gateway.stores.batches import Cause, ClaimedItem, ItemResult
 
 
 class PassingFailure(Exception):
@@ -38,7 +40,9 @@ async def run_item(item: ClaimedItem, runtime: Runtime, keys: KeyRing) -> ItemRe
         body = error_body(error, exchange.id, exchange.call.dialect)
     held = (item.batch, item.number, item.fence)
     status = 200 if error is None else error.shown_status
-    return ItemResult(*held, "failed" if error else "done", status, exchange.id, _on_one_line(body), cost_usd, cost_usd)
+    state: Literal["done", "failed"] = "failed" if error else "done"
+    cause: Cause = "cache" if exchange.status == "cached" else "live"
+    return ItemResult(*held, state, status, exchange.id, _on_one_line(body), cost_usd, cost_usd + exchange.saved_usd, cause)
 
 
 def _exchange(item: ClaimedItem, runtime: Runtime) -> Exchange:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from agent_gateway.batch.duplicates import Duplicates
+from agent_gateway.batch.prefix import prefix_of
 from agent_gateway.core.call import MODEL_PATHS, Call, Dialect
 from agent_gateway.core.errors import BadRequest
 from agent_gateway.protocols.base import codec_of
@@ -46,8 +48,10 @@ _line_decoder = msgspec.json.Decoder(_Line)
 class Submission:
     """One input file: `feed` it, `finish` it, then look at `errors`, `total` and `models`."""
 
-    def __init__(self, endpoint: str, *, items_max: int = ITEMS_MAX, line_bytes_max: int = LINE_BYTES_MAX) -> None:
-        """`endpoint`: one of `ENDPOINTS`."""
+    def __init__(
+        self, endpoint: str, *, deduplicate: bool | None = None, items_max: int = ITEMS_MAX, line_bytes_max: int = LINE_BYTES_MAX
+    ) -> None:
+        """`endpoint`: one of `ENDPOINTS`; `deduplicate`: see `Duplicates`."""
         self.errors: list[LineError] = []
         self.total = 0
         self.models: set[str] = set()
@@ -56,6 +60,7 @@ class Submission:
         self._line_bytes_max = line_bytes_max
         self._number = 0
         self._custom_ids: set[str] = set()
+        self._duplicates = Duplicates(deduplicate)
         #: Of a line that is not whole yet.
         self._pieces: list[bytes] = []
         self._pieces_bytes = 0
@@ -115,7 +120,10 @@ class Submission:
             self._give_up("too_many_requests", f"The file has more than {self._items_max} requests. Split it.")
         elif len(self.models) > MODELS_MAX:
             self._give_up("too_many_models", f"The file names more than {MODELS_MAX} models. Split it.")
-        return None if self._given_up else NewItem(self._number, read.custom_id, call.model, call.body)
+        if self._given_up:
+            return None
+        twin = self._duplicates.twin_of(self._number, call)
+        return NewItem(self._number, read.custom_id, call.model, call.body, prefix=prefix_of(call), twin=twin)
 
     def _is_addressed(self, line: _Line) -> bool:
         if line.method.upper() != "POST":

@@ -145,6 +145,7 @@ class Group:
             started_wall=wall,
             client_request_id=envelope.client_request_id,
             key=envelope.key,
+            uses_cache=envelope.uses_cache,
             edge="batch",
         )
 

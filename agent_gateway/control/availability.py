@@ -30,7 +30,6 @@ LATER: dict[str, Later] = {
     "batching.max_wait_ms": Later(),
     "batching.native": Later(),
     "monitoring.otlp_endpoint": Later(),
-    "cache": Later(),
     "alerts": Later(),
 }
 

@@ -46,8 +46,11 @@ def check_parts(settings: Settings, provider_names: Collection[str], environ: Ma
     for name, model in settings.models.items():
         _check_model(f"models.{name}", name, model, provider_names, findings)
         _check_timeouts(f"models.{name}.timeouts", model.timeouts, settings.timeouts, findings)
+        if model.cache.exact.max_mb != settings.cache.exact.max_mb:
+            findings.error(f"models.{name}.cache.exact.max_mb", "is of the whole process, for all models; set it under cache.exact")
         if model.sessions != settings.sessions:
             _check_sessions(f"models.{name}.sessions", model.sessions, findings)
+    _check_cache(settings, findings)
     if settings.fallback.trigger_rate < settings.fallback.alert_rate:
         findings.warn("fallback.trigger_rate", "is below alert_rate: the gateway goes to the fallback before anybody is told")
 
@@ -229,6 +232,13 @@ def _check_timeouts(path: str, timeouts: Timeouts, inherited: Timeouts, findings
     """What was not written here is no mistake made here: a smaller total_s simply rules."""
     if inherited.first_token_s != timeouts.first_token_s > timeouts.total_s:
         findings.warn(f"{path}.first_token_s", "is more than total_s, which ends the request first")
+
+
+def _check_cache(settings: Settings, findings: Findings) -> None:
+    sections = {"cache": settings.cache} | {f"models.{name}.cache": model.cache for name, model in settings.models.items()}
+    path = next((f"{at}.exact.enabled" for at, cache in sections.items() if cache.exact.enabled), None)
+    if path is not None and settings.monitoring.mode == "minimal":
+        findings.warn(path, "does nothing: with monitoring.mode: minimal nothing of what is said is kept")
 
 
 def _check_sessions(path: str, sessions: Sessions, findings: Findings) -> None:

@@ -56,6 +56,14 @@ _COUNT = {"type": "integer", "minimum": 1}
 
 _CHAT = {"model": _TEXT, "messages": _LIST, "stream": _FLAG, "user": _TEXT, "metadata": _OBJECT}
 _GEMINI = {"contents": _LIST}
+_NEW_BATCH = {
+    "input_file_id": _TEXT,
+    "endpoint": _TEXT,
+    "completion_window": _TEXT,
+    "metadata": {"type": ["object", "null"]},
+    "output_expires_after": {"type": ["object", "null"]},
+    "deduplicate": {"type": ["boolean", "null"]},
+}
 
 
 def _model(path: str, summary: str, fields: dict[str, Any], required: Sequence[str], style: Style = "OpenAI") -> Operation:
@@ -159,7 +167,7 @@ OPERATIONS: tuple[Operation, ...] = (
         path="/v1/batches",
         summary="Has every request in a file answered",
         tag="Batches",
-        fields={"input_file_id": _TEXT, "endpoint": _TEXT, "completion_window": _TEXT, "metadata": {"type": ["object", "null"]}},
+        fields=_NEW_BATCH,
         required=("input_file_id", "endpoint", "completion_window"),
     ),
     _get("/v1/batches/{batch_id}", "One batch: how far it is, what it cost", "Batches"),

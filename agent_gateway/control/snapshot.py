@@ -167,6 +167,7 @@ def compile_route(name: str, model: Model, prices: Prices) -> Route:
         sessions=model.sessions,
         concurrency=model.concurrency,
         guards=model.guards,
+        cache=model.cache,
         limits=model.limits,
     )
 

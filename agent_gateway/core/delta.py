@@ -14,6 +14,8 @@ from agent_gateway.core.usage import Usage
 
 #: OpenAI's words; `stop` covers a stop sequence too, which `Finished.stop_sequence` then names. `refusal`: the model itself declined.
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal"]
+#: Of an answer that says all it was to say, in the words of any OpenAI-compatible server.
+NATURAL_ENDS = frozenset({"stop", "tool_calls", "function_call", "end_turn", "stop_sequence", "tool_use"})
 
 
 class Started(Struct, frozen=True, tag=True):

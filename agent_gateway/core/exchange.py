@@ -77,6 +77,8 @@ class Exchange(Struct):
     #: The client's own bound on the whole request, from `x-gateway-timeout-s`.
     timeout_s: float | None = None
     edge: Edge = "http"
+    #: False: neither answered from the cache nor kept in it (`x-gateway-cache: no-store`).
+    uses_cache: bool = True
 
     #: Of an edge that can write at any time: text of a stream that nothing looks at may go out by it, past the stages
     #: (docs/decisions/0006). A stage that has to see every event sets it to None.
@@ -90,11 +92,13 @@ class Exchange(Struct):
     route: Route | None = None
     deadline: float = 0.0  # monotonic; every network await is under it
     attempts: list[Attempt] = []
-    queued_s: float = 0.0  # waited for room at a deployment
+    queued_s: float = 0.0  # waited for room at a deployment, or for another's answer to the same request
     deployment: str | None = None  # the one that answered
     reason: str | None = None  # why not `success`
     usage: Usage | None = None
     cost_usd: float | None = None
+    #: What an answer from the cache had cost when it was made.
+    saved_usd: float = 0.0
     finish_reason: str | None = None
     quality: float | None = None
     #: What guards did, each once: the check, and `block`, `mask`, `flag` or, of one that could not be made, `failed`.

@@ -13,6 +13,7 @@ from agent_gateway.core.settings import (
     Allowance,
     Batching,
     Breaker,
+    Cache,
     Concurrency,
     Fallback,
     Guards,
@@ -53,6 +54,10 @@ class Deployment:
     override: dict[str, Any] = field(default_factory=dict)
 
 
+#: Holds everything that any deployment holds: what a session gives it is all that may be sent.
+WIDEST = Deployment(id="", provider="", model="")
+
+
 class Route(Struct, frozen=True, kw_only=True):
     """One name under `models`, with the policies that hold for it."""
 
@@ -73,4 +78,5 @@ class Route(Struct, frozen=True, kw_only=True):
     sessions: Sessions = Sessions()
     concurrency: Concurrency = Concurrency()
     guards: Guards = Guards()
+    cache: Cache = Cache()
     limits: Allowance = Allowance()

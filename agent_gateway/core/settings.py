@@ -232,6 +232,8 @@ class Limits(Allowance, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ExactCache(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     enabled: bool = False
     ttl_s: Seconds = 3600
+    #: Of each process, where there is no Redis. Not for a model to say: all share it.
+    max_mb: Annotated[float, Meta(gt=0)] = 64
 
 
 class Cache(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

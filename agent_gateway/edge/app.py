@@ -46,7 +46,7 @@ from agent_gateway.edge.request import (
     new_exchange,
     read_head,
     read_into,
-    timeout_of,
+    read_wishes,
 )
 from agent_gateway.edge.response import JSON, HeadLines, error_response, pairs
 from agent_gateway.edge.responses import STATE_PATHS, StateAsk, state_answer, stream_of_response
@@ -242,7 +242,7 @@ class App:
     async def _batch(self, ask: Ask) -> None:
         """Files and batches."""
         owner, outlet = await _owner(ask), Outlet(ask)
-        ask.exchange.timeout_s = None if ask.head.timeout is None else timeout_of(ask.head.timeout)
+        read_wishes(ask.exchange, ask.head)
         asked = (ask.exchange, ask.runtime, self._limits, ask.headers, ask.method, ask.path, ask.query, ask.receive)
         told = await batch_answer(BatchAsk(self._batches, owner, *asked, lambda: self._body(ask), outlet))
         if isinstance(told, Download | Grouped):

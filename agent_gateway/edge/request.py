@@ -37,6 +37,8 @@ class Head(Struct, frozen=True):
     secret: bytes | None = None
     accept_encoding: bytes | None = None
     timeout: bytes | None = None
+    #: What it says of the cache.
+    cache: bytes | None = None
     client_request_id: str | None = None
     session: str | None = None
     user: str | None = None
@@ -54,6 +56,7 @@ def read_head(headers: Headers) -> Head:
         secret=_secret(headers),
         accept_encoding=headers.get(b"accept-encoding"),
         timeout=headers.get(b"x-gateway-timeout-s"),
+        cache=headers.get(b"x-gateway-cache"),
         client_request_id=client_id.decode("latin-1")[:CLIENT_ID_MAX_LENGTH] if client_id else None,
         session=session.decode("latin-1") if session else None,
         user=user.decode("latin-1") if user else None,
@@ -77,11 +80,18 @@ def new_exchange(head: Head, clock: Clock, dialect: Dialect = "openai_chat") -> 
 
 def read_into(exchange: Exchange, head: Head, body: bytes, url: str = "") -> None:
     """Parses the body. `url` as it stands in the request's first line: some protocols say things there. Raises `BadRequest`."""
-    if head.timeout is not None:
-        exchange.timeout_s = timeout_of(head.timeout)
+    read_wishes(exchange, head)
     call = codec_of(exchange.call.dialect).read_call(body, head.forward, url)
     exchange.call = call if head.user is None else structs.replace(call, user=checked_user(head.user))
     exchange.session = session_in(body) if head.session is None else checked_session(head.session, "x-session-id")
+
+
+def read_wishes(exchange: Exchange, head: Head) -> None:
+    """What the headers ask of the gateway itself. Raises `BadRequest`."""
+    if head.timeout is not None:
+        exchange.timeout_s = timeout_of(head.timeout)
+    if head.cache is not None:
+        exchange.uses_cache = uses_cache(head.cache)
 
 
 def _secret(headers: Headers) -> bytes | None:
@@ -126,6 +136,14 @@ def body_length(headers: Headers) -> int | None:
     if not value.strip().isdigit():
         raise BadRequest("content-length: expected a number of bytes.", param="content-length")
     return int(value)
+
+
+def uses_cache(value: bytes) -> bool:
+    """`x-gateway-cache`: false. Raises `BadRequest` for what is no word of its."""
+    if value.strip().lower() != b"no-store":
+        shown = value[:32].decode("latin-1")
+        raise BadRequest(f"x-gateway-cache: {shown!r} is not known; send no-store, or leave it out.", param="x-gateway-cache")
+    return False
 
 
 def timeout_of(value: bytes) -> float:

@@ -56,7 +56,7 @@ def stream_head(exchange: Exchange) -> HeadLines:
 def whole_head(exchange: Exchange, now: float) -> HeadLines:
     """Of a unary answer."""
     upstream_s = 0.0
-    cost_usd: float | None = None
+    cost_usd = None if exchange.attempts else exchange.cost_usd
     for attempt in exchange.attempts:
         upstream_s += (attempt.ended or now) - attempt.started
         if attempt.cost_usd is not None:

@@ -19,7 +19,7 @@ from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import GuardFailed, GuardRefused
 from agent_gateway.core.event import Chunk, Event, Failure, Whole
 from agent_gateway.core.exchange import Exchange
-from agent_gateway.core.route import Deployment, Route
+from agent_gateway.core.route import WIDEST, Route
 from agent_gateway.guard.answer import AnswerGuard, Bench
 from agent_gateway.guard.base import CHECKS, About, Check, CheckFailed, CheckSettings, Finder, Judge, Said, Side, Tools
 from agent_gateway.guard.hold import Alarm, Edit, Hold, Rules
@@ -33,8 +33,6 @@ from agent_gateway.protocols.relay import NO_CONVERSATION
 SLICE_CHARS = 4 * 1024
 #: A body longer than this (bytes) is taken apart beside the event loop: made of nothing but brackets, it takes 1 ms for each KB.
 APART_BYTES = 32 * 1024
-#: Holds everything that any deployment holds, so that what a session gives it is all that may be sent.
-_WIDEST = Deployment(id="", provider="", model="")
 _T = TypeVar("_T")
 
 
@@ -129,7 +127,7 @@ class Guarded:
         call, fit = exchange.call, exchange.fit
         own = await self._taken_apart(call.body)
         sent = own
-        if fit is not None and (widest := fit(_WIDEST)).body is not call.body:
+        if fit is not None and (widest := fit(WIDEST)).body is not call.body:
             sent = await self._taken_apart(widest.body)
             self._widest = widest.body, sent
         said = [each for passage in sent for each in passage.texts()]

@@ -107,6 +107,19 @@ class Batches(Protocol):
     def durations(self) -> Histogram: ...
 
 
+class Cache(Protocol):
+    """What the cache tells of itself."""
+
+    @property
+    def results(self) -> Mapping[str, int]: ...
+
+    @property
+    def failures(self) -> int: ...
+
+    @property
+    def kept_bytes(self) -> int: ...
+
+
 class Histogram:
     __slots__ = ("bounds", "counts", "total")
 
@@ -178,6 +191,7 @@ class Metrics:
         self._responses: Responses | None = None
         self._limits: Limits | None = None
         self._batches: Batches | None = None
+        self._cache: Cache | None = None
         self._clock: Clock = SYSTEM_CLOCK
         self._dropped_before_sinks = 0
         self._edge_requests = 0
@@ -222,6 +236,9 @@ class Metrics:
 
     def watch_batches(self, batches: Batches) -> None:
         self._batches = batches
+
+    def watch_cache(self, cache: Cache) -> None:
+        self._cache = cache
 
     def watch(self, sink: Counted) -> None:
         self._sinks.append(sink)
@@ -300,7 +317,7 @@ class Metrics:
             figures.cost_usd += exchange.cost_usd
         if first_token is not None and exchange.call.stream:
             figures.first_token.observe(first_token - exchange.started)
-            if output > 1:
+            if output > 1 and exchange.attempts:  # what the cache has, no model writes
                 figures.per_token.observe((ended - first_token) / (output - 1))
 
     def _new_count(self, model: str, dialect: str, pattern: str, status: str) -> _Count:
@@ -379,6 +396,8 @@ class Metrics:
             yield _counter("responses_unsaved", "Responses that were answered, but not kept: the store was down.", (), unsaved)
         if self._batches is not None:
             yield from _collect_batches(self._batches)
+        if self._cache is not None:
+            yield from _collect_cache(self._cache)
         yield _counter("records", "Records of requests.", ("sink", "outcome"), self._records())
 
     def _collect_health(self, health: Health) -> Iterable[Metric]:
@@ -445,6 +464,12 @@ def _collect_sessions(sessions: Sessions) -> Iterable[Metric]:
 def _collect_batches(batches: Batches) -> Iterable[Metric]:
     yield _counter("batch_items", "Items of batches that have ended.", ("status",), _keyed(batches.items))
     yield _histogram("batch_duration_seconds", "Batches: from their creation to their end.", (), {(): batches.durations})
+
+
+def _collect_cache(cache: Cache) -> Iterable[Metric]:
+    yield _counter("cache", "Requests of models that have a cache.", ("result",), _keyed(cache.results))
+    yield _counter("cache_failures", "Answers that could not be looked up or kept: Redis was down.", (), {(): cache.failures})
+    yield _gauge("cache_bytes", "Answers kept in this process's memory.", (), {(): float(cache.kept_bytes)})
 
 
 def _timeouts(exchange: Exchange) -> list[TimeoutKind]:

@@ -29,12 +29,7 @@ class _Body(Struct):
     metadata: _Metadata | None = None
 
 
-class _Stored(Struct):
-    store: bool | None = None
-
-
 _body = msgspec.json.Decoder(_Body)
-_stored = msgspec.json.Decoder(_Stored)
 _json = msgspec.json.Encoder()
 
 
@@ -87,13 +82,3 @@ def without_session(call: Call) -> Call:
     else:
         del members["metadata"]
     return with_body(call, _json.encode(members))
-
-
-def is_to_be_kept(call: Call) -> bool:
-    """False: the body says `store: false`."""
-    if b'"store"' not in call.body:
-        return True
-    try:
-        return _stored.decode(call.body).store is not False
-    except msgspec.MsgspecError:
-        return True

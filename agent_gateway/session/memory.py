@@ -17,10 +17,11 @@ from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import BadRequest, StoreDown
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.settings import MonitoringMode, Sessions
+from agent_gateway.protocols.keeping import is_to_be_kept
 from agent_gateway.protocols.turns import Turns, turns_of
 from agent_gateway.session.attached import Attached, Started
 from agent_gateway.session.history import merge
-from agent_gateway.session.identity import is_to_be_kept, owner_of, without_session
+from agent_gateway.session.identity import owner_of, without_session
 from agent_gateway.session.ledger import Ledger
 from agent_gateway.session.notes import Notes, notes_of
 from agent_gateway.session.summary import Ask, Summaries

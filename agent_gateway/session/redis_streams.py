@@ -10,15 +10,14 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any, cast
 
 import msgspec
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.errors import StoreDown, StreamLost
 from agent_gateway.session.live_streams import Bounds, MemoryStream, MemoryStreams, Stream, StreamLog, events_gone, no_such_event
 from agent_gateway.stores.base import Owner
+from agent_gateway.stores.redis_client import redis_client
 
 #: What is written within this time goes out together (s).
 COPY_EVERY_S = 0.02
@@ -307,18 +306,7 @@ class _RemoteStream:
 
 
 def _client(url: str, connections: int, answer_timeout_s: float) -> Redis:
-    return Redis(
-        connection_pool=BlockingConnectionPool.from_url(
-            url,
-            max_connections=connections,
-            timeout=ANSWER_TIMEOUT_S,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=answer_timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            client_name="agent-gateway",
-            protocol=2,
-        )
-    )
+    return redis_client(url, connections_max=connections, wait_s=ANSWER_TIMEOUT_S, connect_s=CONNECT_TIMEOUT_S, answer_s=answer_timeout_s)
 
 
 def _keys(request_id: str) -> tuple[str, str, str]:

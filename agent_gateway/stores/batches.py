@@ -22,8 +22,8 @@ MODELS_MAX = 20
 BatchStatus = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 #: Nothing becomes of a batch any more.
 ENDED: frozenset[BatchStatus] = frozenset({"failed", "completed", "expired", "cancelled"})
-#: `waiting` and `running` may still change, the others never do.
-ItemState = Literal["waiting", "running", "done", "failed", "cancelled", "expired"]
+#: `waiting`, `running` and `sent` may still change, the others never do. Held are both of the middle ones: `sent`, claimed early, for long.
+ItemState = Literal["waiting", "running", "sent", "done", "failed", "cancelled", "expired"]
 #: How an item came to its result.
 Cause = Literal["live", "native", "duplicate", "cache"]
 
@@ -120,6 +120,10 @@ class StoredBatch:
     lease_until: float = 0.0
     #: What a provider's own batches know of it, as JSON.
     plan: bytes | None = None
+    #: Whether identical requests are run once; None: those whose answers would be the same anyway.
+    deduplicate: bool | None = None
+    #: Its files are kept so long; None: as long as the gateway chooses.
+    output_ttl_s: int | None = None
     # Counted by `finish_items`, in the transaction of the results.
     completed: int = 0
     failed: int = 0
@@ -184,6 +188,12 @@ class NewItem:
     model: str
     #: The request's body, verbatim JSON.
     body: bytes
+    #: What its request begins with, in short: those that share it are claimed one after the other.
+    prefix: str = ""
+    #: Before then it is only claimed early.
+    due_at: float = 0.0
+    #: Of an item of the same batch: its result is this one's too. It is never claimed itself, and its body is not kept.
+    twin: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +207,10 @@ class Claim:
     limit: int
     #: Batches that are passed over.
     without: frozenset[str] = frozenset()
+    #: Only of this one.
+    batch: str | None = None
+    #: Those that wait, due or not, for a provider's own batch: they are `sent`, and their owner is not taken to be busy with them.
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,13 +266,14 @@ class BatchSums:
         self.cost_usd += item.cost_usd
         self.single_cost_usd += item.cost_usd
 
-    def add_result(self, item: ItemResult) -> None:
+    def add_result(self, item: ItemResult, twins: int) -> None:
         if item.state == "done":
-            self.completed += 1
+            self.completed += 1 + twins
         else:
-            self.failed += 1
+            self.failed += 1 + twins
         self.cost_usd += item.cost_usd
-        self.single_cost_usd += item.single_cost_usd
+        self.single_cost_usd += item.single_cost_usd * (1 + twins)
+        self.duplicate_saved_usd += item.single_cost_usd * twins
         saved_usd = item.single_cost_usd - item.cost_usd
         match item.cause:
             case "live":
@@ -325,26 +340,35 @@ class BatchStore(FileStore, Protocol):
     async def claim_items(self, claim: Claim) -> Sequence[ClaimedItem]:
         """Those that nobody holds, of batches in progress whose window is not over.
 
-        Owners with the fewest items running come first, of each owner the oldest batch. That an item was begun is noted with the claim;
-        one that another held until its lease ended is counted in the batch's `lost_calls`. Claims never wait for each other.
+        Owners with the fewest items running come first, of each owner the oldest batch; of a batch and model what was due first, and of
+        that by `NewItem.prefix`, then number. That an item was begun is noted with the claim; one that another held until its lease ended
+        is counted in the batch's `lost_calls`. Claims never wait for each other.
         """
+
+    async def held_items(self, batch_id: str, holder: str, *, after: int, limit: int) -> Sequence[ClaimedItem]:
+        """Those that the holder claimed early and that are its own still, by number."""
+
+    async def hasten_items(self, batch_id: str, model: str | None, *, now: float) -> int:
+        """Those that wait, of one model or of all, are due now; how many were not yet."""
 
     async def extend_leases(
         self, holder: str, items: Sequence[tuple[str, int, int]], *, now: float, lease_s: float
     ) -> set[tuple[str, int]]:
         """`items`: batch, number and fence. Batch and number of those that are still the holder's."""
 
-    async def finish_items(self, results: Sequence[ItemResult]) -> set[tuple[str, int]]:
-        """In one transaction with what the batches count. Batch and number of those that were accepted: running, with that fence."""
+    async def finish_items(self, results: Sequence[ItemResult]) -> dict[tuple[str, int], int]:
+        """In one transaction with what the batches count. Batch and number of those that were accepted: held, with that fence; and how many
+        items each has ended: itself and its twins, whose answers cost nothing more.
+        """
 
     async def return_items(self, items: Sequence[ReturnedItem]) -> None:
         """They wait again, for whoever, and what they cost is counted; what is not held with that fence any more stays as it is."""
 
     async def close_items(self, batch_id: str, state: Literal["cancelled", "expired"], *, now: float, limit: int) -> tuple[int, bool]:
-        """Some of a batch's that nobody holds become so, for good: how many, and whether there are others that somebody holds."""
+        """Some of a batch's that nobody holds become so, for good, with their twins: how many, and whether somebody holds others."""
 
     async def read_items(self, batch_id: str, *, after: int, limit: int) -> Sequence[FinishedItem]:
-        """In order of their numbers."""
+        """In order of their numbers. A twin is shown as the item whose result it has."""
 
     async def sweep_batches(self, *, ended_before: float, limit: int) -> int:
         """Deletes those that ended before then, with their items; how many."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice, takewhile
 from typing import Literal, TypeVar, Unpack
 
 from agent_gateway.core.errors import TooLarge
@@ -40,6 +42,8 @@ class _Item:
     custom_id: str
     model: str
     body: bytes
+    prefix: str
+    twin: int | None
     state: ItemState = "waiting"
     due_at: float | None = None
     holder: str | None = None
@@ -49,28 +53,36 @@ class _Item:
     request_id: str | None = None
     result: bytes | None = None
 
+    def is_held(self, now: float) -> bool:
+        return self.state in ("running", "sent") and self.due_at is not None and self.due_at > now
+
 
 @dataclass(slots=True)
 class _Items:
     by_number: dict[int, _Item] = field(default_factory=dict)
-    #: Of each model those that may be claimed one day, as (due at, number).
-    due: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    #: How many have an item's result for their own, by its number.
+    twins: Counter[int] = field(default_factory=Counter)
+    #: Of each model those that may be claimed one day, as (due at, prefix, number).
+    due: dict[str, list[tuple[float, str, int]]] = field(default_factory=dict)
     running: dict[int, _Item] = field(default_factory=dict)
 
     def change(self, item: _Item, state: ItemState, due_at: float | None, holder: str | None = None) -> None:
         if item.due_at is not None:
             due = self.due[item.model]
-            del due[bisect_left(due, (item.due_at, item.number))]
+            del due[bisect_left(due, (item.due_at, item.prefix, item.number))]
         self.running.pop(item.number, None)
         item.state, item.due_at, item.holder = state, due_at, holder
         if due_at is not None:
-            insort(self.due.setdefault(item.model, []), (due_at, item.number))
+            insort(self.due.setdefault(item.model, []), (due_at, item.prefix, item.number))
         if state == "running":
             self.running[item.number] = item
 
-    def held(self, now: float) -> int:
-        """How many somebody holds."""
-        return sum(item.due_at is not None and item.due_at > now for item in self.running.values())
+    def claimable(self, model: str, wanted: int, now: float, early: bool) -> list[_Item]:
+        """In the order of their turns."""
+        in_turn = (self.by_number[number] for _, _, number in self.due.get(model, ()))
+        if early:
+            return list(islice((item for item in in_turn if item.state == "waiting"), wanted))
+        return list(islice(takewhile(lambda item: item.due_at is not None and item.due_at <= now, in_turn), wanted))
 
 
 class MemoryBatches:
@@ -196,8 +208,11 @@ class MemoryBatches:
             raise file_gone(batch_id)
         for new in items:
             if new.number not in kept.by_number:
-                item = kept.by_number[new.number] = _Item(new.number, new.custom_id, new.model, new.body)
-                kept.change(item, "waiting", 0.0)
+                body, due_at = (new.body, new.due_at) if new.twin is None else (b"", None)
+                item = kept.by_number[new.number] = _Item(new.number, new.custom_id, new.model, body, new.prefix, new.twin)
+                kept.change(item, "waiting", due_at)
+                if new.twin is not None:
+                    kept.twins[new.twin] += 1
 
     async def delete_items(self, batch_id: str, limit: int) -> int:
         kept = self._items.get(batch_id, _Items())
@@ -210,22 +225,35 @@ class MemoryBatches:
 
     async def claim_items(self, claim: Claim) -> Sequence[ClaimedItem]:
         now = claim.now
-        batches = sorted((batch for batch in self._batches.values() if batch.status == "in_progress" and batch.expires_at > now), key=_age)
-        held = {batch.id: self._items[batch.id].held(now) for batch in batches}
+        open_ones = (batch for batch in self._batches.values() if batch.status == "in_progress" and batch.expires_at > now)
+        batches = sorted((batch for batch in open_ones if claim.batch in (None, batch.id)), key=_age)
+        held = {batch.id: sum(item.is_held(now) for item in self._items[batch.id].running.values()) for batch in batches}
         claimed: list[ClaimedItem] = []
         shares = FairShares(batches, held, claim)
         for batch, model, wanted in shares:
             kept = self._items[batch.id]
-            due = [kept.by_number[number] for due_at, number in kept.due.get(model, ())[:wanted] if due_at <= now]
+            due = kept.claimable(model, wanted, now, claim.early)
             shares.got(len(due))
-            self._grow(batch.id, {"lost_calls": sum(item.state == "running" for item in due)})
+            self._grow(batch.id, {"lost_calls": sum(item.state != "waiting" for item in due)})
             for item in due:
-                kept.change(item, "running", now + claim.lease_s, claim.holder)
+                kept.change(item, "sent" if claim.early else "running", now + claim.lease_s, claim.holder)
                 item.fence += 1
                 item.attempts += 1
-                held_item = (batch.id, item.number, item.fence, item.custom_id, model, item.body, item.attempts)
-                claimed.append(ClaimedItem(*held_item, batch.owner, batch.endpoint, batch.expires_at, batch.key))
+                claimed.append(_claimed(batch, item))
         return claimed
+
+    async def held_items(self, batch_id: str, holder: str, *, after: int, limit: int) -> Sequence[ClaimedItem]:
+        held = (item for item in self._items.get(batch_id, _Items()).by_number.values() if item.state == "sent" and item.holder == holder)
+        found = sorted((item for item in held if item.number > after), key=lambda item: item.number)
+        return [_claimed(self._batches[batch_id], item) for item in found[:limit]]
+
+    async def hasten_items(self, batch_id: str, model: str | None, *, now: float) -> int:
+        kept = self._items.get(batch_id, _Items())
+        waiting = [item for item in kept.by_number.values() if item.state == "waiting" and model in (None, item.model)]
+        late = [item for item in waiting if item.due_at is not None and item.due_at > now]
+        for item in late:
+            kept.change(item, "waiting", now)
+        return len(late)
 
     async def extend_leases(
         self, holder: str, items: Sequence[tuple[str, int, int]], *, now: float, lease_s: float
@@ -233,12 +261,12 @@ class MemoryBatches:
         extended = set()
         for batch_id, number, fence in items:
             if (item := self._held(batch_id, number, fence)) is not None:
-                self._items[batch_id].change(item, "running", now + lease_s, holder)
+                self._items[batch_id].change(item, item.state, now + lease_s, holder)
                 extended.add((batch_id, number))
         return extended
 
-    async def finish_items(self, results: Sequence[ItemResult]) -> set[tuple[str, int]]:
-        accepted = set()
+    async def finish_items(self, results: Sequence[ItemResult]) -> dict[tuple[str, int], int]:
+        accepted = {}
         for result in results:
             item = self._held(result.batch, result.number, result.fence)
             if item is None:
@@ -246,10 +274,10 @@ class MemoryBatches:
             self._items[result.batch].change(item, result.state, None)
             item.body = b""
             item.status_code, item.request_id, item.result = result.status_code, result.request_id, result.body
-            counted = BatchSums()
-            counted.add_result(result)
+            counted, twins = BatchSums(), self._items[result.batch].twins[result.number]
+            counted.add_result(result, twins)
             self._grow(result.batch, counted.grown())
-            accepted.add((result.batch, result.number))
+            accepted[result.batch, result.number] = 1 + twins
         return accepted
 
     async def return_items(self, items: Sequence[ReturnedItem]) -> None:
@@ -263,27 +291,29 @@ class MemoryBatches:
 
     async def close_items(self, batch_id: str, state: Literal["cancelled", "expired"], *, now: float, limit: int) -> tuple[int, bool]:
         kept = self._items.get(batch_id, _Items())
-        open_ones = [item for item in kept.by_number.values() if item.due_at is not None and not _is_held(item, now)][:limit]
+        open_ones = [item for item in kept.by_number.values() if item.due_at is not None and not item.is_held(now)][:limit]
         if open_ones:
-            self._grow(batch_id, {"lost_calls": sum(item.state == "running" for item in open_ones)})
+            self._grow(batch_id, {"lost_calls": sum(item.state != "waiting" for item in open_ones)})
         for item in open_ones:
             kept.change(item, state, None)
             item.body = b""
-        return len(open_ones), kept.held(now) > 0
+        closed = sum(1 + kept.twins[item.number] for item in open_ones)
+        return closed, any(item.is_held(now) for item in kept.by_number.values())
 
     async def read_items(self, batch_id: str, *, after: int, limit: int) -> Sequence[FinishedItem]:
         kept = self._items.get(batch_id, _Items()).by_number
         some = sorted(number for number in kept if number > after)[:limit]
-        found = [kept[number] for number in some]
-        return [FinishedItem(item.number, item.custom_id, item.state, item.status_code, item.request_id, item.result) for item in found]
+        found = [(kept[number], kept[kept[number].twin or number]) for number in some]
+        return [FinishedItem(item.number, item.custom_id, run.state, run.status_code, run.request_id, run.result) for item, run in found]
 
     def _held(self, batch_id: str, number: int, fence: int) -> _Item | None:
         item = self._items.get(batch_id, _Items()).by_number.get(number)
-        return item if item is not None and item.state == "running" and item.fence == fence else None
+        return item if item is not None and item.state in ("running", "sent") and item.fence == fence else None
 
 
-def _is_held(item: _Item, now: float) -> bool:
-    return item.state == "running" and item.due_at is not None and item.due_at > now
+def _claimed(batch: StoredBatch, item: _Item) -> ClaimedItem:
+    held = (batch.id, item.number, item.fence, item.custom_id, item.model, item.body, item.attempts)
+    return ClaimedItem(*held, batch.owner, batch.endpoint, batch.expires_at, batch.key)
 
 
 def _is_there(file: StoredFile, now: float) -> bool:

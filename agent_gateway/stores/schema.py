@@ -240,6 +240,8 @@ batches = Table(
     Column("duplicate_saved_usd", AMOUNT, nullable=False),
     Column("cache_saved_usd", AMOUNT, nullable=False),
     Column("lost_calls", Integer, nullable=False),
+    Column("deduplicate", Boolean),
+    Column("output_ttl_s", Integer),
     PrimaryKeyConstraint("id"),
     Index("batches_owner", "key_id", "user_id", "created_at", "id"),
     Index("batches_user_id", "user_id"),
@@ -255,7 +257,7 @@ batch_items = Table(
     Column("model", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("state", Text, nullable=False),
-    # From when on whoever asks may have it: of a running one the end of its lease. NULL: never again.
+    # From when on whoever asks may have it: of one that is held the end of its lease. NULL: never again, and of twins never.
     Column("due_at", TIME),
     Column("holder", Text),
     Column("fence", BigInteger, nullable=False),
@@ -263,13 +265,19 @@ batch_items = Table(
     Column("status_code", Integer),
     Column("request_id", Text),
     Column("result", LargeBinary),
+    Column("prefix", Text, nullable=False, server_default=""),
+    # The number of the item whose result is this one's too.
+    Column("twin", Integer),
     PrimaryKeyConstraint("batch", "number"),
-    # Of those that are not finished only, so that neither grows with what is done.
-    Index(
-        "batch_items_due",
-        *("batch", "model", "due_at", "number"),
-        sqlite_where=text("due_at IS NOT NULL"),
-        postgresql_where=text("due_at IS NOT NULL"),
+    # Of those that are not finished only, so that none grows with what is done; the last has twins only. `state` is in the first two
+    # so that SQLite reads nothing but the index where it looks for one among them.
+    *(
+        Index(name, *columns, sqlite_where=text(among), postgresql_where=text(among))
+        for name, columns, among in (
+            ("batch_items_due", ("batch", "model", "due_at", "prefix", "number", "state"), "due_at IS NOT NULL"),
+            ("batch_items_running", ("batch", "due_at", "state"), "state = 'running'"),
+            ("batch_items_sent", ("batch", "holder", "number"), "state = 'sent'"),
+            ("batch_items_twin", ("batch", "twin"), "twin IS NOT NULL"),
+        )
     ),
-    Index("batch_items_running", "batch", sqlite_where=text("state = 'running'"), postgresql_where=text("state = 'running'")),
 )

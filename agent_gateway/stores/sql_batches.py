@@ -76,6 +76,8 @@ def batch_of(row: Row) -> StoredBatch:
     for name in _BYTES:
         if values[name] is not None:
             values[name] = bytes(values[name])
+    if values["deduplicate"] is not None:
+        values["deduplicate"] = bool(values["deduplicate"])
     return StoredBatch(owner=Owner(key, user), models=_models.decode(models), **values)
 
 

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
 from typing import Any, ClassVar, Literal, TypeVar
 
 from agent_gateway.stores.batches import (
@@ -28,6 +28,17 @@ from agent_gateway.stores.sql_batches import BATCH, batch_of
 BATCHES_MAX = 1_000
 #: Rows of one statement.
 ROWS_AT_ONCE = 64
+#: Items made due in one transaction.
+HASTENED_AT_ONCE = 5_000
+
+#: Twins are shown with the result of the item that was run for them.
+_FINISHED = """
+    SELECT item.number, item.custom_id, run.state, run.status_code, run.request_id, run.result
+    FROM batch_items item JOIN batch_items run ON run.batch = item.batch AND run.number = coalesce(item.twin, item.number)
+    WHERE item.batch = ? AND item.number > ? ORDER BY item.number LIMIT ?
+"""
+#: A twin is never due. The order is that of the index.
+_DUE, _WAITING, _IN_TURN = "due_at <= ?", "due_at IS NOT NULL AND state = 'waiting'", "due_at, prefix, number"
 
 _T = TypeVar("_T")
 Place = tuple[str, int]
@@ -44,14 +55,10 @@ class SqlItems:
             if not (yield f"SELECT 1 FROM batches WHERE id = ?{self.row_lock}", (batch_id,)):
                 raise file_gone(batch_id)
             for some in _slices(items, ROWS_AT_ONCE):
-                values = [value for item in some for value in (batch_id, item.number, item.custom_id, item.model, item.body)]
-                yield (
-                    f"""
-                    INSERT INTO batch_items (batch, number, custom_id, model, body, state, due_at, fence, attempts)
-                    VALUES {", ".join([f"({marks(5)}, 'waiting', 0, 0, 0)"] * len(some))} ON CONFLICT DO NOTHING
-                    """,
-                    values,
-                )
+                columns = "batch, number, custom_id, model, body, prefix, due_at, twin, state, fence, attempts"
+                values = f"({marks(8)}, 'waiting', 0, 0)"
+                insert = f"INSERT INTO batch_items ({columns}) VALUES {', '.join([values] * len(some))} ON CONFLICT DO NOTHING"
+                yield insert, [value for item in some for value in (batch_id, *_new_row(item))]
 
         await self.database.write(add())
 
@@ -63,10 +70,33 @@ class SqlItems:
     async def claim_items(self, claim: Claim) -> Sequence[ClaimedItem]:
         return await self.database.write(self._claim(claim))
 
+    async def held_items(self, batch_id: str, holder: str, *, after: int, limit: int) -> Sequence[ClaimedItem]:
+        def select() -> Operation[list[ClaimedItem]]:
+            found = yield f"SELECT {BATCH} FROM batches WHERE id = ?", (batch_id,)
+            if not found:
+                return []
+            batch = batch_of(found[0])
+            held = """
+                SELECT number, custom_id, model, body, fence, attempts FROM batch_items
+                WHERE batch = ? AND state = 'sent' AND holder = ? AND number > ? ORDER BY number LIMIT ?
+            """
+            return [_claimed(batch, row) for row in (yield held, (batch_id, holder, after, limit))]
+
+        return await self.database.read(select())
+
+    async def hasten_items(self, batch_id: str, model: str | None, *, now: float) -> int:
+        of_model, values = ("", ()) if model is None else (" AND model = ?", (model,))
+        late = f"SELECT number FROM batch_items WHERE batch = ?{of_model} AND due_at > ? AND state = 'waiting' LIMIT ?"
+        update = f"UPDATE batch_items SET due_at = ? WHERE batch = ? AND state = 'waiting' AND number IN ({late}) RETURNING 1"
+        total = 0
+        while hastened := await self.database.write(rows(update, (now, batch_id, batch_id, *values, now, HASTENED_AT_ONCE))):
+            total += len(hastened)
+        return total
+
     async def extend_leases(self, holder: str, items: Sequence[tuple[str, int, int]], *, now: float, lease_s: float) -> set[Place]:
         return await self.database.write(self._change(items, "due_at = ?, holder = ?", (now + lease_s, holder)))
 
-    async def finish_items(self, results: Sequence[ItemResult]) -> set[Place]:
+    async def finish_items(self, results: Sequence[ItemResult]) -> dict[Place, int]:
         return await self.database.write(self._finish(results))
 
     async def return_items(self, items: Sequence[ReturnedItem]) -> None:
@@ -76,11 +106,7 @@ class SqlItems:
         return await self.database.write(self._close(batch_id, state, now, limit))
 
     async def read_items(self, batch_id: str, *, after: int, limit: int) -> Sequence[FinishedItem]:
-        select = """
-            SELECT number, custom_id, state, status_code, request_id, result FROM batch_items
-            WHERE batch = ? AND number > ? ORDER BY number LIMIT ?
-        """
-        found = await self.database.read(rows(select, (batch_id, after, limit)))
+        found = await self.database.read(rows(_FINISHED, (batch_id, after, limit)))
         return [
             FinishedItem(number, custom_id, state, status_code, request_id, None if body is None else bytes(body))
             for number, custom_id, state, status_code, request_id, body in found
@@ -89,11 +115,12 @@ class SqlItems:
     # --- operations
 
     def _claim(self, claim: Claim) -> Operation[list[ClaimedItem]]:
+        this_one, its_id = ("", ()) if claim.batch is None else (" AND id = ?", (claim.batch,))
         select = f"""
             SELECT {BATCH} FROM batches
-            WHERE status = 'in_progress' AND expires_at > ? AND total > completed + failed ORDER BY created_at, id LIMIT ?
+            WHERE status = 'in_progress' AND expires_at > ? AND total > completed + failed{this_one} ORDER BY created_at, id LIMIT ?
         """
-        batches = [batch_of(row) for row in (yield select, (claim.now, BATCHES_MAX))]
+        batches = [batch_of(row) for row in (yield select, (claim.now, *its_id, BATCHES_MAX))]
         if not batches:
             return []
         running = yield "SELECT batch, count(*) FROM batch_items WHERE state = 'running' AND due_at > ? GROUP BY batch", (claim.now,)
@@ -103,30 +130,31 @@ class SqlItems:
         for batch, model, wanted in shares:
             found = yield from self._take(claim, batch.id, model, wanted)
             shares.got(len(found))
-            claimed += [_claimed(batch, model, row) for row in found]
-            lost[batch.id] += sum(state == "running" for *_, state in found)
+            claimed += [_claimed(batch, row) for row in found]
+            lost[batch.id] += sum(state != "waiting" for *_, state in found)
         yield from _count_lost(lost)
         return claimed
 
     def _take(self, claim: Claim, batch_id: str, model: str, wanted: int) -> Operation[list[Row]]:
+        state, which, values = ("sent", _WAITING, ()) if claim.early else ("running", _DUE, (claim.now,))
         found = yield (
             f"""
-            SELECT number, custom_id, body, fence + 1, attempts + 1, state FROM batch_items
-            WHERE batch = ? AND model = ? AND due_at <= ? ORDER BY due_at, number LIMIT ?{self.row_lock}{self.skip_locked}
+            SELECT number, custom_id, model, body, fence + 1, attempts + 1, state FROM batch_items
+            WHERE batch = ? AND model = ? AND {which} ORDER BY {_IN_TURN} LIMIT ?{self.row_lock}{self.skip_locked}
             """,
-            (batch_id, model, claim.now, wanted),
+            (batch_id, model, *values, wanted),
         )
         for some in _slices(found, VALUES_AT_ONCE):
             yield (
                 f"""
-                UPDATE batch_items SET state = 'running', holder = ?, due_at = ?, fence = fence + 1, attempts = attempts + 1
+                UPDATE batch_items SET state = '{state}', holder = ?, due_at = ?, fence = fence + 1, attempts = attempts + 1
                 WHERE batch = ? AND number IN ({marks(len(some))})
                 """,
                 (claim.holder, claim.now + claim.lease_s, batch_id, *(row[0] for row in some)),
             )
         return found
 
-    def _finish(self, results: Sequence[ItemResult]) -> Operation[set[Place]]:
+    def _finish(self, results: Sequence[ItemResult]) -> Operation[dict[Place, int]]:
         """The request's body goes: the input file has it still."""
         values = [(item.batch, item.number, item.fence, item.state, item.status_code, item.request_id, item.body) for item in results]
         changes = """
@@ -134,12 +162,13 @@ class SqlItems:
             due_at = NULL, holder = NULL, body = ?
         """
         accepted = yield from self._change(values, changes, (b"",), types=("TEXT", "BIGINT", "TEXT", self.blob))
+        twins = yield from _count_twins(accepted)
         sums: defaultdict[str, BatchSums] = defaultdict(BatchSums)
         for item in results:
-            if (item.batch, item.number) in accepted:
-                sums[item.batch].add_result(item)
+            if (place := (item.batch, item.number)) in accepted:
+                sums[item.batch].add_result(item, twins[place])
         yield from _grow(sums)
-        return accepted
+        return {place: 1 + twins[place] for place in accepted}
 
     def _return(self, items: Sequence[ReturnedItem]) -> Operation[None]:
         values = [(item.batch, item.number, item.fence, item.due_at, 0 if item.attempted else 1) for item in items]
@@ -154,7 +183,7 @@ class SqlItems:
     def _change(
         self, items: Sequence[tuple[Any, ...]], changes: str, values: tuple[Any, ...] = (), types: tuple[str, ...] = ()
     ) -> Operation[set[Place]]:
-        """Of items (batch, number, fence, …) those that run and have that fence; which they were."""
+        """Of items (batch, number, fence, …) those that are held with that fence; which they were."""
         casts = ", ".join(f"CAST(? AS {name})" for name in ("TEXT", "BIGINT", "BIGINT", *types))
         changed: set[Place] = set()
         for some in _slices(items, ROWS_AT_ONCE):
@@ -162,7 +191,8 @@ class SqlItems:
             found = yield (
                 f"""
                 UPDATE batch_items SET {changes} FROM (VALUES {given}) AS given
-                WHERE batch = given.column1 AND number = given.column2 AND fence = given.column3 AND state = 'running'
+                WHERE batch = given.column1 AND number = given.column2 AND fence = given.column3
+                    AND state IN ('running', 'sent')
                 RETURNING batch, number
                 """,
                 (*values, *(value for item in some for value in item)),
@@ -175,16 +205,17 @@ class SqlItems:
             f"""
             SELECT number, state FROM batch_items
             WHERE batch = ? AND due_at IS NOT NULL AND (state = 'waiting' OR due_at <= ?)
-            ORDER BY model, due_at, number LIMIT ?{self.row_lock}
+            ORDER BY model, {_IN_TURN} LIMIT ?{self.row_lock}
             """,
             (batch_id, now, limit),
         )
+        twins = yield from _count_twins({(batch_id, number) for number, _ in found})
         for some in _slices(found, VALUES_AT_ONCE):
             update = "UPDATE batch_items SET state = ?, due_at = NULL, holder = NULL, body = ? WHERE batch = ? AND number"
             yield f"{update} IN ({marks(len(some))})", (state, b"", batch_id, *(number for number, _ in some))
-        yield from _count_lost(Counter({batch_id: sum(was == "running" for _, was in found)}))
-        held = yield "SELECT 1 FROM batch_items WHERE batch = ? AND state = 'running' AND due_at > ? LIMIT 1", (batch_id, now)
-        return len(found), bool(held)
+        yield from _count_lost(Counter({batch_id: sum(was != "waiting" for _, was in found)}))
+        held = yield "SELECT 1 FROM batch_items WHERE batch = ? AND due_at > ? AND state IN ('running', 'sent') LIMIT 1", (batch_id, now)
+        return len(found) + twins.total(), bool(held)
 
 
 def _grow(sums: Mapping[str, BatchSums]) -> Operation[None]:
@@ -201,8 +232,23 @@ def _count_lost(lost: Counter[str]) -> Operation[None]:
             yield "UPDATE batches SET lost_calls = lost_calls + ? WHERE id = ?", (calls, batch_id)
 
 
-def _claimed(batch: StoredBatch, model: str, row: Row) -> ClaimedItem:
-    number, custom_id, body, fence, attempts, _ = row
+def _count_twins(places: Collection[Place]) -> Operation[Counter[Place]]:
+    """Of each item those that have its result for their own."""
+    twins: Counter[Place] = Counter()
+    for batch, of_batch in groupby(sorted(places), key=lambda place: place[0]):
+        for some in _slices((number for _, number in of_batch), VALUES_AT_ONCE):
+            select = f"SELECT twin, count(*) FROM batch_items WHERE batch = ? AND twin IN ({marks(len(some))}) GROUP BY twin"
+            twins.update({(batch, number): count for number, count in (yield select, (batch, *some))})
+    return twins
+
+
+def _new_row(item: NewItem) -> tuple[Any, ...]:
+    about = (item.number, item.custom_id, item.model)
+    return (*about, item.body, item.prefix, item.due_at, None) if item.twin is None else (*about, b"", item.prefix, None, item.twin)
+
+
+def _claimed(batch: StoredBatch, row: Row) -> ClaimedItem:
+    number, custom_id, model, body, fence, attempts, *_ = row
     held = (batch.id, number, fence, custom_id, model, bytes(body), attempts)
     return ClaimedItem(*held, batch.owner, batch.endpoint, batch.expires_at, batch.key)
 

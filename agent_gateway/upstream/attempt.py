@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import Clock
-from agent_gateway.core.delta import Delta, Started
+from agent_gateway.core.delta import NATURAL_ENDS, Delta, Started
 from agent_gateway.core.errors import (
     ConnectFailed,
     EmptyReply,
@@ -38,7 +38,7 @@ from agent_gateway.protocols.relay import Relay, Whole, stream_relay, whole_answ
 from agent_gateway.protocols.transcript import COMPACT_BYTES
 from agent_gateway.upstream.base import Answer, Provider
 from agent_gateway.upstream.outgoing import EstimatedCount, outgoing
-from agent_gateway.upstream.quality import NATURAL_ENDS, Facts, objection, objection_to_start, score
+from agent_gateway.upstream.quality import Facts, objection, objection_to_start, score
 from agent_gateway.upstream.transport import ReadTimeout
 from agent_gateway.wire.sse import FrameSplitter, frame_data
 

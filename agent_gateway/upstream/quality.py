@@ -6,10 +6,10 @@ import msgspec
 from msgspec import Struct
 
 from agent_gateway.core.call import Call
+from agent_gateway.core.delta import NATURAL_ENDS
 from agent_gateway.core.settings import Quality as Policy
 from agent_gateway.core.usage import Usage
 
-NATURAL_ENDS = frozenset({"stop", "tool_calls", "function_call", "end_turn", "stop_sequence", "tool_use"})
 _JSON_STARTS = ("{", "[")
 
 

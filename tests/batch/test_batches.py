@@ -62,6 +62,15 @@ def test_its_errors_are_a_list() -> None:
     assert told == {"object": "list", "data": errors}
 
 
+class Woken:
+    """An engine that is only told that there is something to do."""
+
+    times = 0
+
+    def wake(self) -> None:
+        self.times += 1
+
+
 class Bench:
     """`Batches` without an engine: what is asked for comes as far as its wake-up call."""
 
@@ -74,6 +83,11 @@ class Bench:
         await self.store.begin_file(file)
         await self.store.complete_file(file.id, 0)
         return file.id
+
+    def with_engine(self) -> Woken:
+        woken = Woken()
+        self.batches._engine = woken  # type: ignore[assignment]
+        return woken
 
     async def create(self, **asked: Any) -> None:
         usual = {"input_file_id": await self.file(), "endpoint": "/v1/chat/completions", "completion_window": "24h"}
@@ -89,7 +103,11 @@ class Bench:
         {"completion_window": "1d"},
         {"metadata": {"k" * 65: ""}},
         {"metadata": {"k": 1}},
-        {"output_expires_after": {"anchor": "created_at", "seconds": 3600}},
+        {"output_expires_after": {"anchor": "created_at", "seconds": 3599}},
+        {"output_expires_after": {"anchor": "created_at", "seconds": 2592001}},
+        {"output_expires_after": {"anchor": "last_active_at", "seconds": 3600}},
+        {"output_expires_after": {"seconds": 3600}},
+        {"deduplicate": "yes"},
     ],
 )
 async def test_what_no_batch_can_be(asked: dict[str, Any]) -> None:
@@ -122,16 +140,28 @@ async def test_the_key_must_be_good_for_the_endpoint() -> None:
 @pytest.mark.parametrize("window", WINDOWS_S)
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 async def test_every_endpoint_and_window_that_is_named_is_taken(endpoint: str, window: str) -> None:
-    woken = 0
-
-    class Woken:
-        def wake(self) -> None:
-            nonlocal woken
-            woken += 1
-
     bench = Bench()
-    bench.batches._engine = Woken()  # type: ignore[assignment]
+    woken = bench.with_engine()
     await bench.create(endpoint=endpoint, completion_window=window)
     (batch,) = (await bench.store.list_batches(ANN, limit=10)).batches
     assert (batch.endpoint, batch.completion_window, batch.expires_at) == (endpoint, window, NOW + WINDOWS_S[window])
-    assert woken == 1
+    assert woken.times == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "deduplicate", "output_ttl_s"),
+    [
+        ({}, None, None),
+        ({"deduplicate": None, "output_expires_after": None}, None, None),
+        ({"deduplicate": True, "output_expires_after": {"anchor": "created_at", "seconds": 3600}}, True, 3600),
+        ({"deduplicate": False, "output_expires_after": {"anchor": "created_at", "seconds": 2592000}}, False, 2592000),
+    ],
+)
+async def test_what_it_asks_of_its_items_and_files_is_kept(
+    asked: dict[str, Any], deduplicate: bool | None, output_ttl_s: int | None
+) -> None:
+    bench = Bench()
+    bench.with_engine()
+    await bench.create(**asked)
+    (batch,) = (await bench.store.list_batches(ANN, limit=10)).batches
+    assert (batch.deduplicate, batch.output_ttl_s) == (deduplicate, output_ttl_s)

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from agent_gateway.admission.keys import create_key
 from agent_gateway.app import Gateway
 from agent_gateway.batch import engine as engine_module
 from agent_gateway.batch import pacing as pacing_module
+from agent_gateway.batch.closing import RESULTS_TTL_S
 from agent_gateway.batch.engine import Engine
 from agent_gateway.batch.file_writer import FileWriter
 from agent_gateway.batch.identity import new_batch_id, new_file_id
@@ -98,13 +100,23 @@ class Bench:
         return [msgspec.json.decode(text) for text in content.splitlines()]
 
 
-def line(name: str, model: str = "m") -> bytes:
-    body = {"model": model, "messages": [{"role": "user", "content": name}]}
+def line(name: str, model: str = "m", text: str | None = None) -> bytes:
+    body = {"model": model, "messages": [{"role": "user", "content": text or name}]}
     return msgspec.json.encode({"custom_id": name, "method": "POST", "url": ENDPOINT, "body": body})
 
 
 def error_reply(status: int) -> Any:
     return whole(b'{"error":{"message":"no","type":"x"}}', status)
+
+
+async def recorded(folder: Path, count: int) -> list[Record]:
+    """As soon as there are so many."""
+
+    def all_of_them() -> list[Record] | None:
+        records = read_records(folder / "gateway.records.db")
+        return records if len(records) == count else None
+
+    return await eventually(all_of_them, f"{count} records")
 
 
 @pytest.fixture
@@ -158,15 +170,57 @@ async def test_records_and_report_tell_the_same_costs(bench: Bench, tmp_path: Pa
     bench.instead["b"] = [error_reply(500)]
     batch = await bench.until(await bench.create("a", "b", "c"), "completed")
 
-    def all_four() -> list[Record] | None:
-        records = read_records(tmp_path / "gateway.records.db")
-        return records if len(records) == 4 else None
-
-    records = await eventually(all_four, "a record of each attempt")
+    records = await recorded(tmp_path, 4)
     assert sum(record["cost_usd"] or 0.0 for record in records) == pytest.approx(batch.cost_usd)
     assert {record["pattern"] for record in records} == {"batching"}
     answered = {record["id"] for record in records if record["status"] == "success"}
     assert {answer["response"]["request_id"] for answer in await bench.lines(batch.output_file)} == answered
+
+
+async def test_requests_that_are_the_same_are_run_once(bench: Bench, tmp_path: Path) -> None:
+    asked = [("a1", "a"), ("b1", "b"), ("a2", "a"), ("bad1", "bad"), ("a3", "a"), ("bad2", "bad")]
+    bench.instead = {"a": [error_reply(500)], "bad": [error_reply(400)]}
+    file_id = await bench.upload(*(line(custom_id, text=text) for custom_id, text in asked))
+    batch = await bench.until(await bench.create_of(file_id, deduplicate=True), "completed")
+    assert bench.asked == {"a": 2, "b": 1, "bad": 1}
+    assert (batch.total, batch.completed, batch.failed, batch.unfinished) == (6, 4, 2, 0)
+    costs = [batch.cost_usd, batch.single_cost_usd, batch.duplicate_saved_usd]
+    assert costs == pytest.approx([2 * ITEM_USD, 4 * ITEM_USD, 2 * ITEM_USD])
+    answers = await bench.lines(batch.output_file)
+    shown = [(answer["custom_id"], answer["response"]["body"]["choices"][0]["message"]["content"]) for answer in answers]
+    assert shown == [("a1", "about a"), ("b1", "about b"), ("a2", "about a"), ("a3", "about a")]
+    assert len({answer["id"] for answer in answers}) == 4
+    assert len({answer["response"]["request_id"] for answer in answers}) == 2
+    assert [failed["custom_id"] for failed in await bench.lines(batch.error_file)] == ["bad1", "bad2"]
+    assert bench.engine.figures.items == {"done": 4, "failed": 2}
+    records = await recorded(tmp_path, 4)
+    assert sum(record["cost_usd"] or 0.0 for record in records) == pytest.approx(batch.cost_usd)
+
+
+async def test_requests_that_begin_alike_are_run_one_after_the_other(bench: Bench) -> None:
+    beginnings = [f"{n} " * 600 for n in range(4)]
+    file_id = await bench.upload(*(line(f"{n}", "narrow", f"{beginnings[n % 4]}{n}") for n in range(40)))
+    order: list[str] = []
+
+    def script(heard: Heard) -> Any:
+        order.append(heard.json["messages"][0]["content"][0])
+        return whole(ANSWER)
+
+    bench.provider.reply_by(script)
+    await bench.until(await bench.create_of(file_id), "completed")
+    assert Counter(order) == dict.fromkeys("0123", 10)
+    assert sum(one != other for one, other in pairwise(order)) <= 3 * 5  # of three calls at once, each border may be crossed five times
+
+
+async def test_its_files_are_kept_as_long_as_was_asked(bench: Bench) -> None:
+    for ttl_s, kept_s in ((None, RESULTS_TTL_S), (3600, 3600)):
+        bench.instead["bad"] = [error_reply(400)]
+        batch = await bench.until(await bench.create("a", "bad", output_ttl_s=ttl_s), "completed")
+        for file_id in (batch.output_file, batch.error_file):
+            assert file_id is not None
+            file = await bench.store.find_file(batch.owner, file_id, time.time())
+            assert file is not None
+            assert file.expires_at == file.created_at + kept_s
 
 
 async def test_what_a_client_did_wrong_is_in_the_error_file_with_its_answer(bench: Bench) -> None:
@@ -220,7 +274,7 @@ async def test_no_more_calls_are_under_way_than_a_deployment_bears(bench: Bench,
 async def test_a_store_that_is_gone_for_a_while_costs_nothing_but_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     real, refusals = bench.store.finish_items, [StoreDown("gone")] * 3
 
-    async def finish(results: Sequence[ItemResult]) -> set[tuple[str, int]]:
+    async def finish(results: Sequence[ItemResult]) -> dict[tuple[str, int], int]:
         if refusals:
             raise refusals.pop()
         return await real(results)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_gateway.batch import submission
@@ -21,8 +21,8 @@ def line(custom_id: str = "a", url: str = CHAT, body: Any = None, **more: Any) -
     return msgspec.json.encode({"custom_id": custom_id, "method": "POST", "url": url, "body": BODY if body is None else body, **more})
 
 
-def read(*pieces: bytes, endpoint: str = CHAT, **bounds: int) -> tuple[list[NewItem], list[LineError]]:
-    reading = Submission(endpoint, **bounds)
+def read(*pieces: bytes, endpoint: str = CHAT, **options: Any) -> tuple[list[NewItem], list[LineError]]:
+    reading = Submission(endpoint, **options)
     items = [item for piece in pieces for item in reading.feed(piece) if item is not None]
     if (last := reading.finish()) is not None:
         items.append(last)
@@ -37,6 +37,15 @@ def test_every_line_is_an_item_with_its_number_and_its_body_verbatim() -> None:
     assert not errors
     assert [(item.number, item.custom_id, item.model) for item in items] == [(1, "a", "m"), (3, "b", "n")]
     assert items[1].body == b'{"model": "n",  "messages": [{"role":"user","content":"\xc3\xbc"}]}'
+
+
+def test_an_item_says_whose_result_it_shares_and_how_it_begins() -> None:
+    long = {"model": "m", "seed": 1, "messages": [{"role": "user", "content": "hello " * 1000}]}
+    lines = b"\n".join([b"", line("a", body=long), line("b"), line("c", body=long), line("d")])
+    shared = [(item.number, item.twin, len(item.prefix)) for item in read(lines)[0]]
+    assert shared == [(2, None, 20), (3, None, 0), (4, 2, 20), (5, None, 0)]
+    wanted = [[item.twin for item in read(lines, deduplicate=wanted)[0]] for wanted in (True, False)]
+    assert wanted == [[None, None, 2, 3], [None] * 4]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +108,7 @@ def test_a_file_of_nothing_but_errors_is_read_no_further_than_they_are_told() ->
     assert len(reading.errors) == submission.ERRORS_MAX
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_however_a_file_is_cut_the_same_items_come_out(data: st.DataObject) -> None:
     whole = b"\n".join([line("a"), b"", b"nonsense", line("b", body={**BODY, "user": "ü"}), line("c"), b""])

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from agent_gateway.core.errors import BadRequest, NotFound
+from agent_gateway.stores import sql_items
 from agent_gateway.stores.base import Owner, Store, open_store
 from agent_gateway.stores.batches import (
     BatchStore,
@@ -69,8 +71,10 @@ async def claim(
     now: float = NOW,
     room: Mapping[str, int] = ROOM,
     without: Collection[str] = (),
+    lease_s: float = LEASE_S,
+    **more: Any,
 ) -> list[ClaimedItem]:
-    return list(await store.claim_items(Claim(holder, room, now, LEASE_S, limit, frozenset(without))))
+    return list(await store.claim_items(Claim(holder, room, now, lease_s, limit, frozenset(without), **more)))
 
 
 def done(item: ClaimedItem, body: bytes = b'"answer"', cost_usd: float = 0.25) -> ItemResult:
@@ -79,6 +83,11 @@ def done(item: ClaimedItem, body: bytes = b'"answer"', cost_usd: float = 0.25) -
 
 def places(items: Sequence[ClaimedItem]) -> set[tuple[str, int]]:
     return {(item.batch, item.number) for item in items}
+
+
+async def finish(store: BatchStore, results: Sequence[ItemResult]) -> set[tuple[str, int]]:
+    """Those that were accepted."""
+    return set(await store.finish_items(results))
 
 
 async def found(store: BatchStore, batch_id: str = "b") -> StoredBatch:
@@ -161,7 +170,10 @@ async def _put(store: BatchStore, file: StoredFile) -> None:
 
 
 async def test_a_batch_comes_back_as_it_went_in_and_is_its_owners(store: BatchStore) -> None:
-    batch = batch_named("b", metadata=b'{"a":"\\u0000"}', key=b"{}", models=("m", "ü"), status="validating", errors=b"[]", plan=b"\x00")
+    batch = batch_named(
+        "b", metadata=b'{"a":"\\u0000"}', key=b"{}", models=("m", "ü"), status="validating", errors=b"[]", plan=b"\x00", deduplicate=False,
+        output_ttl_s=3600,
+    )  # fmt: skip
     await store.create_batch(batch)
     assert await store.find_batch(ANN, "b") == batch
     assert await store.find_batch(None, "b") == batch
@@ -222,7 +234,7 @@ async def test_a_users_files_and_batches_go_with_the_user(whole_store: Store, st
     assert await store.find_file(BOB, "file-2", NOW) is not None
     assert await store.find_batch(None, "b") is None
     assert item.batch == "b"
-    assert await store.finish_items([done(item)]) == set()
+    assert await finish(store, [done(item)]) == set()
     with pytest.raises(NotFound):
         await store.add_items("b", [NewItem(9, "c9", "m", b"{}")])
 
@@ -267,8 +279,8 @@ async def test_results_are_counted_with_the_batch_and_read_in_order(store: Batch
     results = [done(item, b"\x00%d" % item.number) for item in items]
     results[2] = replace(results[2], state="failed", status_code=400, cost_usd=0.0, single_cost_usd=0.0)
     results[3] = replace(results[3], cause="native", cost_usd=0.125)
-    assert await store.finish_items(results[:3]) == places(items[:3])
-    assert await store.finish_items(results) == places(items[3:])
+    assert await finish(store, results[:3]) == places(items[:3])
+    assert await finish(store, results) == places(items[3:])
     batch = await found(store)
     assert (batch.completed, batch.failed, batch.version) == (3, 1, 1)
     assert (batch.cost_usd, batch.single_cost_usd, batch.native_saved_usd, batch.lost_calls) == (0.625, 0.75, 0.125, 0)
@@ -286,10 +298,10 @@ async def test_a_lease_that_ended_is_taken_over_and_its_holder_is_heard_no_more(
     after = await claim(store, holder="two", now=NOW + LEASE_S)
     assert {(item.fence, item.attempts) for item in after} == {(2, 2)}
     assert (await found(store)).lost_calls == 200
-    assert await store.finish_items([done(item, b"late") for item in before]) == set()
+    assert await finish(store, [done(item, b"late") for item in before]) == set()
     assert await store.extend_leases("one", [(i.batch, i.number, i.fence) for i in before], now=NOW, lease_s=LEASE_S) == set()
     await store.return_items([ReturnedItem(i.batch, i.number, i.fence, 0.0) for i in before])
-    assert await store.finish_items([done(item, b"right") for item in after]) == places(after)
+    assert await finish(store, [done(item, b"right") for item in after]) == places(after)
     assert {item.body for item in await store.read_items("b", after=0, limit=1000)} == {b"right"}
     batch = await found(store)
     assert (batch.completed, batch.cost_usd) == (200, 50.0)
@@ -350,13 +362,13 @@ async def test_owners_share_what_is_free_and_who_runs_less_comes_first(store: Ba
 async def test_what_nobody_holds_is_closed(store: BatchStore) -> None:
     await submit(store, "b", 30)
     items = await claim(store, 20)
-    await store.finish_items([done(item) for item in items[:5]])
+    await finish(store, [done(item) for item in items[:5]])
     await store.extend_leases("one", [(i.batch, i.number, i.fence) for i in items[5:8]], now=NOW + 10, lease_s=LEASE_S)
     await store.update_batch("b", 1, status="cancelling")
     later = NOW + LEASE_S
     assert await store.close_items("b", "cancelled", now=later, limit=15) == (15, True)
     assert await store.close_items("b", "cancelled", now=later, limit=15) == (7, True)
-    assert await store.finish_items([done(item) for item in items[5:]]) == places(items[5:8])
+    assert await finish(store, [done(item) for item in items[5:]]) == places(items[5:8])
     assert await store.close_items("b", "cancelled", now=later, limit=15) == (0, False)
     states = Counter(item.state for item in await store.read_items("b", after=0, limit=100))
     assert states == {"done": 8, "cancelled": 22}
@@ -370,6 +382,122 @@ async def test_items_are_deleted_a_few_at_a_time(store: BatchStore) -> None:
     assert [await store.delete_items("b", 20) for _ in range(3)] == [20, 10, 0]
     assert await store.delete_items("none", 20) == 0
     assert await claim(store, now=NOW + LEASE_S) == []
+
+
+# --- twins, prefixes, and what is sent to providers' own batches ------------------------------------------------------
+
+
+async def submit_items(store: BatchStore, items: Sequence[NewItem]) -> None:
+    await store.create_batch(batch_named("b", total=len(items), models=("m", "n")))
+    await store.add_items("b", items)
+
+
+async def test_what_is_due_together_is_claimed_by_prefix_then_number(store: BatchStore) -> None:
+    prefixes = ["q", "a", "q", "", "a"]
+    await submit_items(store, [NewItem(n, f"c{n}", "m", b"{}", prefix) for n, prefix in enumerate(prefixes, 1)])
+    assert [item.number for n in range(5) for item in await claim(store, 1)] == [4, 2, 5, 1, 3]
+
+
+async def test_an_item_has_the_result_of_its_twin(store: BatchStore) -> None:
+    twins = {3: 1, 4: 1, 5: 2, 6: 1}
+    await submit_items(store, [NewItem(n, f"c{n}", "m", b'{"n":%d}' % n, twin=twins.get(n)) for n in range(1, 8)])
+    items = sorted(await claim(store), key=lambda item: item.number)
+    assert [item.number for item in items] == [1, 2, 7]
+    one, two, seven = (done(item, b"%d" % item.number) for item in items)
+    native = replace(one, cost_usd=0.125, cause="native")
+    failed = replace(two, state="failed", status_code=400, cost_usd=0.0, single_cost_usd=0.0)
+    assert await store.finish_items([native, failed]) == {("b", 1): 4, ("b", 2): 2}
+    assert await store.finish_items([native, seven]) == {("b", 7): 1}
+    shown = [
+        (item.number, item.custom_id, item.state, item.request_id, item.body) for item in await store.read_items("b", after=2, limit=9)
+    ]
+    assert shown == [
+        (3, "c3", "done", "req_1", b"1"),
+        (4, "c4", "done", "req_1", b"1"),
+        (5, "c5", "failed", "req_2", b"2"),
+        (6, "c6", "done", "req_1", b"1"),
+        (7, "c7", "done", "req_7", b"7"),
+    ]
+    batch = await found(store)
+    assert (batch.completed, batch.failed, batch.unfinished) == (5, 2, 0)
+    assert (batch.cost_usd, batch.single_cost_usd, batch.native_saved_usd, batch.duplicate_saved_usd) == (0.375, 1.25, 0.125, 0.75)
+
+
+async def test_a_twin_waits_as_long_as_the_other_may_still_end_and_ends_with_it(store: BatchStore) -> None:
+    await submit_items(store, [NewItem(n, f"c{n}", "m", b"{}", twin=1 if n in (2, 3) else 4 if n == 5 else None) for n in range(1, 6)])
+    (first,) = await claim(store, 1)
+    await store.return_items([ReturnedItem("b", 1, first.fence, NOW + 5)])
+    (fourth,) = await claim(store)
+    (first,) = await claim(store, now=NOW + 5)
+    assert (first.number, fourth.number) == (1, 4)
+    assert await store.close_items("b", "cancelled", now=NOW + LEASE_S, limit=10) == (2, True)
+    assert await store.close_items("b", "expired", now=NOW + LEASE_S + 5, limit=10) == (3, False)
+    states = [item.state for item in await store.read_items("b", after=0, limit=10)]
+    assert states == ["expired", "expired", "expired", "cancelled", "cancelled"]
+
+
+async def test_items_added_twice_have_their_twins_once(store: BatchStore) -> None:
+    items = [NewItem(1, "c1", "m", b"{}"), NewItem(2, "c2", "m", b"{}", twin=1)]
+    await submit_items(store, items)
+    await store.add_items("b", items)
+    (item,) = await claim(store)
+    assert await store.finish_items([done(item)]) == {("b", 1): 2}
+    assert await store.delete_items("b", 10) == 2
+
+
+async def test_what_is_not_due_is_claimed_early_only_and_of_the_batch_that_is_named(store: BatchStore) -> None:
+    later = NOW + 600
+    await submit_items(store, [NewItem(n, f"c{n}", "m" if n < 5 else "n", b'{"n":%d}' % n, due_at=later) for n in range(1, 9)])
+    await submit(store, "other", 5, BOB)
+    assert {item.batch for item in await claim(store, without={"other"})} == set()
+    sent = await claim(store, 3, holder="native:x", room={"m": 9}, lease_s=600, batch="b", early=True)
+    assert [(item.batch, item.number, item.fence, item.attempts) for item in sent] == [("b", n, 1, 1) for n in (1, 2, 3)]
+    assert await store.held_items("b", "native:x", after=0, limit=2) == sent[:2]
+    assert await store.held_items("b", "native:x", after=2, limit=2) == sent[2:]
+    assert await store.held_items("b", "native:y", after=0, limit=9) == []
+    assert await store.held_items("none", "native:x", after=0, limit=9) == []
+    rest = await claim(store, holder="native:y", lease_s=600, batch="b", early=True)
+    assert sorted(item.number for item in rest) == [4, 5, 6, 7, 8]
+    assert await claim(store, batch="b", early=True) == []
+    assert {item.batch for item in await claim(store)} == {"other"}
+    assert await store.close_items("b", "cancelled", now=NOW, limit=10) == (0, True)
+
+
+async def test_what_was_claimed_early_is_written_by_its_holder_until_its_lease_ends(store: BatchStore) -> None:
+    await submit_items(store, [NewItem(n, f"c{n}", "m", b"{}", due_at=NOW + 600) for n in range(1, 5)])
+    one, two, three, four = await claim(store, holder="native:x", lease_s=600, batch="b", early=True)
+    assert await finish(store, [done(one)]) == places([one])
+    await store.return_items([ReturnedItem("b", two.number, two.fence, NOW, attempted=False)])
+    assert await store.extend_leases("native:x", [("b", 3, three.fence)], now=NOW, lease_s=900) == {("b", 3)}
+    assert await store.held_items("b", "native:x", after=0, limit=9) == [three, four]
+    live = await claim(store, now=NOW + 600)
+    assert [(item.number, item.fence, item.attempts) for item in sorted(live, key=lambda item: item.number)] == [(2, 2, 1), (4, 2, 2)]
+    assert (await found(store)).lost_calls == 1
+    assert await finish(store, [done(four), done(three)]) == places([three])
+
+
+async def test_an_owner_is_not_busy_with_what_was_claimed_early(store: BatchStore) -> None:
+    await submit(store, "b", 10)
+    await submit(store, "c", 10, created_at=NOW + 1)
+    await submit(store, "bobs", 10, BOB)
+    assert len(await claim(store, 10, holder="native:x", batch="b", early=True)) == 10
+    (item,) = await claim(store, 1, without={"c"})
+    assert item.batch == "bobs"
+    assert [item.batch for item in await claim(store, 1)] == ["c"]
+
+
+async def test_what_waits_is_hastened_of_one_model_or_of_all(store: BatchStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql_items, "HASTENED_AT_ONCE", 2)
+    await submit_items(store, [NewItem(n, f"c{n}", "m" if n < 6 else "n", b"{}", due_at=NOW + 600) for n in range(1, 9)])
+    held = await claim(store, 1, holder="native:x", room={"m": 1}, lease_s=600, early=True)
+    assert await store.hasten_items("b", "m", now=NOW + 1) == 4
+    assert await store.hasten_items("b", "m", now=NOW + 1) == 0
+    assert await claim(store) == []
+    assert sorted(item.number for item in await claim(store, now=NOW + 1)) == [2, 3, 4, 5]
+    assert await store.hasten_items("b", None, now=NOW + 1) == 3
+    assert sorted(item.number for item in await claim(store, now=NOW + 1)) == [6, 7, 8]
+    assert await store.held_items("b", "native:x", after=0, limit=9) == held
+    assert await store.hasten_items("none", None, now=NOW) == 0
 
 
 # --- several processes ------------------------------------------------------------------------------------------------
@@ -387,12 +515,12 @@ async def test_of_claims_side_by_side_each_item_is_ones(kind: str, request: pyte
             for _ in range(10):
                 items = await claim(keeper, 15, holder=holder)
                 mine += items
-                assert await keeper.finish_items([done(item) for item in items]) == places(items)
+                assert await finish(keeper, [done(item) for item in items]) == places(items)
             return mine
 
         worked = await asyncio.gather(*(work(keeper, f"w{n}") for n, keeper in enumerate(keepers)))
         rest = await claim(keepers[0])
-        assert await keepers[1].finish_items([done(item) for item in rest]) == places(rest)
+        assert await finish(keepers[1], [done(item) for item in rest]) == places(rest)
         numbers = Counter(item.number for mine in (*worked, rest) for item in mine)
         assert numbers == dict.fromkeys(range(1, 401), 1)
         batch = await found(keepers[2])

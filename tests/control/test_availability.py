@@ -25,11 +25,10 @@ MODEL = "models: {gpt: {deployments: [{provider: local, model: m, price: {input:
             ],
         ),
         ("monitoring: {otlp_endpoint: 'http://u:p@h'}", ["monitoring.otlp_endpoint: not available yet; leave it out"]),
-        ("cache: {exact: {enabled: true}}", ["cache.exact.enabled: not available yet; leave it out, or at false"]),
         ("alerts: {webhooks: ['https://h/secret']}", ["alerts.webhooks: not available yet; leave it out"]),
         (
-            MODEL % "cache: {exact: {enabled: true}}",
-            ["models.gpt.cache.exact.enabled: not available yet; leave it out, or at false"],
+            MODEL % "batching: {native: off}",
+            ['models.gpt.batching.native: not available yet; leave it out, or at "auto"'],
         ),
     ],
 )

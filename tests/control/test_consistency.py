@@ -15,7 +15,9 @@ auth: {{require_key: true, jwt: {{audience: gateway, {}}}}}
 """
 
 
-@pytest.mark.parametrize("issuer", ["https://login.example/realms/a", "https://login.example:8443", "http://127.0.0.1:9000", "http://[::1]:1"])
+@pytest.mark.parametrize(
+    "issuer", ["https://login.example/realms/a", "https://login.example:8443", "http://127.0.0.1:9000", "http://[::1]:1"]
+)
 def test_an_issuer_is_asked_where_nobody_stands_in_between(load_text: Load, issuer: str) -> None:
     jwt = load_text(TEXT.format(f"issuer: '{issuer}', jwks_url: '{issuer}/keys?p=b2c'")).settings.auth.jwt
     assert jwt is not None
@@ -57,3 +59,23 @@ def test_a_database_on_a_server_needs_an_audit_key_that_all_have(load_text: Load
     ):
         text = f"providers: {{sim: {{kind: simulated}}}}\nauth: {auth}\nstate: {{database: '{database}'}}\n"
         assert any(warning.startswith("auth.audit_key: is not set") for warning in load_text(text).warnings) is told
+
+
+CACHING = """
+providers: {{sim: {{kind: simulated}}}}
+monitoring: {{mode: {}}}
+cache: {{exact: {{max_mb: 32}}}}
+models: {{a: {{deployments: [{{provider: sim, model: m}}], cache: {{exact: {}}}}}}}
+"""
+
+
+def test_a_cache_where_nothing_is_kept_is_warned_of(load_text: Load) -> None:
+    told = "models.a.cache.exact.enabled: does nothing: with monitoring.mode: minimal nothing of what is said is kept"
+    for mode, exact, warned in (("minimal", "{enabled: true}", True), ("minimal", "{}", False), ("off", "{enabled: true}", False)):
+        assert (told in load_text(CACHING.format(mode, exact)).warnings) is warned
+
+
+def test_the_memory_of_the_cache_is_no_models_to_set(mistakes: Mistakes, load_text: Load) -> None:
+    said = "models.a.cache.exact.max_mb: is of the whole process, for all models; set it under cache.exact"
+    assert mistakes(CACHING.format("full", "{max_mb: 8}")) == [said]
+    assert load_text(CACHING.format("full", "{ttl_s: 5}")).settings.models["a"].cache.exact.ttl_s == 5

@@ -249,7 +249,7 @@ async def test_an_operators_day(gateway: Gateway) -> None:
     assert [(row["group"], row["requests"]) for row in usage] == [(key["id"], 1)]
     assert (await administer(gateway, "GET", "sessions")).json["data"][0]["user"] == "ann"
     erased = (await administer(gateway, "DELETE", "users/ann")).json
-    assert erased == {"sessions_and_responses": 1, "streams": 0, "records": 1}
+    assert erased == {"sessions_and_responses": 1, "streams": 0, "cached_answers": 0, "records": 1}
     assert (await administer(gateway, "GET", f"records/{request_id}")).json["request"] is None
     await administer(gateway, "DELETE", f"keys/{key['id']}")
     entries = (await administer(gateway, "GET", "audit")).json["data"]

@@ -159,6 +159,39 @@ async def test_lists_go_on_where_they_ended(connect: Connect) -> None:
             await client.batches.list(limit=limit)
 
 
+async def test_what_is_the_same_is_asked_once_and_the_report_is_the_sum_of_the_records(connect: Connect, gateway: Gateway) -> None:
+    client = connect("alice", **{"x-user-id": "thrifty"})
+    lines = [line(f"item-{number}", asked(f"Question {number % 5}", temperature=0)) for number in range(20)]
+    for more, calls in (({}, 5), ({"deduplicate": False}, 20)):
+        before = sum(record["user_id"] == "thrifty" for record in gateway.records)
+        batch = await ended(client, await submitted(client, lines, extra_body=more))
+        report: dict[str, Any] = batch.to_dict()
+        assert batch.request_counts is not None
+        assert batch.request_counts.to_dict() == {"total": 20, "completed": 20, "failed": 0}
+        results = await content(client, batch.output_file_id)
+        assert [result["custom_id"] for result in results] == [f"item-{number}" for number in range(20)]
+        said = [result["response"]["body"]["choices"][0]["message"]["content"] for result in results]
+        assert said == said[:5] * 4
+        assert len(set(said)) > 1
+
+        def recorded(count: int = before + calls) -> list[Any] | None:
+            mine = [record for record in gateway.records if record["user_id"] == "thrifty"]
+            return mine if len(mine) == count else None
+
+        records = (await eventually(recorded, f"{calls} records more"))[before:]
+        assert report["cost_usd"] == pytest.approx(sum(record["cost_usd"] for record in records), abs=1e-9)
+        assert report["single_call_cost_usd"] == pytest.approx(report["cost_usd"] * 20 / calls)
+        assert report["saved_ratio"] == pytest.approx(1 - calls / 20)
+        saved_usd = report["single_call_cost_usd"] - report["cost_usd"]
+        assert report["saved_by"] == {"native": 0.0, "duplicate": pytest.approx(saved_usd, abs=1e-9), "cache": 0.0}
+
+
+async def test_answers_are_kept_as_long_as_was_asked(alice: AsyncOpenAI) -> None:
+    batch = await ended(alice, await submitted(alice, chats(1), output_expires_after={"anchor": "created_at", "seconds": 7200}))
+    file = await alice.files.retrieve(str(batch.output_file_id))
+    assert (file.purpose, file.expires_at) == ("batch_output", file.created_at + 7200)
+
+
 # --- what goes wrong --------------------------------------------------------------------------------------------------
 
 
@@ -245,9 +278,9 @@ async def test_what_is_not_done_in_its_window_expires(alice: AsyncOpenAI, gatewa
     [
         ({"endpoint": "/v1/moderations"}, "endpoint"),
         ({"completion_window": "48h"}, "completion_window"),
-        ({"metadata": {"x": "y" * 513}}, None),
-        ({"metadata": {str(number): "" for number in range(17)}}, None),
-        ({"output_expires_after": {"anchor": "created_at", "seconds": 3600}}, "output_expires_after"),
+        ({"metadata": {"x": "y" * 513}}, "metadata[...]"),
+        ({"metadata": {str(number): "" for number in range(17)}}, "metadata"),
+        ({"output_expires_after": {"anchor": "created_at", "seconds": 60}}, "output_expires_after.seconds"),
     ],
 )
 async def test_what_no_batch_can_be(alice: AsyncOpenAI, asked_for: Any, param: str | None) -> None:

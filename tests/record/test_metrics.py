@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from subprocess import run
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from msgspec.structs import replace
@@ -235,6 +235,29 @@ def test_buckets_hold_what_is_at_or_below_their_bound(metrics: Metrics) -> None:
 def test_an_answer_of_one_token_has_no_time_per_token(metrics: Metrics) -> None:
     observe(metrics, exchange(stream=True, usage=Usage(input=1, output=1)))
     assert value(metrics, "time_per_output_token_seconds_count", model="chat") == 0
+
+
+def test_what_no_model_wrote_has_no_time_per_token(metrics: Metrics) -> None:
+    cached = exchange(stream=True, attempts=[], first_token=10.2)
+    cached.status = "cached"
+    observe(metrics, cached)
+    assert value(metrics, "time_per_output_token_seconds_count", model="chat") == 0
+    assert value(metrics, "time_to_first_token_seconds_count", model="chat") == 1
+    assert value(metrics, "requests_total", model="chat", dialect="openai_chat", pattern="streaming", status="cached") == 1
+    assert value(metrics, "streams_total", model="chat", outcome="completed") == 1
+
+
+class _Cache:
+    results: ClassVar = {"hit": 3, "joined": 0, "miss": 1, "skipped": 2}
+    failures = 4
+    kept_bytes = 5
+
+
+def test_the_cache_is_told_of_once_there_is_one(metrics: Metrics) -> None:
+    assert P + "cache_total" not in samples(metrics)
+    metrics.watch_cache(_Cache())
+    assert {result: value(metrics, "cache_total", result=result) for result in _Cache.results} == _Cache.results
+    assert (value(metrics, "cache_failures_total"), value(metrics, "cache_bytes")) == (4, 5)
 
 
 def test_a_start_does_not_import_the_client_library() -> None:

@@ -5,7 +5,7 @@ Promise: an auditor changes nothing; what changes something is in the audit log 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 
 from agent_gateway.control.admin.audit import audit_routes
@@ -41,6 +41,7 @@ class AdminApi:
         recorder: Recorder,
         streams: LiveStreams,
         health: Health,
+        erase_answers: Callable[[str], Awaitable[int]],
         clock: Clock,
     ) -> None:
         archive = recorder.archive
@@ -54,7 +55,7 @@ class AdminApi:
             *session_routes(store, clock),
             *audit_routes(audit),
             *configuration_routes(configuration),
-            *user_routes(store, audit, recorder, streams),
+            *user_routes(store, audit, recorder, streams, erase_answers),
         )
 
     async def answer(self, ask: AdminAsk) -> AdminAnswer:

@@ -5,7 +5,7 @@ Promise: when it answers, nothing is left of what requests that had ended said o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
 
 from msgspec import Struct
@@ -22,21 +22,29 @@ class Erased(Struct, frozen=True):
 
     sessions_and_responses: int
     streams: int
+    cached_answers: int
     records: int
 
 
-def user_routes(store: SessionStore, audit: AuditLog, recorder: Recorder, streams: LiveStreams) -> Sequence[Route]:
+def user_routes(
+    store: SessionStore, audit: AuditLog, recorder: Recorder, streams: LiveStreams, erase_answers: Callable[[str], Awaitable[int]]
+) -> Sequence[Route]:
     async def erase(asked: Asked[NoQuery, None]) -> Erased:
         user = asked.of
         async with audit.acting("users.erase", fingerprint(user), asked.by):
-            return Erased(await store.delete_user(user), await streams.erase(user), await recorder.erase(user))
+            return Erased(
+                sessions_and_responses=await store.delete_user(user),
+                streams=await streams.erase(user),
+                cached_answers=await erase_answers(user),
+                records=await recorder.erase(user),
+            )
 
     return (
         Route(
             method="DELETE",
             path="users/{id}",
             slashes=True,
-            summary="Erases what is kept of a user: sessions, responses, streams, and what records hold of them",
+            summary="Erases what is kept of a user: sessions, responses, streams, cached answers, and what records hold of them",
             role="admin",
             answer=Erased,
             handler=erase,

@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from agent_gateway.core.errors import BadRequest, StoreDown
@@ -42,6 +39,7 @@ from agent_gateway.stores.base import (
     team_in_use,
     unknown_cursor,
 )
+from agent_gateway.stores.redis_client import redis_client
 
 CONNECTIONS_MAX = 16
 CONNECT_TIMEOUT_S = 2.0
@@ -64,16 +62,8 @@ _audit_row = msgspec.msgpack.Decoder(AuditRow)
 
 class RedisStore:
     def __init__(self, url: str) -> None:
-        self._client = Redis(
-            connection_pool=BlockingConnectionPool.from_url(
-                url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,
-                max_connections=CONNECTIONS_MAX,
-                timeout=CALL_TIMEOUT_S,
-                socket_connect_timeout=CONNECT_TIMEOUT_S,
-                socket_timeout=ANSWER_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),
-                client_name="agent-gateway",
-            )
+        self._client = redis_client(
+            url, connections_max=CONNECTIONS_MAX, wait_s=CALL_TIMEOUT_S, connect_s=CONNECT_TIMEOUT_S, answer_s=ANSWER_TIMEOUT_S
         )
         self._script = self._client.register_script(_SCRIPT.read_text())
 
@@ -251,9 +241,7 @@ class RedisStore:
             *(now, now + ttl_s, _milliseconds(ttl_s)),
         )
 
-    async def fetch_chain(
-        self, owner: Owner, response_id: str, *, now: float, limit: int = CHAIN_MAX
-    ) -> Sequence[StoredResponse]:
+    async def fetch_chain(self, owner: Owner, response_id: str, *, now: float, limit: int = CHAIN_MAX) -> Sequence[StoredResponse]:
         found = await self._run("fetch_chain", _place(owner, ""), response_id, now, limit)
         return [_response.decode(response) for response in reversed(found)]
 

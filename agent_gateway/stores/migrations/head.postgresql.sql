@@ -285,3 +285,27 @@ CREATE INDEX batch_items_running ON batch_items (batch) WHERE state = 'running';
 
 UPDATE alembic_version SET version_num='0006' WHERE alembic_version.version_num = '0005';
 
+-- Running upgrade 0006 -> 0007
+
+ALTER TABLE batches ADD COLUMN deduplicate BOOLEAN;
+
+ALTER TABLE batches ADD COLUMN output_ttl_s INTEGER;
+
+ALTER TABLE batch_items ADD COLUMN prefix TEXT DEFAULT '' NOT NULL;
+
+ALTER TABLE batch_items ADD COLUMN twin INTEGER;
+
+DROP INDEX batch_items_due;
+
+DROP INDEX batch_items_running;
+
+CREATE INDEX batch_items_due ON batch_items (batch, model, due_at, prefix, number, state) WHERE due_at IS NOT NULL;
+
+CREATE INDEX batch_items_running ON batch_items (batch, due_at, state) WHERE state = 'running';
+
+CREATE INDEX batch_items_sent ON batch_items (batch, holder, number) WHERE state = 'sent';
+
+CREATE INDEX batch_items_twin ON batch_items (batch, twin) WHERE twin IS NOT NULL;
+
+UPDATE alembic_version SET version_num='0007' WHERE alembic_version.version_num = '0006';
+

@@ -11,6 +11,8 @@ import msgspec
 import pytest
 
 from agent_gateway.admission.keys import ADMIN, Key
+from agent_gateway.cache.exact import Exact
+from agent_gateway.cache.memory import MemoryEntries
 from agent_gateway.control.admin.api import AdminApi
 from agent_gateway.control.audit import AuditLog
 from agent_gateway.control.load import compile_mapping
@@ -18,6 +20,7 @@ from agent_gateway.core.admin import AdminAsk
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.settings import Budget, Limits
 from agent_gateway.health.registry import Health
+from agent_gateway.record.cost import settle
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.session.live_streams import MemoryStreams
 from agent_gateway.stores.base import Store, open_store
@@ -36,6 +39,7 @@ class Stage:
     audit: AuditLog
     recorder: Recorder
     streams: MemoryStreams
+    answers: MemoryEntries
 
     async def ask(
         self, method: str, path: str, body: Any = b"", query: Mapping[str, str] | None = None, key: Key | None = ADMIN
@@ -76,7 +80,8 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     streams, health = MemoryStreams(), Health()
     for route in configuration.routes.values():
         health.follow(route)
-    api = AdminApi(lambda: configuration, store, audit, recorder, streams, health, CLOCK)
-    yield Stage(api, store, audit, recorder, streams)
+    answers = MemoryEntries(CLOCK, bytes_max=2**20)
+    api = AdminApi(lambda: configuration, store, audit, recorder, streams, health, Exact(answers, settle, CLOCK).erase, CLOCK)
+    yield Stage(api, store, audit, recorder, streams, answers)
     await recorder.close(10)
     await store.close()

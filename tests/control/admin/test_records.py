@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from agent_gateway.cache.base import Entry, Place
+from agent_gateway.cache.place import user_digest
 from agent_gateway.control.admin.records import RecordShown
 from agent_gateway.control.times import told
 from agent_gateway.core.errors import BadRequest, MethodNotAllowed, NotFound
@@ -190,13 +192,17 @@ async def test_a_user_is_erased_everywhere_and_what_was_spent_stays(stage: Stage
             stream.append(b"data: " + SAID.encode() + b"\n\n")
             if number:
                 stream.end()
+            entry = Entry(SAID.encode(), None, "sim/small")
+            stage.answers.keep(Place(user_digest(user), str(number)), entry, 60)
     rows = await put(stage, [*records(2, user_id="ann/1"), *records(1, user_id="bob")])
     status, counts = await stage.ask("DELETE", "users/ann/1")
-    assert (status, counts) == (200, {"sessions_and_responses": 2, "streams": 2, "records": 2})
+    assert (status, counts) == (200, {"sessions_and_responses": 2, "streams": 2, "cached_answers": 2, "records": 2})
     assert [session["user"] for session in (await stage.get("sessions"))["data"]] == ["bob"]
     assert await stage.store.fetch_chain(Owner("k", "ann/1"), "resp_ann/1", now=NOW) == []
     assert await stage.streams.find("req_ann/1_1", Owner("k", "ann/1")) is None
     assert await stage.streams.find("req_bob_1", Owner("k", "bob")) is not None
+    assert await stage.answers.find(Place(user_digest("ann/1"), "1")) is None
+    assert await stage.answers.find(Place(user_digest("bob"), "1")) is not None
     whole = await stage.get(f"records/{rows[0].id}")
     assert (whole["user"], whole["request"], whole["answer"], whole["session"]) == (None,) * 4
     assert whole["cost_usd"] == rows[0].cost_usd
@@ -207,4 +213,5 @@ async def test_a_user_is_erased_everywhere_and_what_was_spent_stays(stage: Stage
     assert "ann" not in str(entry)
     assert SAID not in str(entry)
     _, again = await stage.ask("DELETE", "users/ann/1")
-    assert again == {"sessions_and_responses": 0, "streams": 1, "records": 0}, "the stream that runs holds its newest event until its end"
+    left = {"sessions_and_responses": 0, "streams": 1, "cached_answers": 0, "records": 0}
+    assert again == left, "the stream that runs holds its newest event until its end"
