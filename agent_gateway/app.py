@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from random import Random
@@ -50,7 +50,7 @@ from agent_gateway.routing.planner import Planner
 from agent_gateway.session.live_streams import LiveStreams, MemoryStreams
 from agent_gateway.session.memory import Memory
 from agent_gateway.session.responses import Responses
-from agent_gateway.stores.base import open_store
+from agent_gateway.stores.base import Team, open_store
 from agent_gateway.stores.batches import BatchStore
 from agent_gateway.upstream.base import PROVIDERS, Provider
 from agent_gateway.upstream.loop import AttemptLoop
@@ -162,6 +162,12 @@ class Gateway:
         return cls(
             replace(configuration, settings=settings), environ={}, clock=clock, recorder=recorder, providers=providers, random=random
         )
+
+    async def meet(self, teams: Iterable[Team]) -> None:
+        """Of a rehearsal: those whose budgets hold in it."""
+        for team in teams:
+            await self._store.put_team(team)
+        await self._keys.refresh()
 
     def server(self, listening: Any) -> Server:
         settings = self.configuration.settings.server

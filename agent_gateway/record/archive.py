@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ READERS = 2
 WAITING_MAX = 16
 #: Of one question (s): what takes longer is given up.
 READ_TIMEOUT_S = 5.0
+#: Records that are read at once, where all of them are wanted.
+PIECE_ROWS = 500
 #: Steps of SQLite's machine between two looks at the clock.
 _STEPS = 20_000
 
@@ -29,6 +31,7 @@ Group = Literal["key", "model", "day", "user"]
 
 #: What a list shows: all but the bodies.
 LISTED = tuple(name for name in Record._fields if name not in ("attempts", "request", "answer"))
+_ID, _STARTED = Record._fields.index("id"), Record._fields.index("started_ms")
 _GROUPS: dict[Group, str] = {
     "key": "coalesce(key_id, '')",
     "model": "model",
@@ -111,6 +114,19 @@ class Archive:
         statement = f"SELECT {', '.join(Record._fields)} FROM records WHERE id = ?"  # noqa: S608 – as above
         rows = await self._rows(statement, [request_id])
         return Record._make(rows[0]) if rows else None
+
+    async def oldest_first(self, since_ms: int, until_ms: int) -> AsyncIterator[Record]:
+        """All of a time, without what was answered; read in pieces, so that no question takes long."""
+        columns = ", ".join(["NULL" if name == "answer" else name for name in Record._fields])
+        statement = (
+            f"SELECT {columns} FROM records WHERE started_ms >= ? AND (started_ms > ? OR id > ?) AND started_ms < ? "  # noqa: S608 – as above
+            "ORDER BY started_ms, id LIMIT ?"
+        )
+        at, last = since_ms, ""
+        while rows := await self._rows(statement, [at, at, last, until_ms, PIECE_ROWS]):
+            for row in rows:
+                yield Record._make(row)
+            at, last = rows[-1][_STARTED], rows[-1][_ID]
 
     async def usage(self, group: Group, since_ms: int, until_ms: int, limit: int, after: str | None = None) -> tuple[list[UsageRow], bool]:
         """In the order of their groups, those behind `after`; whether there are more."""

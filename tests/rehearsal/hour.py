@@ -9,10 +9,10 @@ from random import Random
 from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
 from agent_gateway.app import Gateway
 from agent_gateway.control.load import compile_mapping
-from agent_gateway.control.snapshot import Configuration
 from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import Clock, new_request_id
 from agent_gateway.core.errors import GatewayError
@@ -23,7 +23,6 @@ from agent_gateway.protocols.base import codec_of
 from agent_gateway.record.metrics import Metrics
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.record.row import Record
-from agent_gateway.rehearsal.replay import Compile
 from agent_gateway.rehearsal.virtual_time import run_virtually
 from agent_gateway.simulator.settings import SimulatorSettings
 from agent_gateway.upstream.base import Answer, Provider
@@ -31,18 +30,16 @@ from agent_gateway.upstream.providers.simulated import SimulatedProvider
 
 BEGINS = 1_760_000_000.0
 HOUR_S = 3600.0
-#: Deployments' ways, by provider: usually, and during its incident (s since the hour began).
+_USUAL = {
+    "east": SimulatorSettings(ttft_ms=400, tokens_per_s=40, output_tokens=24, output_spread=0.8, jitter=0.4, error_rate=0.01),
+    "west": SimulatorSettings(ttft_ms=700, tokens_per_s=25, output_tokens=24, output_spread=0.8, jitter=0.4, error_rate=0.01),
+    "cheap": SimulatorSettings(ttft_ms=250, tokens_per_s=80, output_tokens=24, output_spread=0.8, jitter=0.4, error_rate=0.01),
+}
+#: Deployments' ways, by provider: usually, during its incident, and when that is (s since the hour began).
 WAYS: dict[str, tuple[SimulatorSettings, SimulatorSettings, tuple[float, float]]] = {
-    name: (
-        SimulatorSettings(ttft_ms=ttft_ms, tokens_per_s=tokens_per_s, output_tokens=24, output_spread=0.8, jitter=0.4, error_rate=0.01),
-        SimulatorSettings(ttft_ms=ttft_ms * 4, tokens_per_s=tokens_per_s / 2, output_tokens=24, output_spread=0.8, jitter=0.4, **rates),
-        incident,
-    )
-    for name, ttft_ms, tokens_per_s, rates, incident in (
-        ("east", 400, 40, {"error_rate": 0.9, "cut_rate": 0.1}, (1200.0, 1800.0)),
-        ("west", 700, 25, {}, (2400.0, 2700.0)),
-        ("cheap", 250, 80, {"rate_limit_rate": 0.3}, (3000.0, 3060.0)),
-    )
+    "east": (_USUAL["east"], replace(_USUAL["east"], error_rate=0.9, cut_rate=0.1), (1200.0, 1800.0)),
+    "west": (_USUAL["west"], replace(_USUAL["west"], ttft_ms=2800, tokens_per_s=12), (2400.0, 2700.0)),
+    "cheap": (_USUAL["cheap"], replace(_USUAL["cheap"], rate_limit_rate=0.3), (3000.0, 3060.0)),
 }
 CHAT = [
     {"provider": "east", "model": "large", "weight": 2, "price": {"input": 2.5, "output": 10}},
@@ -68,9 +65,7 @@ class Troubled:
     def __init__(self, name: str, clock: Clock, seed: int) -> None:
         usual, troubled, self._incident = WAYS[name]
         self._clock = clock
-        self._usual, self._troubled = (
-            SimulatedProvider(msgspec.structs.replace(settings, seed=seed), None, clock) for settings in (usual, troubled)
-        )
+        self._usual, self._troubled = (SimulatedProvider(replace(settings, seed=seed), None, clock) for settings in (usual, troubled))
 
     def speaks(self, call: Call, deployment: Deployment) -> Dialect:
         return call.dialect
@@ -119,7 +114,8 @@ def calls(seed: int, per_s: float) -> list[tuple[float, Call]]:
     """When they come (s since the hour began), and what: streams and whole answers, of two models, of very different lengths."""
     chance = Random(seed)
     codec = codec_of("openai_chat")
-    at, made = 0.0, []
+    at = 0.0
+    made: list[tuple[float, Call]] = []
     while (at := at + chance.expovariate(per_s)) < HOUR_S:
         text = "so " * int(min(20 * chance.lognormvariate(2, 1), 4000))
         body = {
@@ -150,16 +146,6 @@ def hour(raw: Mapping[str, Any], seed: int = 1, per_s: float = 1.0) -> list[Reco
         return sorted(kept.rows, key=lambda record: record.started_ms)
 
     return run_virtually(main, wall=BEGINS)
-
-
-def compiled(raw: Mapping[str, Any]) -> Compile:
-    configuration: Configuration = compile_mapping(dict(raw))
-
-    async def compile_it(clock: Clock, recorder: Recorder, provider: Provider, random: Random) -> Runtime:
-        providers = dict.fromkeys(configuration.settings.providers, provider)
-        return Gateway.rehearsal(configuration, clock, recorder=recorder, providers=providers, random=random).live.runtime
-
-    return compile_it
 
 
 async def each(records: Sequence[Record]) -> AsyncIterator[Record]:
