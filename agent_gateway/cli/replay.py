@@ -41,7 +41,7 @@ _NAMES = {
     "p99_s": "latency p99",
     "ttft_p95_s": "first token p95",
 }
-_COLUMNS = ("model", "figure", "then", "again", "new", "new : again")
+_COLUMNS = ("model", "figure", "recorded", "replayed", "new", "new : replayed")
 #: Decimals of counts end here.
 _MANY = 100
 
@@ -175,10 +175,10 @@ def _nothing(configuration: Configuration, span: str, traffic: Traffic) -> str:
 
 def _rows(made: Forecast) -> Iterator[tuple[str, ...]]:
     for name in type(made.new.all).__struct_fields__:
-        yield _row("all", name, made.then.all, made.again.all, made.new.all)
-    for model in sorted(made.then.models):
+        yield _row("all", name, made.recorded.all, made.replayed.all, made.new.all)
+    for model in sorted(made.recorded.models):
         for name in _OF_A_MODEL:
-            yield _row(model, name, *(column.models[model] for column in (made.then, made.again, made.new)))
+            yield _row(model, name, *(column.models[model] for column in (made.recorded, made.replayed, made.new)))
 
 
 def _row(model: str, name: str, *columns: Figures) -> tuple[str, ...]:
@@ -212,9 +212,9 @@ def _change(before: float | None, after: float | None, name: str) -> str:
 
 def _misses(made: Forecast) -> Iterator[str]:
     """How sure it is: by what rehearsing what was recorded misses it, and by chance."""
-    then, again = made.then.all, made.again.all
-    missed = [f"{_NAMES[name]} {_change(getattr(then, name), getattr(again, name), name) or '–'}" for name in _JUDGED]
-    yield f"Rehearsing the recorded configuration misses what was recorded by: {', '.join(missed)}."
+    recorded, replayed = made.recorded.all, made.replayed.all
+    missed = [f"{_NAMES[name]} {_change(getattr(recorded, name), getattr(replayed, name), name) or '–'}" for name in _JUDGED]
+    yield f"Replaying the recorded configuration misses what was recorded by: {', '.join(missed)}."
     if made.runs > 1:
         spread = [f"{_NAMES[name]} ± {_relative(made.new, name)}" for name in _JUDGED]
         yield f"By chance alone, {made.runs} runs of the new one differ by (standard deviation): {', '.join(spread)}."

@@ -21,6 +21,8 @@ from agent_gateway.upstream.hedge import LOST_RACE
 SUCCESS = "success"
 #: Calls before, and calls after, that may tell what a call meets.
 NEAREST = 4
+#: The nearest tells the most: others count beside it up to twice as far away, and so much more (s).
+TOGETHER_S = 10.0
 #: A request's own calls among them are passed over; it has at most so many (`retries.max_attempts` beyond it is not a habit).
 _OWN_MAX = 4
 
@@ -154,14 +156,17 @@ class _Series:
         """
         place = bisect_left(self._times, at)
         reach = NEAREST + _OWN_MAX
-        before = [each for each in self.done[max(place - reach, 0) : place] if each.request != but][-NEAREST:]
-        after = [each for each in self.done[place : place + reach] if each.request != but][:NEAREST]
+        before = [each for each in reversed(self.done[max(place - reach, 0) : place]) if each.request != but]
+        after = [each for each in self.done[place : place + reach] if each.request != but]
         if before and after:
-            since, until = at - before[-1].at, after[0].at - at
+            since, until = at - before[0].at, after[0].at - at
             chosen = before if chance.random() * (since + until) < until else after
         else:
             chosen = before or after
-        return chance.choice(chosen) if chosen else None
+        if not chosen:
+            return None
+        far_s = TOGETHER_S + 2 * abs(chosen[0].at - at)
+        return chance.choice([each for each in chosen[:NEAREST] if abs(each.at - at) <= far_s])
 
 
 @dataclass(frozen=True, slots=True)

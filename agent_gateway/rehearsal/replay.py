@@ -57,9 +57,9 @@ class Assumed(msgspec.Struct, frozen=True):
 class Forecast(msgspec.Struct, frozen=True):
     seed: int
     runs: int
-    #: As it was recorded; the recorded configuration, rehearsed; the other one, rehearsed.
-    then: Column
-    again: Column
+    #: What was recorded; the same configuration, replayed; the other one, replayed.
+    recorded: Column
+    replayed: Column
     new: Column
     assumed: list[Assumed]
 
@@ -93,8 +93,8 @@ def forecast(
             met += calls
             told(len(columns) * runs + number + 1, 2 * runs)
         columns.append(_column(tallies))
-    then = Column(traffic.then.all(), traffic.then.models())
-    return Forecast(seed, runs, then, columns[0], columns[1], _assumed(behaviour, met))
+    as_recorded = Column(traffic.then.all(), traffic.then.models())
+    return Forecast(seed, runs, as_recorded, columns[0], columns[1], _assumed(behaviour, met))
 
 
 def rehearse(
