@@ -17,11 +17,12 @@ from typing import Any
 from agent_gateway.cli.replay import compiled
 from agent_gateway.control.load import compile_mapping
 from agent_gateway.rehearsal.behaviour import Behaviour
-from agent_gateway.rehearsal.figures import Figures, Tally
+from agent_gateway.rehearsal.figures import Figures, Tally, mean
 from agent_gateway.rehearsal.replay import rehearse
 from agent_gateway.rehearsal.traffic import Traffic, read
 from tests.rehearsal.hour import CHAT, RECORDED, changed, each, hour
 
+RUNS = 3
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "as recorded": RECORDED,
     "weights 1 : 5": changed(deployments=[{**CHAT[0], "weight": 1}, {**CHAT[1], "weight": 5}]),
@@ -37,15 +38,17 @@ def main() -> None:
     parser.add_argument("--per-s", type=float, default=1.0)
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)
+    requests = 0
     errors: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     for seed in range(1, arguments.hours + 1):
         recorded = hour(RECORDED, seed, arguments.per_s)
         traffic = asyncio.run(read(each(recorded)))
+        requests += len(recorded)
         for name, raw in CONFIGURATIONS.items():
             real = Tally()
             real.add(recorded if raw is RECORDED else hour(raw, seed, arguments.per_s))
             errors[name].append(_error(_forecast(traffic, raw, seed), real.all()))
-    print(f"{arguments.hours} hours, {len(recorded):,} requests in the last; mean error, and in brackets the largest\n")
+    print(f"{arguments.hours} hours, {requests:,} requests; mean error, and in brackets the largest\n")
     print("| configuration | cost | p95 | first token p95 | fallback rate |")
     print("|---|---|---|---|---|")
     for name, several in errors.items():
@@ -55,7 +58,9 @@ def main() -> None:
 
 
 def _forecast(traffic: Traffic, raw: Mapping[str, Any], seed: int) -> Figures:
-    return rehearse(traffic, {}, Behaviour(traffic.done), compiled(compile_mapping(dict(raw))), seed)[0].all()
+    """The mean of as many runs as the command makes."""
+    behaviour, configuration = Behaviour(traffic.done), compiled(compile_mapping(dict(raw)))
+    return mean([rehearse(traffic, {}, behaviour, configuration, seed + number)[0].all() for number in range(RUNS)])
 
 
 def _error(forecast: Figures, real: Figures) -> tuple[float, ...]:

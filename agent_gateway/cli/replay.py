@@ -231,11 +231,10 @@ def _relative(column: Column, name: str) -> str:
 
 
 def _notes(made: Forecast, traffic: Traffic, keys: Mapping[str, Key], new: Configuration) -> Iterator[str]:
-    for assumed in made.assumed:
-        kind = "streams" if assumed.stream else "whole answers"
+    for deployment, likes, share in _assumed(made):
         yield (
-            f"{assumed.deployment}: {assumed.share:.1%} of all calls are {kind} that no record tells of; it is taken to be as fast as "
-            f"{assumed.like}, and where it was never called, never to fail."
+            f"{deployment}: {share:.1%} of all calls are of a kind (stream or whole answer) that no record of it tells of; it is taken to "
+            f"be as fast as {likes}, and where it was never called at all, never to fail."
         )
     missing = sorted({asked.call.model for asked in traffic.requests if new.find(asked.call.model) is None})
     if missing:
@@ -250,6 +249,13 @@ def _notes(made: Forecast, traffic: Traffic, keys: Mapping[str, Key], new: Confi
         )
     if traffic.left_out:
         yield f"Left out, for no configuration decides about them: {_counted(traffic.left_out)}."
+
+
+def _assumed(made: Forecast) -> Iterator[tuple[str, str, float]]:
+    """By deployment: like which others it is taken to be, and its share of all calls."""
+    for deployment in sorted({assumed.deployment for assumed in made.assumed}):
+        kinds = [assumed for assumed in made.assumed if assumed.deployment == deployment]
+        yield deployment, " and ".join(sorted({assumed.like for assumed in kinds})), sum(assumed.share for assumed in kinds)
 
 
 def _counted(left_out: Mapping[str, int]) -> str:

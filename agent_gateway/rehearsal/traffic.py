@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import cast
 
@@ -84,7 +84,7 @@ class Asked:
     left_after_s: float | None
     #: By deployment: what was said of this request, whoever else was asked at that time.
     refused: dict[str, Done]
-    #: A deployment has answered it.
+    #: A deployment has answered it, to the end.
     answered: bool
 
 
@@ -109,17 +109,17 @@ class TooMany(Exception):
 async def read(records: AsyncIterable[Record]) -> Traffic:
     """`records` oldest first. Raises `TooMany`."""
     traffic = Traffic()
-    kept: list[_Kept] = []
+    requests = traffic.requests
     async for record in records:
         why = _why_left_out(record)
         if why is not None:
             traffic.left_out[why] += 1
             continue
-        if len(kept) >= REQUESTS_MAX:
+        if len(requests) >= REQUESTS_MAX:
             raise TooMany
-        kept.append(_Kept.of(len(kept), record, traffic))
-    typical = _Typical(kept)
-    traffic.requests = [each.asked(typical) for each in kept]
+        requests.append(_asked(len(requests), record, traffic))
+    typical = _Typical(requests)
+    traffic.requests = [asked if asked.answered else replace(asked, usage=typical.usage(asked)) for asked in requests]
     return traffic
 
 
@@ -131,70 +131,48 @@ def _why_left_out(record: Record) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """A record as far as it is known by itself."""
-
-    number: int
-    at: float
-    call: Call
-    body_bytes: int
-    key_id: str | None
-    of_batch: bool
-    usage: Usage | None
-    left_after_s: float | None
-    refused: dict[str, Done]
-
-    @classmethod
-    def of(cls, number: int, record: Record, traffic: Traffic) -> _Kept:
-        attempts = _attempts.decode(record.attempts) if record.attempts else []
-        done = [_done(number, record, attempt) for attempt in attempts if attempt.ended_ms is not None]
-        traffic.done += [each for each in done if each.outcome not in _ABOUT_THE_REQUEST]
-        traffic.then.add([record])
-        call = _call(record)
-        if record.request is None:
-            traffic.without_body += 1
-        left = record.error_code == ClientLeft.code
-        return cls(
-            number,
-            record.started_ms / 1000,
-            call,
-            record.request_bytes,
-            record.key_id,
-            record.pattern == "batching",
-            _usage(record, attempts),
-            record.duration_ms / 1000 if left else None,
-            {each.deployment: each for each in done if each.outcome in _ABOUT_THE_REQUEST},
-        )
-
-    def asked(self, typical: _Typical) -> Asked:
-        answered = self.usage is not None and self.left_after_s is None
-        usage = typical.usage(self) if self.usage is None or not answered else self.usage
-        return Asked(
-            *(self.number, self.at, self.call, self.body_bytes, self.key_id, self.of_batch, usage, self.left_after_s, self.refused),
-            answered=answered,
-        )
+def _asked(number: int, record: Record, traffic: Traffic) -> Asked:
+    """As far as it is known by itself. What its calls met goes to `traffic`."""
+    attempts = _attempts.decode(record.attempts) if record.attempts else []
+    done = [_done(number, record, attempt) for attempt in attempts if attempt.ended_ms is not None]
+    traffic.done += [each for each in done if each.outcome not in _ABOUT_THE_REQUEST]
+    traffic.then.add([record])
+    if record.request is None:
+        traffic.without_body += 1
+    usage = _usage(record, attempts)
+    left = record.error_code == ClientLeft.code
+    return Asked(
+        number,
+        record.started_ms / 1000,
+        _call(record),
+        record.request_bytes,
+        record.key_id,
+        of_batch=record.pattern == "batching",
+        usage=usage or Usage(),
+        left_after_s=record.duration_ms / 1000 if left else None,
+        refused={each.deployment: each for each in done if each.outcome in _ABOUT_THE_REQUEST},
+        answered=usage is not None and not left,
+    )
 
 
 class _Typical:
     """What requests take that were not answered to their end: as much as others of their model."""
 
-    def __init__(self, kept: Sequence[_Kept]) -> None:
-        self._answered: dict[tuple[str, bool], list[_Kept]] = {}
-        for each in kept:
-            if each.usage is not None and each.left_after_s is None:
+    def __init__(self, requests: Sequence[Asked]) -> None:
+        self._answered: dict[tuple[str, bool], list[Asked]] = {}
+        for each in requests:
+            if each.answered:
                 self._answered.setdefault((each.call.model, each.call.stream), []).append(each)
 
-    def usage(self, kept: _Kept) -> Usage:
-        call, known = kept.call, kept.usage or Usage()
+    def usage(self, asked: Asked) -> Usage:
+        call, known = asked.call, asked.usage
         others = self._answered.get((call.model, call.stream)) or self._answered.get((call.model, not call.stream))
         if others is None:
-            return Usage(input=known.input or kept.body_bytes // _BYTES_PER_TOKEN, output=max(known.output, EXPECTED_OUTPUT_TOKENS))
-        other = Random(kept.number).choice(others)
-        assert other.usage is not None
+            return Usage(input=known.input or asked.body_bytes // _BYTES_PER_TOKEN, output=max(known.output, EXPECTED_OUTPUT_TOKENS))
+        other = Random(asked.number).choice(others)
         per_byte = other.usage.input / max(other.body_bytes, 1)
-        output = min(max(known.output, other.usage.output), call.max_output_tokens or other.usage.output)
-        return Usage(input=known.input or int(kept.body_bytes * per_byte), output=output)
+        output = max(known.output, min(other.usage.output, call.max_output_tokens or other.usage.output))
+        return Usage(input=known.input or int(asked.body_bytes * per_byte), output=output)
 
 
 def _usage(record: Record, attempts: Sequence[AttemptRecord]) -> Usage | None:

@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 from agent_gateway.cli.main import main
+from agent_gateway.core.settings import Budget
 from agent_gateway.record.archive import PIECE_ROWS
 from agent_gateway.record.row import Record
 from agent_gateway.record.sinks.database import DatabaseSink
-from agent_gateway.stores.base import Budget, Key, Team, open_store
+from agent_gateway.stores.base import Key, Team, open_store
 from tests.rehearsal.hour import BEGINS, CHAT, RECORDED, changed, hour
 
 Run = Callable[..., tuple[int, str, str]]
