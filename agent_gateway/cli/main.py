@@ -26,6 +26,7 @@ COMMANDS = {
     "replay": "agent_gateway.cli.replay",
     "keys": "agent_gateway.cli.keys",
     "audit": "agent_gateway.cli.audit",
+    "records": "agent_gateway.cli.records",
     "db": "agent_gateway.cli.db",
 }
 
