@@ -129,6 +129,7 @@ def compiled(configuration: Configuration, teams: Sequence[Team] = ()) -> Compil
 
 async def _read(configuration: Configuration, since: float, until: float) -> tuple[Traffic, dict[str, Key], Sequence[Team]]:
     """The requests, and whose they were."""
+    from agent_gateway.record.export import pages
     from agent_gateway.record.recorder import Recorder
     from agent_gateway.rehearsal.traffic import read
     from agent_gateway.stores.base import database_path, open_store
@@ -136,7 +137,7 @@ async def _read(configuration: Configuration, since: float, until: float) -> tup
     archive = Recorder.for_settings(configuration.settings).archive
     assert archive is not None, "the gateway's own recorder has one"
     try:
-        traffic = await read(archive.oldest_first(int(since * 1000), int(until * 1000)))
+        traffic = await read(pages(archive, int(since * 1000), int(until * 1000)))
     finally:
         await archive.close()
     url = configuration.settings.state.database

@@ -6,7 +6,7 @@ Promise: nothing here runs on the event loop, and no question takes longer than 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, get_args
@@ -26,8 +26,6 @@ Step = Literal["hour", "day"]
 LISTED = tuple(name for name in Record._fields if name not in ("attempts", "request", "answer"))
 _ID, _STARTED = LISTED.index("id"), LISTED.index("started_ms")
 
-#: Records that are read at once, where all of them are wanted.
-PIECE_ROWS = 500
 #: Groups of feedback that are told at once.
 SCORES_MAX = 1_000
 #: By group: the column of `figures`.
@@ -179,20 +177,6 @@ class Archive:
             "ORDER BY started_ms, id LIMIT ?"
         )
         return [Record._make(row) for row in await self._reader.rows(statement, [*after, until_ms, limit])]
-
-    async def oldest_first(self, since_ms: int, until_ms: int) -> AsyncIterator[Record]:
-        """All of a time, without what was answered; read in pieces, so that no question takes long."""
-        columns = ", ".join(["NULL" if name == "answer" else name for name in Record._fields])
-        statement = (
-            f"SELECT {columns} FROM records WHERE started_ms >= ? AND (started_ms > ? OR id > ?) AND started_ms < ? "  # noqa: S608 – as above
-            "ORDER BY started_ms, id LIMIT ?"
-        )
-        at, last = since_ms, ""
-        while rows := await self._reader.rows(statement, [at, at, last, until_ms, PIECE_ROWS]):
-            for row in rows:
-                record = Record._make(row)
-                yield record
-            at, last = record.started_ms, record.id
 
     async def usage(
         self, group: Group, since_ms: int, until_ms: int | None, limit: int, after: str | None = None

@@ -106,18 +106,19 @@ class TooMany(Exception):
     """More records than can be asked again at once."""
 
 
-async def read(records: AsyncIterable[Record]) -> Traffic:
-    """`records` oldest first. Raises `TooMany`."""
+async def read(pages: AsyncIterable[Sequence[Record]]) -> Traffic:
+    """Of records, oldest first. Raises `TooMany`."""
     traffic = Traffic()
     requests = traffic.requests
-    async for record in records:
-        why = _why_left_out(record)
-        if why is not None:
-            traffic.left_out[why] += 1
-            continue
-        if len(requests) >= REQUESTS_MAX:
-            raise TooMany
-        requests.append(_asked(len(requests), record, traffic))
+    async for page in pages:
+        for record in page:
+            why = _why_left_out(record)
+            if why is not None:
+                traffic.left_out[why] += 1
+            elif len(requests) >= REQUESTS_MAX:
+                raise TooMany
+            else:
+                requests.append(_asked(len(requests), record, traffic))
     typical = _Typical(requests)
     traffic.requests = [asked if asked.answered else replace(asked, usage=typical.usage(asked)) for asked in requests]
     return traffic
@@ -126,6 +127,8 @@ async def read(records: AsyncIterable[Record]) -> Traffic:
 def _why_left_out(record: Record) -> str | None:
     if record.status == "cached":
         return "answered from the cache"
+    if record.edge == "native":
+        return "run as a provider's own batch"
     if record.attempts is None and record.error_code not in _DECIDED_HERE:
         return record.error_code or record.status
     return None

@@ -12,11 +12,12 @@ import pytest
 
 from agent_gateway.cli.main import main
 from agent_gateway.core.settings import Budget
-from agent_gateway.record.archive import PIECE_ROWS
+from agent_gateway.record.export import PAGE_ROWS
 from agent_gateway.record.row import Record
 from agent_gateway.record.sinks.database import DatabaseSink
 from agent_gateway.stores.base import Key, Team, open_store
 from tests.rehearsal.hour import BEGINS, CHAT, RECORDED, changed, hour
+from tests.stores.stores import fresh_url
 
 Run = Callable[..., tuple[int, str, str]]
 DATABASE = "sqlite:///gateway.db"
@@ -27,7 +28,7 @@ def records() -> list[Record]:
     """The last of them is a few minutes old, and there are more than are read at once."""
     late_ms = int((time.time() - BEGINS - 3900) * 1000)
     found = [record._replace(started_ms=record.started_ms + late_ms) for record in hour(RECORDED, per_s=0.2)]
-    assert len(found) > PIECE_ROWS
+    assert len(found) > PAGE_ROWS
     return found
 
 
@@ -52,12 +53,12 @@ def put(name: str, raw: object) -> None:
     Path(name).write_bytes(msgspec.json.encode(raw))  # YAML too
 
 
-def write(records: list[Record]) -> None:
+def write(records: list[Record], url: str = DATABASE) -> None:
     async def put_in() -> None:
-        sink = DatabaseSink(Path("gateway.records.db"))
-        sink.start()
+        sink = DatabaseSink.for_url(url)
         sink.write(records)
-        await sink.close(10)
+        await sink.close(20)
+        assert sink.written == len(records)
 
     asyncio.run(put_in())
 
@@ -116,6 +117,19 @@ def test_keys_and_teams_are_held_to_their_limits(run: Run, records: list[Record]
     told = msgspec.json.decode(run("replay", "--config", "new.yaml", "--since", "2h", "--runs", "1", "--json")[1])
     assert 80 < told["new"]["all"]["refused_by_limits"] < 100
     assert "100 requests came by keys that are not there any more" in "\n".join(told["notes"])
+
+
+async def test_records_in_postgresql_are_as_good(run: Run, records: list[Record], request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    url = await fresh_url("postgres", request.config, tmp_path)
+    put("gateway.yaml", {**RECORDED, "state": {"database": url}})
+
+    def replayed() -> str:
+        write(records[:300], url)
+        return run("replay", "--config", "gateway.yaml", "--since", "2h", "--runs", "1", "--json")[1]
+
+    told = msgspec.json.decode(await asyncio.to_thread(replayed))
+    assert told["new"]["all"] == told["replayed"]["all"]
+    assert told["recorded"]["all"]["requests"] == told["new"]["all"]["requests"] == 300
 
 
 def test_mistakes_are_answered(run: Run, records: list[Record]) -> None:

@@ -148,9 +148,9 @@ def hour(raw: Mapping[str, Any], seed: int = 1, per_s: float = 1.0) -> list[Reco
     return run_virtually(main, wall=BEGINS)
 
 
-async def each(records: Sequence[Record]) -> AsyncIterator[Record]:
-    for record in records:
-        yield record
+async def each(records: Sequence[Record]) -> AsyncIterator[Sequence[Record]]:
+    """As they are read."""
+    yield records
 
 
 async def _ask(call: Call, runtime: Runtime) -> None:

@@ -108,9 +108,10 @@ def test_what_no_configuration_decides_about_is_left_out_and_counted() -> None:
         record(2, [], status="cached"),
         record(3, [], status="error", error_code="rate_limit_exceeded", input_tokens=None, output_tokens=None),
         record(4),
+        record(5, edge="native"),
     )
     assert [one.at - 1_760_000_000 for one in made.requests] == [3, 4]
-    assert made.left_out == {"bad_request": 1, "guard_refused": 1, "answered from the cache": 1}
+    assert made.left_out == {"bad_request": 1, "guard_refused": 1, "answered from the cache": 1, "run as a provider's own batch": 1}
     assert made.then.all().requests == 2
 
 
