@@ -143,7 +143,6 @@ def _asked(number: int, record: Record, traffic: Traffic) -> Asked:
     if record.request is None:
         traffic.without_body += 1
     usage = _usage(record, attempts)
-    left = record.error_code == ClientLeft.code
     return Asked(
         number,
         record.started_ms / 1000,
@@ -152,9 +151,9 @@ def _asked(number: int, record: Record, traffic: Traffic) -> Asked:
         record.key_id,
         of_batch=record.pattern == "batching",
         usage=usage or Usage(),
-        left_after_s=record.duration_ms / 1000 if left else None,
+        left_after_s=record.duration_ms / 1000 if record.error_code == ClientLeft.code else None,
         refused={each.deployment: each for each in done if each.outcome in _ABOUT_THE_REQUEST},
-        answered=usage is not None and not left,
+        answered=usage is not None and record.status in ("success", "fallback"),
     )
 
 
@@ -179,7 +178,7 @@ class _Typical:
 
 
 def _usage(record: Record, attempts: Sequence[AttemptRecord]) -> Usage | None:
-    """Of the call that answered; what failed before it, and was billed too, is not part of what an answer takes."""
+    """Of the call that answered, or began to; what failed before it, and was billed too, is not part of what an answer takes."""
     answering = next(
         (attempt for attempt in reversed(attempts) if attempt.first_token_ms is not None or attempt.outcome == "success"), None
     )

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
 from agent_gateway.cli.replay import compiled
 from agent_gateway.control.load import compile_mapping
-from agent_gateway.record.row import Record
+from agent_gateway.core.call import Dialect
+from agent_gateway.core.usage import Usage
+from agent_gateway.record.row import AttemptRecord, Record
 from agent_gateway.rehearsal.behaviour import Behaviour
 from agent_gateway.rehearsal.figures import Figures, Tally
 from agent_gateway.rehearsal.replay import Forecast, NobodyAnswered, forecast, rehearse
 from agent_gateway.rehearsal.traffic import Traffic, read
 from agent_gateway.stores.base import Key
 from tests.rehearsal.hour import CHAT, RECORDED, changed, each, hour
+from tests.rehearsal.test_traffic import record
 
 #: Requests a second in the recorded hour: 2,500 in all.
 PER_S = 0.7
@@ -155,3 +158,32 @@ def test_nothing_can_be_said_where_nobody_answered(records: list[Record]) -> Non
     assert len(traffic.requests) == 10
     with pytest.raises(NobodyAnswered):
         foretold(traffic, RECORDED)
+
+
+@pytest.mark.parametrize("dialect", get_args(Dialect))
+def test_every_protocol_is_answered_in_its_own(records: list[Record], dialect: Dialect) -> None:
+    """By the real codecs, streams and whole answers: what is read of the answer is what the record said that it takes."""
+    is_stream = {"openai_embeddings": False, "anthropic_count": False}
+    some = [
+        record._replace(dialect=dialect, stream=+is_stream.get(dialect, bool(number % 2)), ttft_ms=None)
+        for number, record in enumerate(record for record in records[:200] if record.model == "small" and record.status == "success")
+    ]
+    figures = under(asyncio.run(read(each(some))), RECORDED)
+    assert figures.success == figures.requests == len(some)
+    if dialect not in is_stream:
+        assert figures.cost_usd == pytest.approx(sum(record.cost_usd or 0.0 for record in some), rel=0.01)
+        assert figures.ttft_p95_s is not None
+
+
+def test_a_stream_that_broke_off_is_carried_on_where_the_configuration_says_so() -> None:
+    cut = AttemptRecord("east/large", 0.0, 10.0, 20.0, 200.0, 500.0, "provider_connection_cut", usage=Usage(input=30, output=20))
+    whole = AttemptRecord("west/large", 0.0, 10.0, 20.0, 300.0, 900.0, "success", 200)
+    failed = {"status": "error", "error_code": "provider_connection_cut", "output_tokens": 20}
+    broken = [record(number, [cut], stream=1, **failed) for number in range(40)]
+    fine = [record(40 + number, [whole], stream=1, model="small") for number in range(40)]
+    traffic = asyncio.run(read(each([*broken, *fine])))
+    assert all(asked.usage.output == 256 for asked in traffic.requests[:40])
+    figures = under(traffic, changed(strategy="priority", fallbacks=[]))
+    assert figures.error == 0
+    assert figures.attempts_per_request > 1.05
+    assert under(traffic, changed(strategy="priority", fallbacks=[], streaming={"recovery": "error"})).error >= 5
