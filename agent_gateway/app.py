@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,6 +34,7 @@ from agent_gateway.core.clock import SYSTEM_CLOCK, Clock, new_request_id
 from agent_gateway.core.errors import StoreDown
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.route import Route
+from agent_gateway.core.settings import Alerts, Monitoring
 from agent_gateway.edge.app import App
 from agent_gateway.edge.batch_room import BatchRoom
 from agent_gateway.edge.bodies import Bodies
@@ -47,7 +51,7 @@ from agent_gateway.routing.planner import Planner
 from agent_gateway.session.live_streams import LiveStreams, MemoryStreams
 from agent_gateway.session.memory import Memory
 from agent_gateway.session.responses import Responses
-from agent_gateway.stores.base import open_store
+from agent_gateway.stores.base import Team, open_store
 from agent_gateway.stores.batches import BatchStore
 from agent_gateway.upstream.base import PROVIDERS, Provider
 from agent_gateway.upstream.loop import AttemptLoop
@@ -60,6 +64,8 @@ if TYPE_CHECKING:
 
 #: On the way out, records have this long to reach their sinks (s).
 FLUSH_TIMEOUT_S = 10.0
+#: State that ends with the process.
+IN_MEMORY = "sqlite:///:memory:"
 #: Models told apart in metrics, where the price table alone says which there are.
 MODEL_LABELS_MAX = 500
 
@@ -76,16 +82,22 @@ class Gateway:
         environ: Mapping[str, str] = os.environ,
         options: Mapping[str, Any] | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        recorder: Recorder | None = None,
+        providers: Mapping[str, Provider] | None = None,
+        random: Random | None = None,
     ) -> None:
+        """`recorder` and `providers` (by their configured names) stand in for those that the configuration would have made."""
         self.configuration = configuration
         self._environ = environ
         self._options = options
         self._clock = clock
+        self._given = providers
+        self._random = random
         # Outlives every reload.
         settings = configuration.settings
-        self._health = Health()
+        self._health = Health(random)
         self._transport = Transport(environ=environ)
-        self._recorder = Recorder.for_settings(settings, clock)
+        self._recorder = recorder or Recorder.for_settings(settings, clock)
         self._recorder.metrics.watch_health(self._health, clock)
         self._store = open_store(settings.state.database)
         self._web = Web(self._transport, clock)
@@ -112,14 +124,19 @@ class Gateway:
         self._batches = Engine(self._store, self.live, self._keys, self._health, clock) if isinstance(self._store, BatchStore) else None
         if self._batches is not None:
             self._recorder.metrics.watch_batches(self._batches.figures)
-        limits = Limits(
+        self.limits = Limits(
             body_max_bytes=int(settings.server.body_max_mb * 1024 * 1024),
             bodies=Bodies(int(settings.server.bodies_max_mb * 1024 * 1024)),
             connections_max=connections_max(),
         )
-        self.app = App(
+
+    @cached_property
+    def app(self) -> App:
+        """Made when it is first asked for: a rehearsal has no doors."""
+        clock = self._clock
+        return App(
             self.live,
-            limits,
+            self.limits,
             ready=self._why_not_ready,
             started=self._start,
             stopped=self._stop,
@@ -137,7 +154,24 @@ class Gateway:
             batches=BatchRoom(Files(self._store, clock), Batches(self._store, self._batches, clock), Group),
             refusals=self._refusals,
         )
-        self.limits = limits
+
+    @classmethod
+    def rehearsal(
+        cls, configuration: Configuration, clock: Clock, *, recorder: Recorder, providers: Mapping[str, Provider], random: Random
+    ) -> Gateway:
+        """One that the world does not hear of: its state ends with it, and nothing is sent but to the given providers."""
+        settings = configuration.settings
+        state = msgspec.structs.replace(settings.state, database=IN_MEMORY, redis=None)
+        settings = msgspec.structs.replace(settings, state=state, monitoring=Monitoring(mode="minimal"), alerts=Alerts())
+        return cls(
+            replace(configuration, settings=settings), environ={}, clock=clock, recorder=recorder, providers=providers, random=random
+        )
+
+    async def meet(self, teams: Iterable[Team]) -> None:
+        """Of a rehearsal: those whose budgets hold in it."""
+        for team in teams:
+            await self._store.put_team(team)
+        await self._keys.refresh()
 
     def server(self, listening: Any) -> Server:
         settings = self.configuration.settings.server
@@ -223,8 +257,8 @@ class Gateway:
                 key_required=settings.auth.key_required,
                 admin_open=settings.auth.admin_key is None,
             ),
-            planner=Planner(find, _strategy_of, self._health, self._clock, routes=configuration.routes),
-            upstream=AttemptLoop(providers, self._health, self._clock),
+            planner=Planner(find, _strategy_of, self._health, self._clock, self._random, routes=configuration.routes),
+            upstream=AttemptLoop(providers, self._health, self._clock, random=self._random),
             recorder=self._recorder,
             memory=self._memory,
             responses=self._responses,
@@ -236,6 +270,8 @@ class Gateway:
 
     def _provider(self, name: str, settings: Any) -> tuple[msgspec.Struct, Provider]:
         """The one there is, where its settings did not change."""
+        if self._given is not None:
+            return settings, self._given[name]
         known = self._providers.get(name)
         if known is not None and known[0] == settings:
             return known

@@ -23,6 +23,7 @@ COMMANDS = {
     "check": "agent_gateway.cli.check",
     "simulate": "agent_gateway.cli.simulate",
     "batch": "agent_gateway.cli.batch",
+    "replay": "agent_gateway.cli.replay",
     "keys": "agent_gateway.cli.keys",
     "slo": "agent_gateway.cli.slo",
     "audit": "agent_gateway.cli.audit",
