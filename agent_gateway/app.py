@@ -34,7 +34,7 @@ from agent_gateway.core.clock import SYSTEM_CLOCK, Clock, new_request_id
 from agent_gateway.core.errors import StoreDown
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.route import Route
-from agent_gateway.core.settings import Alerts, Monitoring
+from agent_gateway.core.settings import Monitoring
 from agent_gateway.edge.app import App
 from agent_gateway.edge.batch_room import BatchRoom
 from agent_gateway.edge.bodies import Bodies
@@ -43,6 +43,7 @@ from agent_gateway.edge.server import Server
 from agent_gateway.health.registry import Health
 from agent_gateway.pipeline import Live, Runtime
 from agent_gateway.protocols.base import load_codecs
+from agent_gateway.record.alerting.engine import AlertEngine
 from agent_gateway.record.alerting.watch import Watch
 from agent_gateway.record.cost import settle
 from agent_gateway.record.recorder import Recorder
@@ -51,7 +52,7 @@ from agent_gateway.routing.planner import Planner
 from agent_gateway.session.live_streams import LiveStreams, MemoryStreams
 from agent_gateway.session.memory import Memory
 from agent_gateway.session.responses import Responses
-from agent_gateway.stores.base import Team, open_store
+from agent_gateway.stores.base import IN_MEMORY, Store, Team, open_store
 from agent_gateway.stores.batches import BatchStore
 from agent_gateway.upstream.base import PROVIDERS, Provider
 from agent_gateway.upstream.loop import AttemptLoop
@@ -64,8 +65,6 @@ if TYPE_CHECKING:
 
 #: On the way out, records have this long to reach their sinks (s).
 FLUSH_TIMEOUT_S = 10.0
-#: State that ends with the process.
-IN_MEMORY = "sqlite:///:memory:"
 #: Models told apart in metrics, where the price table alone says which there are.
 MODEL_LABELS_MAX = 500
 
@@ -84,9 +83,10 @@ class Gateway:
         clock: Clock = SYSTEM_CLOCK,
         recorder: Recorder | None = None,
         providers: Mapping[str, Provider] | None = None,
+        store: Store | None = None,
         random: Random | None = None,
     ) -> None:
-        """`recorder` and `providers` (by their configured names) stand in for those that the configuration would have made."""
+        """`recorder`, `providers` (by their configured names) and `store` stand in for those that the configuration would have made."""
         self.configuration = configuration
         self._environ = environ
         self._options = options
@@ -99,7 +99,7 @@ class Gateway:
         self._transport = Transport(environ=environ)
         self._recorder = recorder or Recorder.for_settings(settings, clock)
         self._recorder.metrics.watch_health(self._health, clock)
-        self._store = open_store(settings.state.database)
+        self._store = store or open_store(settings.state.database)
         self._web = Web(self._transport, clock)
         self._keys = KeyRing(self._store, clock, auth=settings.auth, fetch=self._web.get)
         self._limiter = Limiter(clock, self._store, self._keys.team, redis=settings.state.redis)
@@ -157,15 +157,33 @@ class Gateway:
 
     @classmethod
     def rehearsal(
-        cls, configuration: Configuration, clock: Clock, *, recorder: Recorder, providers: Mapping[str, Provider], random: Random
+        cls,
+        configuration: Configuration,
+        clock: Clock,
+        *,
+        recorder: Recorder,
+        providers: Mapping[str, Provider],
+        random: Random,
+        store: Store | None = None,
     ) -> Gateway:
         """One that the world does not hear of: its state ends with it, and nothing is sent but to the given providers."""
         settings = configuration.settings
-        state = msgspec.structs.replace(settings.state, database=IN_MEMORY, redis=None)
-        settings = msgspec.structs.replace(settings, state=state, monitoring=Monitoring(mode="minimal"), alerts=Alerts())
-        return cls(
-            replace(configuration, settings=settings), environ={}, clock=clock, recorder=recorder, providers=providers, random=random
+        settings = msgspec.structs.replace(
+            settings,
+            state=msgspec.structs.replace(settings.state, database=IN_MEMORY, redis=None),
+            monitoring=Monitoring(mode="minimal"),
+            alerts=msgspec.structs.replace(settings.alerts, webhooks=()),
         )
+        configuration = replace(configuration, settings=settings)
+        return cls(configuration, environ={}, clock=clock, recorder=recorder, providers=providers, store=store, random=random)
+
+    @property
+    def alerts(self) -> AlertEngine:
+        return self._alerts.engine
+
+    @property
+    def health(self) -> Health:
+        return self._health
 
     async def meet(self, teams: Iterable[Team]) -> None:
         """Of a rehearsal: those whose budgets hold in it."""

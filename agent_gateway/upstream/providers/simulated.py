@@ -6,6 +6,7 @@ Promise: the same bytes at the same times as the simulator over HTTP.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import ClassVar
 from urllib.parse import quote
 
@@ -25,11 +26,22 @@ from agent_gateway.upstream.transport import Transport
 class SimulatedProvider:
     Settings: ClassVar[type[SimulatorSettings]] = SimulatorSettings
 
-    def __init__(self, settings: SimulatorSettings, transport: Transport | None, clock: Clock, sleep: Sleep = asyncio.sleep) -> None:
-        """`transport` is what the seat hands to every plug-in; there is no network here to use it for."""
+    def __init__(
+        self,
+        settings: SimulatorSettings,
+        transport: Transport | None,
+        clock: Clock,
+        sleep: Sleep = asyncio.sleep,
+        *,
+        steering: Callable[[Deployment], str] = lambda deployment: "",
+    ) -> None:
+        """`transport` is what the seat hands to every plug-in; there is no network here to use it for. `steering` may name a fault
+        (see `simulator.faults`) for a call of a deployment.
+        """
         self._simulator = Simulator(settings, clock)
         self._clock = clock
         self._sleep = sleep
+        self._steering = steering
 
     def speaks(self, call: Call, deployment: Deployment) -> Dialect:
         return call.dialect
@@ -40,7 +52,8 @@ class SimulatedProvider:
     async def send(
         self, call: Call, deployment: Deployment, attempt: Attempt, *, dialect: Dialect, body: bytes, connect_until: float, until: float
     ) -> Answer:
-        reply = self._simulator.reply(dialect, body, path=_gemini_path(call, deployment) if dialect == "gemini" else "")
+        path = _gemini_path(call, deployment) if dialect == "gemini" else ""
+        reply = self._simulator.reply(dialect, body, self._steering(deployment), path)
         answer = PlayedAnswer(Player(reply, self._clock, self._sleep))
         attempt.connected = self._clock.monotonic()
         await answer.open(until)

@@ -1,0 +1,115 @@
+"""`agent-gateway drill`: incidents and quiet hours, played to the gateway in virtual time, and how right its alerts are."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from agent_gateway.cli.store_command import answered, print_json, print_table, refuse
+
+if TYPE_CHECKING:
+    from agent_gateway.control.snapshot import Configuration
+    from agent_gateway.rehearsal.drill import Make, Played
+    from agent_gateway.rehearsal.scenario import Scenario
+    from agent_gateway.rehearsal.verdict import OfKind, Reaction, Verdict
+
+HELP = "plays incidents and quiet hours to the gateway in virtual time; exits 1 where its alerts are not right"
+EXAMPLE = "agent-gateway drill --scenarios 200 --only slow,errors,steady"
+
+#: Drilled where no file is named: a model with two providers and a fallback, that fallback, and a model that has neither.
+CONFIGURATION: Mapping[str, Any] = {
+    "providers": {name: {"kind": "simulated"} for name in ("east", "west", "north", "south")},
+    "models": {
+        "assistant": {
+            "deployments": [
+                {"provider": "east", "model": "large", "price": {"input": 2.5, "output": 10}},
+                {"provider": "west", "model": "large", "price": {"input": 2, "output": 8}},
+            ],
+            "fallbacks": ["small"],
+        },
+        "small": {"deployments": [{"provider": "north", "model": "small", "price": {"input": 0.15, "output": 0.6}}]},
+        "code": {"deployments": [{"provider": "south", "model": "code", "price": {"input": 1, "output": 4}}]},
+    },
+}
+_SCENARIOS_MAX = 10_000
+_COLUMNS = (
+    *("kind", "scenarios", "incidents", "told", "after", "p90", "alerts", "false"),
+    *("breakers", "after", "back", "controllers", "after", "back"),
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="the configuration to drill (default: one of the drill's own, with four providers)")
+    parser.add_argument("--scenarios", type=_number, default=200, metavar="N", help="an hour each, half of them quiet (default: 200)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same scenarios (default: 0)")
+    parser.add_argument("--only", metavar="KIND,…", help="only of these kinds, such as slow,errors (--only ? lists all)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return answered(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import logging
+
+    from agent_gateway.control.load import compile_mapping, load
+    from agent_gateway.rehearsal.kinds import KINDS
+    from agent_gateway.rehearsal.verdict import judge
+
+    kinds = list(KINDS) if arguments.only is None else [name.strip() for name in arguments.only.split(",")]
+    if unknown := [name for name in kinds if name not in KINDS]:
+        return refuse("\n".join([f"--only: there is no kind {unknown[0]!r}; there are:", *_kinds()]))
+    configuration = compile_mapping(dict(CONFIGURATION)) if arguments.config is None else load(arguments.config)
+    if not configuration.routes:
+        return refuse(f"models: {configuration.source} names none, so there is nothing to drill; put at least one under `models`")
+    if not configuration.settings.alerts.enabled:
+        return refuse(f"alerts.enabled: is false in {configuration.source}, so nothing would be told; leave it out to drill it")
+    drawn = scenarios(configuration, arguments.scenarios, arguments.seed, kinds)
+    if not drawn:
+        return refuse("--only: what costs too much can only be drilled where a model has a price; give it one (models.NAME.deployments)")
+    logging.disable(logging.CRITICAL)  # what happens there has not happened
+    try:
+        verdict = judge(list(_played(configuration, drawn, shown=not arguments.json)), arguments.seed)
+    finally:
+        logging.disable(logging.NOTSET)
+    if arguments.json:
+        print_json(verdict)
+    else:
+        print_table(_COLUMNS, [_row(of_kind) for of_kind in verdict.kinds], fold=("kind",))
+        print("\n".join(_summary(verdict)))
+    return 0 if verdict.passed else 1
+
+
+def scenarios(configuration: Configuration, number: int, seed: int, kinds: Sequence[str]) -> list[Scenario]:
+    from agent_gateway.record.alerting.rules import rules_for
+    from agent_gateway.rehearsal.scenario import Draw
+
+    costs = [rule for rule in rules_for(configuration.settings.alerts, {}) if rule.name == "cost"]
+    cost_usd = {name: rule.threshold_of(name) for rule in costs for name in configuration.routes}
+    return Draw(configuration.routes, cost_usd, seed).several(number, kinds)
+
+
+def made(configuration: Configuration) -> Make:
+    """Gateways of this configuration, whose providers are all simulated."""
+    from agent_gateway.app import Gateway
+    from agent_gateway.rehearsal import drill
+
+    def make(clock: Any, recorder: Any, provider: Any, store: Any, random: Any) -> drill.Gateway:
+        providers = {name: provider(random.getrandbits(32)) for name in configuration.settings.providers}
+        gateway = Gateway.rehearsal(configuration, clock, recorder=recorder, providers=providers, store=store, random=random)
+        return drill.Gateway(gateway.live.runtime, gateway.alerts, gateway.health)
+
+    return make
+
+
+def _played(configuration: Configuration, drawn: Sequence[Scenario], *, shown: bool) -> Iterator[Played]:
+    from agent_gateway.rehearsal.drill import play
+
+    make = made(configuration)
+    with _progress(len(drawn), shown=shown) as advance:
+        for scenario in drawn:
+            yield play(scenario, make)
+            advance()
