@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from agent_gateway.cli.progress import progress
 from agent_gateway.cli.store_command import answered, print_json, print_table, refuse
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ _COLUMNS = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", metavar="FILE", help="the configuration to drill (default: one of the drill's own, with four providers)")
+    parser.add_argument(
+        "--config", metavar="FILE", help="the configuration to drill (default: one of its own, with four providers)"
+    )
     parser.add_argument("--scenarios", type=_number, default=200, metavar="N", help="an hour each, half of them quiet (default: 200)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same scenarios (default: 0)")
     parser.add_argument("--only", metavar="KIND,…", help="only of these kinds, such as slow,errors (--only ? lists all)")
@@ -109,7 +111,57 @@ def _played(configuration: Configuration, drawn: Sequence[Scenario], *, shown: b
     from agent_gateway.rehearsal.drill import play
 
     make = made(configuration)
-    with _progress(len(drawn), shown=shown) as advance:
-        for scenario in drawn:
+    with progress("drilling", shown=shown) as advance:
+        for number, scenario in enumerate(drawn, 1):
             yield play(scenario, make)
-            advance()
+            advance(number, len(drawn))
+
+
+def _row(of: OfKind) -> tuple[str, ...]:
+    quiet = f"{of.kind} (quiet)" if of.quiet else of.kind
+    counts = (str(of.scenarios), *(("", "") if of.quiet else (str(of.incidents), str(of.detected))))
+    found = (_seconds(of.detection_s), _seconds(of.detection_p90_s), str(of.alerts), str(of.false_alarms))
+    return (quiet, *counts, *found, *_reaction(of.breakers), *_reaction(of.controllers))
+
+
+def _reaction(reaction: Reaction) -> tuple[str, ...]:
+    return (str(reaction.scenarios or ""), _seconds(reaction.after_s), _seconds(reaction.back_after_s))
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f} s"
+
+
+def _summary(verdict: Verdict) -> Iterator[str]:
+    from agent_gateway.rehearsal.verdict import DETECTED_S, RIGHT
+
+    yield (
+        f"{verdict.scenarios} scenarios of an hour ({verdict.quiet} quiet), {verdict.requests:,} requests, seed {verdict.seed}: "
+        f"{verdict.incidents} incidents, {verdict.alerts} alerts."
+    )
+    yield (
+        f"Precision {_share(verdict.precision)}, recall {_share(verdict.recall)} (at least {RIGHT:.0%} each); told after "
+        f"{_seconds(verdict.detection_s) or '–'} in the median (less than {DETECTED_S:.0f} s), {_seconds(verdict.detection_p90_s) or '–'} "
+        f"at the 90th percentile; {verdict.quiet_false_alarms} alerts in quiet scenarios: {'PASSED' if verdict.passed else 'FAILED'}."
+    )
+    if verdict.missed:
+        yield f"Not told: {', '.join(verdict.missed)}."
+    for false in verdict.false:
+        yield f"False alarm: {false.scenario}, after {false.alert.at_s:.0f} s: {false.alert.rule}: {false.alert.text}"
+
+
+def _share(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
+
+
+def _kinds() -> Iterator[str]:
+    from agent_gateway.rehearsal.kinds import KINDS
+
+    width = max(map(len, KINDS))
+    return (f"  {name:<{width}}  {kind.text}{' (quiet)' if kind.quiet else ''}" for name, kind in KINDS.items())
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _SCENARIOS_MAX:
+        raise argparse.ArgumentTypeError(f"expected 1 to {_SCENARIOS_MAX}; not {text!r}")
+    return int(text)

@@ -26,6 +26,7 @@ COMMANDS = {
     "replay": "agent_gateway.cli.replay",
     "keys": "agent_gateway.cli.keys",
     "slo": "agent_gateway.cli.slo",
+    "drill": "agent_gateway.cli.drill",
     "audit": "agent_gateway.cli.audit",
     "records": "agent_gateway.cli.records",
     "db": "agent_gateway.cli.db",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from agent_gateway.cli.progress import progress
 from agent_gateway.cli.store_command import answered, print_json, print_table, refuse
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return refuse(_nothing(recorded, span, traffic))
     logging.disable(logging.CRITICAL)  # what happens there has not happened
     try:
-        with _progress(shown=not arguments.json) as advance:
+        with progress("rehearsing", shown=not arguments.json) as advance:
             made = forecast(
                 traffic,
                 keys,
@@ -268,21 +268,6 @@ def _as_json(made: Forecast) -> dict[str, Any]:
 
     told: dict[str, Any] = msgspec.to_builtins(made)
     return told
-
-
-# --- while it is made
-
-
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
-    """On standard error, where somebody looks."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not (shown and console.is_terminal)) as progress:
-        task = progress.add_task("rehearsing", total=None)
-        yield lambda done, of: progress.update(task, completed=done, total=of)
 
 
 def _runs(text: str) -> int:

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from random import Random
 
 import msgspec
 
 from agent_gateway.core.clock import Clock, new_request_id
-from agent_gateway.core.errors import GatewayError
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.health.registry import Health
-from agent_gateway.pipeline import Runtime, run
+from agent_gateway.pipeline import Runtime
 from agent_gateway.record.alerting.engine import EVERY_S, Alert, AlertEngine
 from agent_gateway.record.metrics import Metrics
 from agent_gateway.record.recorder import Recorder
+from agent_gateway.rehearsal.client import ask
 from agent_gateway.rehearsal.scenario import LENGTH_S, Scenario
 from agent_gateway.rehearsal.virtual_time import run_virtually
 from agent_gateway.rehearsal.world import SPENDER, Ask, Disk, Faults, asks, store_of
@@ -101,10 +100,10 @@ class _Play:
         requests = 0
         asking: set[asyncio.Task[None]] = set()
         looking = asyncio.create_task(self._look())
-        for ask in asks(self._scenario, Random(f"{self._scenario.name}/clients"), LENGTH_S):
-            await asyncio.sleep(ask.at - self._clock.monotonic())
+        for asked in asks(self._scenario, Random(f"{self._scenario.name}/clients"), LENGTH_S):
+            await asyncio.sleep(asked.at - self._clock.monotonic())
             requests += 1
-            task = asyncio.create_task(_ask(ask, self._gateway.runtime))
+            task = asyncio.create_task(_ask(asked, self._gateway.runtime))
             asking.add(task)
             task.add_done_callback(asking.discard)
         await asyncio.sleep(max(LENGTH_S - self._clock.monotonic(), 0.0))
@@ -188,27 +187,10 @@ class _Watched:
         return Guarded(self._times, after_s, back_s)
 
 
-async def _ask(ask: Ask, runtime: Runtime) -> None:
+async def _ask(asked: Ask, runtime: Runtime) -> None:
     clock = runtime.clock
     wall = clock.wall()
     exchange = Exchange(
-        id=new_request_id(wall), call=ask.call, started=clock.monotonic(), started_wall=wall, key=ask.key, session=ask.session
+        id=new_request_id(wall), call=asked.call, started=clock.monotonic(), started_wall=wall, key=asked.key, session=asked.session
     )
-    leaving = None
-    if ask.leaves_after_s is not None:
-        task = asyncio.current_task()
-        assert task is not None
-        leaving = asyncio.get_running_loop().call_later(ask.leaves_after_s, _leave, exchange, task)
-    try:
-        with suppress(GatewayError, asyncio.CancelledError):
-            async with aclosing(run(exchange, runtime)) as events:
-                async for _ in events:
-                    pass
-    finally:
-        if leaving is not None:
-            leaving.cancel()
-
-
-def _leave(exchange: Exchange, task: asyncio.Task[None]) -> None:
-    exchange.client_left = True
-    task.cancel()
+    await ask(exchange, runtime, leaves_after_s=asked.leaves_after_s)

@@ -8,20 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
 from dataclasses import replace
 from random import Random
 
 import msgspec
 
 from agent_gateway.core.clock import Clock, new_request_id
-from agent_gateway.core.errors import GatewayError
 from agent_gateway.core.exchange import Exchange
-from agent_gateway.pipeline import Runtime, run
+from agent_gateway.pipeline import Runtime
 from agent_gateway.record.metrics import Metrics
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.record.row import Record
 from agent_gateway.rehearsal.behaviour import Behaviour
+from agent_gateway.rehearsal.client import ask
 from agent_gateway.rehearsal.figures import Figures, Tally, by_model, mean, spread
 from agent_gateway.rehearsal.stand_in import NUMBER, StandIn, UnderWay
 from agent_gateway.rehearsal.traffic import Asked, Traffic, with_body
@@ -137,25 +136,10 @@ async def _ask(asked: Asked, key: Key | None, runtime: Runtime, stand_in: StandI
     )
     request = UnderWay(asked, exchange, Random(f"{seed}/{asked.number}"))
     stand_in.begin(request)
-    leaving = None
-    if asked.left_after_s is not None:
-        task = asyncio.current_task()
-        assert task is not None
-        leaving = asyncio.get_running_loop().call_later(asked.left_after_s, _leave, exchange, task)
     try:
-        with suppress(GatewayError, asyncio.CancelledError):
-            async with aclosing(run(exchange, runtime)) as events:
-                async for _ in events:
-                    pass
+        await ask(exchange, runtime, leaves_after_s=asked.left_after_s)
     finally:
-        if leaving is not None:
-            leaving.cancel()
         stand_in.end(request)
-
-
-def _leave(exchange: Exchange, task: asyncio.Task[None]) -> None:
-    exchange.client_left = True
-    task.cancel()
 
 
 def _column(tallies: Sequence[Tally]) -> Column:

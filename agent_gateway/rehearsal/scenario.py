@@ -22,8 +22,8 @@ LENGTH_S = 3600.0
 _BEGINS_S = (600.0, 1500.0)
 _LASTS_S = (600.0, 1200.0)
 #: Requests a second: what an alert is to tell of is asked for often enough to be seen.
-_PER_S = (0.15, 0.6)
-_QUIET_PER_S = (1 / 60, 0.6)
+_PER_S = (0.15, 0.4)
+_QUIET_PER_S = (1 / 60, 0.4)
 #: A request costs so many times more than it should.
 _JUMP = (3.0, 8.0)
 #: Of the requests, those by the key whose budget is spent.
@@ -34,7 +34,7 @@ _TARGET_WEIGHT = 2.5
 _BURST = 10.0
 _BURST_S = 60.0
 #: What a request takes, about.
-USUAL = Usage(input=40, output=12)
+USUAL = Usage(input=40, output=5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class Faults:
 
     def provider(self, seed: int) -> Provider:
         settings = SimulatorSettings(
-            ttft_ms=300, tokens_per_s=40, output_tokens=USUAL.output, jitter=0.3, retry_after_s=_RETRY_AFTER_S, seed=seed
+            ttft_ms=300, tokens_per_s=10, output_tokens=USUAL.output, jitter=0.3, retry_after_s=_RETRY_AFTER_S, seed=seed
         )
         made: Provider = PROVIDERS.load(settings.kind)(settings, None, self._clock, steering=self.of)
         return made
