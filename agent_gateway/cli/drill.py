@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--scenarios", type=_number, default=200, metavar="N", help="an hour each, half of them quiet (default: 200)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same scenarios (default: 0)")
-    parser.add_argument("--only", metavar="KIND,…", help="only of these kinds, such as slow,errors (--only ? lists all)")
+    parser.add_argument("--only", type=_kinds, metavar="KIND,…", help="only of these kinds, such as slow,errors,steady (default: all)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -61,15 +61,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from agent_gateway.rehearsal.kinds import KINDS
     from agent_gateway.rehearsal.verdict import judge
 
-    kinds = list(KINDS) if arguments.only is None else [name.strip() for name in arguments.only.split(",")]
-    if unknown := [name for name in kinds if name not in KINDS]:
-        return refuse("\n".join([f"--only: there is no kind {unknown[0]!r}; there are:", *_kinds()]))
     configuration = compile_mapping(dict(CONFIGURATION)) if arguments.config is None else load(arguments.config)
     if not configuration.routes:
         return refuse(f"models: {configuration.source} names none, so there is nothing to drill; put at least one under `models`")
     if not configuration.settings.alerts.enabled:
         return refuse(f"alerts.enabled: is false in {configuration.source}, so nothing would be told; leave it out to drill it")
-    drawn = scenarios(configuration, arguments.scenarios, arguments.seed, kinds)
+    drawn = scenarios(configuration, arguments.scenarios, arguments.seed, arguments.only or list(KINDS))
     if not drawn:
         return refuse("--only: what costs too much can only be drilled where a model has a price; give it one (models.NAME.deployments)")
     logging.disable(logging.CRITICAL)  # what happens there has not happened
@@ -154,11 +151,13 @@ def _share(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
 
 
-def _kinds() -> Iterator[str]:
+def _kinds(text: str) -> list[str]:
     from agent_gateway.rehearsal.kinds import KINDS
 
-    width = max(map(len, KINDS))
-    return (f"  {name:<{width}}  {kind.text}{' (quiet)' if kind.quiet else ''}" for name, kind in KINDS.items())
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in KINDS]:
+        raise argparse.ArgumentTypeError(f"there is no kind {unknown[0]!r}; there are {', '.join(KINDS)}")
+    return names
 
 
 def _number(text: str) -> int:

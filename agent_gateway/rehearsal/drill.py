@@ -91,8 +91,8 @@ class _Play:
         self._clock = clock
         self._disk = Disk(scenario, clock)
         self._recorder = Recorder(Metrics(), [self._disk], clock)
-        faults = Faults(scenario, clock, Random(f"{scenario.name}/faults"))
-        self._gateway = make(clock, self._recorder, faults.provider, store_of(scenario, clock), Random(scenario.name))
+        faults = Faults(scenario, clock, Random(f"{scenario.seed}/faults"))
+        self._gateway = make(clock, self._recorder, faults.provider, store_of(scenario, clock), Random(scenario.seed))
         self._breakers, self._controllers = _Watched(), _Watched()
 
     async def run(self) -> Played:
@@ -100,7 +100,7 @@ class _Play:
         requests = 0
         asking: set[asyncio.Task[None]] = set()
         looking = asyncio.create_task(self._look())
-        for asked in asks(self._scenario, Random(f"{self._scenario.name}/clients"), LENGTH_S):
+        for asked in asks(self._scenario, Random(f"{self._scenario.seed}/clients"), LENGTH_S):
             await asyncio.sleep(asked.at - self._clock.monotonic())
             requests += 1
             task = asyncio.create_task(_ask(asked, self._gateway.runtime))

@@ -68,6 +68,8 @@ class Scenario:
     """`models` and `deployments`: what is hit, directly or by its deployments."""
 
     name: str
+    #: Of whatever else is left to chance while it is played.
+    seed: int
     kind: Kind
     demand: Demand
     begins_s: float
@@ -121,6 +123,7 @@ class Draw:
         demand = self._demand(kind, model, chance)
         return Scenario(
             name=f"{kind.name}-{nth}",
+            seed=chance.getrandbits(64),
             kind=kind,
             demand=demand,
             begins_s=begins_s,
