@@ -83,11 +83,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def scenarios(configuration: Configuration, number: int, seed: int, kinds: Sequence[str]) -> list[Scenario]:
-    from agent_gateway.record.alerting.rules import rules_for
+    from agent_gateway.core.settings import AlertRule
+    from agent_gateway.record.alerting.rules import RULES
     from agent_gateway.rehearsal.scenario import Draw
 
-    costs = [rule for rule in rules_for(configuration.settings.alerts, {}) if rule.name == "cost"]
-    cost_usd = {name: rule.threshold_of(name) for rule in costs for name in configuration.routes}
+    wanted = configuration.settings.alerts.rules.get("cost", AlertRule())
+    usual = next(rule for rule in RULES if rule.name == "cost")
+    cost_usd = usual.threshold if wanted.threshold is None else wanted.threshold
     return Draw(configuration.routes, cost_usd, seed).several(number, kinds)
 
 

@@ -92,9 +92,9 @@ class Scenario:
 
 
 class Draw:
-    """Scenarios over these routes. `cost_usd`: what a request may cost before it is told, by model."""
+    """Scenarios over these routes. `cost_usd`: what a request may cost before it is told."""
 
-    def __init__(self, routes: Mapping[str, Route], cost_usd: Mapping[str, float], seed: int) -> None:
+    def __init__(self, routes: Mapping[str, Route], cost_usd: float, seed: int) -> None:
         self._routes = routes
         self._cost_usd = cost_usd
         self._seed = seed
@@ -158,7 +158,7 @@ class Draw:
 
     def _prompt_tokens(self, model: str, chance: Random) -> int:
         least = min(_input_usd(deployment) for deployment in self._routes[model].deployments)
-        return math.ceil(self._cost_usd[model] * chance.uniform(*_JUMP) / least)
+        return math.ceil(self._cost_usd * chance.uniform(*_JUMP) / least)
 
     def _budget(self, demand: Demand, begins_s: float) -> Budget:
         """Of which the soft share is spent about then."""
