@@ -41,9 +41,7 @@ _COLUMNS = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config", metavar="FILE", help="the configuration to drill (default: one of its own, with four providers)"
-    )
+    parser.add_argument("--config", metavar="FILE", help="the configuration to drill (default: one of its own, with four providers)")
     parser.add_argument("--scenarios", type=_number, default=200, metavar="N", help="an hour each, half of them quiet (default: 200)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same scenarios (default: 0)")
     parser.add_argument("--only", type=_kinds, metavar="KIND,…", help="only of these kinds, such as slow,errors,steady (default: all)")
