@@ -39,8 +39,9 @@ class Kind:
     #: What clients do.
     shape: Shape = "steady"
     leave: float = 0.0
-    #: Prompts grow until a request costs more than it should; or a key spends its budget.
+    #: Prompts are so long that a request costs so many times what is told; or a key spends its budget.
     spends: Literal["prompts", "budget"] | None = None
+    times: tuple[float, float] = (0.0, 0.0)
 
     @property
     def quiet(self) -> bool:
@@ -54,7 +55,7 @@ _INCIDENTS = (
         expected=_SLOW,
         besides=_FAILING,
         faults=("slow-6000", "slow-8000", "slow-12000"),
-        share=(0.4, 1.0),
+        share=(0.3, 1.0),
         whole_model=True,
     ),
     Kind(
@@ -63,7 +64,7 @@ _INCIDENTS = (
         expected=_FAILING,
         besides=_SLOW,
         faults=("fail-500", "fail-503", "fail-529"),
-        share=(0.4, 1.0),
+        share=(0.3, 1.0),
     ),
     Kind(
         name="rate_limits",
@@ -78,7 +79,7 @@ _INCIDENTS = (
         text="a provider takes requests and says nothing, or falls silent in the middle",
         expected=_FAILING | _SLOW,
         faults=("hang", "hang-3"),
-        share=(0.4, 1.0),
+        share=(0.3, 1.0),
     ),
     Kind(
         name="cut",
@@ -86,7 +87,7 @@ _INCIDENTS = (
         expected=_FAILING,
         besides=_SLOW,
         faults=("cut-3",),
-        share=(0.4, 1.0),
+        share=(0.3, 1.0),
     ),
     Kind(
         name="key_revoked",
@@ -128,6 +129,7 @@ _INCIDENTS = (
         text="prompts of a model's clients grow until a request costs several times what it should",
         expected=frozenset({"cost"}),
         spends="prompts",
+        times=(3.0, 8.0),
     ),
     Kind(
         name="budget",
@@ -147,6 +149,19 @@ _QUIET = (
         faults=("fail-500", "fail-429", "cut-3", "hang"),
         share=(0.003, 0.015),
         whole_model=True,
+    ),
+    Kind(
+        name="slow_within",
+        text="one to three answers in a hundred come 6 s late",
+        faults=("slow-6000",),
+        share=(0.01, 0.03),
+        whole_model=True,
+    ),
+    Kind(
+        name="dear_within",
+        text="long prompts: a request costs about half of what is told",
+        spends="prompts",
+        times=(0.4, 0.6),
     ),
     Kind(name="one_slow", text="one call never comes back", faults=("hang",), calls_max=1),
     Kind(name="nobody", text="no traffic at all", shape="nobody"),

@@ -24,8 +24,6 @@ _LASTS_S = (600.0, 1200.0)
 #: Requests a second: what an alert is to tell of is asked for often enough to be seen.
 _PER_S = (0.15, 0.4)
 _QUIET_PER_S = (1 / 60, 0.4)
-#: A request costs so many times more than it should.
-_JUMP = (3.0, 8.0)
 #: Of the requests, those by the key whose budget is spent.
 SPENDER_SHARE = 0.3
 #: The model that an incident is at is asked for about so many times as often as another.
@@ -132,7 +130,7 @@ class Draw:
             deployments=hit,
             share=chance.uniform(*kind.share),
             flaps_s=None if kind.flaps_s is None else (chance.uniform(*kind.flaps_s), chance.uniform(*kind.flaps_s)),
-            prompt_tokens=self._prompt_tokens(model, chance) if kind.spends == "prompts" else 0,
+            prompt_tokens=self._prompt_tokens(kind, model, chance) if kind.spends == "prompts" else 0,
             budget=self._budget(demand, begins_s) if kind.spends == "budget" else None,
         )
 
@@ -156,9 +154,9 @@ class Draw:
         swing = chance.uniform(0.6, 1.0) if kind.shape == "waves" else chance.uniform(0.0, 0.3)
         return Demand(per_s, weights, swing, chance.uniform(0.5, 1.0) * LENGTH_S, bursts, kind.leave)
 
-    def _prompt_tokens(self, model: str, chance: Random) -> int:
+    def _prompt_tokens(self, kind: Kind, model: str, chance: Random) -> int:
         least = min(_input_usd(deployment) for deployment in self._routes[model].deployments)
-        return math.ceil(self._cost_usd * chance.uniform(*_JUMP) / least)
+        return math.ceil(self._cost_usd * chance.uniform(*kind.times) / least)
 
     def _budget(self, demand: Demand, begins_s: float) -> Budget:
         """Of which the soft share is spent about then."""
