@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-#: Requests for a model are not answered as they should be, or calls of a deployment are not.
-_FAILING = frozenset(
-    {"errors_fast", "errors_slow", "degraded", "fallback_high", "fallback", "breaker_open", "provider_failing", "provider_rate_limited"}
-)
+#: Requests are not answered by the model that was asked; calls of a deployment fail, whether clients see it or not; answers come late.
+_UNANSWERED = frozenset({"errors_fast", "errors_slow", "degraded", "fallback_high", "fallback"})
+_FAILING = _UNANSWERED | {"breaker_open", "provider_failing"}
 _SLOW = frozenset({"latency", "first_token", "timeouts_fast", "timeouts_slow"})
 
 Shape = Literal["steady", "waves", "bursts", "nobody"]
@@ -69,7 +68,7 @@ _INCIDENTS = (
     Kind(
         name="rate_limits",
         text="a storm of 429",
-        expected=_FAILING,
+        expected=_UNANSWERED | {"provider_rate_limited"},
         besides=_SLOW,
         faults=("fail-429",),
         share=(0.5, 1.0),
@@ -115,7 +114,7 @@ _INCIDENTS = (
         name="database_down",
         text="the database cannot be reached",
         expected=frozenset({"store_down"}),
-        besides=_FAILING,
+        besides=frozenset({"errors_fast", "errors_slow"}),
         down="store",
     ),
     Kind(
@@ -145,7 +144,7 @@ _QUIET = (
     Kind(name="bursts", text="every now and then ten times the traffic for a minute", shape="bursts"),
     Kind(
         name="few_errors",
-        text="a call in a hundred fails",
+        text="up to three calls in two hundred fail",
         faults=("fail-500", "fail-429", "cut-3", "hang"),
         share=(0.003, 0.015),
         whole_model=True,
