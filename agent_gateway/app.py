@@ -190,6 +190,7 @@ class Gateway:
             _strategy_of(route)
         made = {name: self._provider(name, struct) for name, struct in settings.providers.items()}
         guards = self._guards(configuration)
+        sinks = self._recorder.further(settings.monitoring)
 
         def find(name: str) -> Route | None:
             route = known.get(name)
@@ -204,7 +205,7 @@ class Gateway:
         self._health.configure(known.values())
         deployments = [deployment.id for route in configuration.routes.values() for deployment in route.deployments]
         labels = list(configuration.routes) or configuration.listed[:MODEL_LABELS_MAX]
-        self._recorder.configure(settings.monitoring, labels, deployments)
+        self._recorder.configure(settings.monitoring, labels, deployments, sinks)
         self._keys.configure(settings.auth)
         self._limiter.configure(find)
         return Runtime(

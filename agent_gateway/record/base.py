@@ -1,17 +1,44 @@
 """What a sink promises: records go in at any rate, nothing waits for it, and what it loses it counts.
 
-A sink is one file in `record/sinks`; the recorder hands each of them every record, batch by batch.
+A sink is one file in `record/sinks`; the recorder hands each of them every record, batch by batch. The database is always one of them:
+the archive reads from there. `monitoring.sinks` names the further ones, each of which hands the records on to another system.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
+from msgspec import Struct
+
+from agent_gateway.core.clock import Clock
 from agent_gateway.core.plugins import Seat
 from agent_gateway.record.row import Record
 
-SINKS = Seat("sinks", {"database": "agent_gateway.record.sinks.database:DatabaseSink"})
+SINKS = Seat(
+    "sinks",
+    {
+        "database": "agent_gateway.record.sinks.database:DatabaseSink",
+        "jsonl": "agent_gateway.record.sinks.jsonl:JsonlSink",
+    },
+)
+#: The one that `state.database` configures.
+DATABASE = "database"
+
+
+class SinkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every further sink is configured with; a plug-in adds its own, and `kind` with its default.
+
+    `__post_init__` raises `ValueError` for what cannot be, told with the setting's path where the text begins with its name (`path: …`).
+    """
+
+    kind: str
+    #: None: as the kind.
+    name: str | None = None
+
+    @property
+    def title(self) -> str:
+        return self.name or self.kind
 
 
 class Sink(Protocol):
@@ -39,8 +66,16 @@ class Sink(Protocol):
     async def erase(self, user: str) -> int:
         """Takes out of all records written so far what this user said, was told and is known by; figures stay. How many there were.
 
-        Raises `StoreDown` when it cannot be done now.
+        What was handed on to a system that takes nothing back is out of reach: 0. Raises `StoreDown` when it cannot be done now.
         """
 
     async def close(self, timeout_s: float) -> None:
         """Everything written is safe when it returns, or `timeout_s` is over. Nothing is written after it."""
+
+
+class FurtherSink(Sink, Protocol):
+    """One that `monitoring.sinks` can name."""
+
+    Settings: ClassVar[type[SinkSettings]]
+
+    def __init__(self, settings: Any, clock: Clock) -> None: ...

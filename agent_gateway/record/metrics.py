@@ -243,6 +243,9 @@ class Metrics:
     def watch(self, sink: Counted) -> None:
         self._sinks.append(sink)
 
+    def unwatch(self, sink: Counted) -> None:
+        self._sinks.remove(sink)
+
     # --- on the path
 
     def enter(self, model: str) -> None:

@@ -14,7 +14,7 @@ from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.settings import Monitoring, Settings
 from agent_gateway.record.archive import Archive
-from agent_gateway.record.base import SINKS, Sink
+from agent_gateway.record.base import DATABASE, SINKS, Sink, SinkSettings
 from agent_gateway.record.cost import settle
 from agent_gateway.record.metrics import Metrics
 from agent_gateway.record.row import Mode, Record, make_record
@@ -30,6 +30,11 @@ BATCH_ROWS = 256
 #: Exchanges, and bytes of their bodies, that wait to be worked in; the row of any more is dropped.
 QUEUE_MAX_EXCHANGES = 20_000
 QUEUE_MAX_BYTES = 64 * 1024 * 1024
+#: For a sink that a reload took away, to hand on what it has (s).
+CLOSE_TIMEOUT_S = 10.0
+
+#: Sinks of `monitoring.sinks`, each with what it was made of.
+Further = Sequence[tuple[SinkSettings, Sink]]
 
 _log = logging.getLogger("agent_gateway.record")
 
@@ -43,13 +48,16 @@ class Recorder:
         self.metrics = metrics
         #: What the records are read back from; None: they are not kept here.
         self.archive = archive
-        self._sinks = tuple(sinks)
+        self._fixed = self._sinks = tuple(sinks)
         self._clock = clock
         for sink in sinks:
             metrics.watch(sink)
 
         # Of the configuration.
         self._mode: Mode = "full"
+        self._further: Further = ()
+        #: Of sinks that a reload took away.
+        self._ends: set[asyncio.Task[None]] = set()
 
         # Of the process.
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -64,14 +72,30 @@ class Recorder:
     @classmethod
     def for_settings(cls, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Recorder:
         """With records beside the configured database."""
-        sink = SINKS.load("database")(records_path(settings.state.database), clock=clock)
+        sink = SINKS.load(DATABASE)(records_path(settings.state.database), clock=clock)
         return cls(Metrics(), [sink], clock, archive=Archive(sink.reader))
 
-    def configure(self, monitoring: Monitoring, models: Collection[str], deployments: Collection[str] = ()) -> None:
+    def further(self, monitoring: Monitoring) -> Further:
+        """The sinks of `monitoring.sinks`, for `configure`: those there are, where their settings did not change, else new ones."""
+        there = list(self._further)
+        return tuple(next((pair for pair in there if pair[0] == made), None) or (made, self._made(made)) for made in monitoring.sinks)
+
+    def _made(self, settings: SinkSettings) -> Sink:
+        sink: Sink = SINKS.load(settings.kind)(settings, self._clock)
+        return sink
+
+    def configure(
+        self,
+        monitoring: Monitoring,
+        models: Collection[str],
+        deployments: Collection[str] = (),
+        further: Further = (),
+    ) -> None:
         """At every reload. `models` are the names of routes; they and the ids of deployments become labels of metrics."""
         self.fold()
         self._mode = monitoring.mode
         self.metrics.configure(models, deployments)
+        self._exchange(further)
         for sink in self._sinks:
             sink.keep(monitoring.retention_days)
         if self._loop is not None:
@@ -111,7 +135,7 @@ class Recorder:
     async def erase(self, user: str) -> int:
         """What a user said and was told, in every record so far. How many there were; raises `StoreDown`."""
         self.fold()
-        return sum([await sink.erase(user) for sink in self._sinks])
+        return max([await sink.erase(user) for sink in self._sinks], default=0)
 
     def scrape(self) -> tuple[bytes, str]:
         """Metrics that see every request that has ended, and their content type."""
@@ -131,8 +155,23 @@ class Recorder:
             self._timer = None
         if self.archive is not None:
             await self.archive.close()
-        for sink in self._sinks:
-            await sink.close(max(until - self._clock.monotonic(), 0.0))
+        # At once: one that is stuck must not take the others' time.
+        await asyncio.gather(*(sink.close(max(until - self._clock.monotonic(), 0.0)) for sink in self._sinks), *self._ends)
+
+    def _exchange(self, further: Further) -> None:
+        """Those that are gone are closed behind the back of those that serve."""
+        before, after = [sink for _, sink in self._further], [sink for _, sink in further]
+        self._further, self._sinks = further, (*self._fixed, *after)
+        for sink in after:
+            if sink not in before:
+                self.metrics.watch(sink)
+        for sink in before:
+            if sink not in after:
+                self.metrics.unwatch(sink)
+                if self._loop is not None:
+                    end = self._loop.create_task(sink.close(CLOSE_TIMEOUT_S))
+                    self._ends.add(end)
+                    end.add_done_callback(self._ends.discard)
 
     def _start_sinks(self) -> None:
         if self._mode != "off":

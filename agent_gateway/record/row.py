@@ -170,6 +170,10 @@ def unpacked(stored: bytes | None) -> bytes | None:
     return zlib.decompress(stored) if stored is not None and stored.startswith(b"x") else stored
 
 
+def body_bytes(record: Record) -> int:
+    return (len(record.request) if record.request else 0) + (len(record.answer) if record.answer else 0)
+
+
 def without_details(attempts: bytes | None) -> bytes | None:
     """A record's attempts without what providers and sockets said: that may quote the user."""
     if attempts is None:

@@ -11,7 +11,19 @@ from agent_gateway.core.errors import StoreDown
 from agent_gateway.record.base import SINKS, Sink
 from tests.record.exchanges import records
 
-MAKE: dict[str, Callable[[Path], Sink]] = {"database": lambda folder: SINKS.load("database")(folder / "gateway.records.db")}
+
+def made(kind: str, **settings: object) -> Sink:
+    plugin = SINKS.load(kind)
+    sink: Sink = plugin(plugin.Settings(**settings))
+    return sink
+
+
+MAKE: dict[str, Callable[[Path], Sink]] = {
+    "database": lambda folder: SINKS.load("database")(folder / "gateway.records.db"),
+    "jsonl": lambda folder: made("jsonl", path=str(folder / "records.jsonl")),
+}
+#: From where a user's data can be taken back.
+ERASE = {"database"}
 
 
 @pytest.fixture(params=sorted(SINKS.table))
@@ -48,6 +60,11 @@ async def test_what_comes_too_late_is_counted(sink: Sink) -> None:
 
 
 async def test_a_users_records_are_erased_with_all_that_was_written_before(sink: Sink) -> None:
+    if sink.name not in ERASE:
+        sink.write(records(3, user_id="ann"))
+        assert await sink.erase("ann") == 0
+        await sink.close(10)
+        return
     assert await sink.erase("ann") == 0
     sink.write([*records(3, user_id="ann"), *records(2)])
     assert await sink.erase("ann") == 3

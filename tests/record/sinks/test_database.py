@@ -127,9 +127,7 @@ async def test_large_bodies_are_packed(launch: Open, path: Path) -> None:
     assert unpacked(row.request) == body
 
 
-async def test_while_the_database_is_locked_records_wait_in_a_file(
-    launch: Open, path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_while_the_database_is_locked_records_wait_in_a_file(launch: Open, path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sink = launch(path)
     sink.write(records(1))
     await eventually(written(sink, 1), "the first row")
@@ -327,9 +325,7 @@ async def test_nothing_is_written_after_the_end(launch: Open, path: Path) -> Non
     assert (sink.written, sink.dropped) == (0, 2)
 
 
-async def test_a_bug_costs_one_batch(
-    launch: Open, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_bug_costs_one_batch(launch: Open, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     sink = launch(path)
     await eventually(path.exists, "the database")
     with monkeypatch.context() as patched:
