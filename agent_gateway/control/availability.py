@@ -29,7 +29,6 @@ LATER: dict[str, Later] = {
     "server.workers": Later(),
     "batching.max_wait_ms": Later(),
     "batching.native": Later(),
-    "monitoring.otlp_endpoint": Later(),
     "alerts": Later(),
 }
 

@@ -137,9 +137,14 @@ def _check(raw: Any, side: str, path: str, findings: Findings) -> CheckSettings 
 
 
 def _sinks(monitoring: Monitoring, raw: Any, findings: Findings) -> Monitoring:
-    """Each in two steps, as a check."""
+    """Each in two steps, as a check; `otlp_endpoint` is one more."""
     given = raw.get("sinks") if isinstance(raw, dict) else None
     sinks = [_sink(item, f"monitoring.sinks[{index}]", findings) for index, item in enumerate(given if isinstance(given, list) else ())]
+    if monitoring.otlp_endpoint is not None:
+        of_its_own = Findings(secrets=findings.secrets)
+        sinks.append(_sink({"kind": "otlp", "endpoint": monitoring.otlp_endpoint}, "", of_its_own))
+        for error in of_its_own.errors:
+            findings.error("monitoring.otlp_endpoint", error.partition(": ")[2])
     _check_titles(sinks, "monitoring.sinks", findings)
     return msgspec.structs.replace(monitoring, sinks=tuple(sink for sink in sinks if sink is not None))
 

@@ -6,12 +6,14 @@ the archive reads from there. `monitoring.sinks` names the further ones, each of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from agent_gateway.core.clock import Clock
+from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.plugins import Seat
 from agent_gateway.record.row import Record
 
@@ -20,6 +22,7 @@ SINKS = Seat(
     {
         "database": "agent_gateway.record.sinks.database:DatabaseSink",
         "jsonl": "agent_gateway.record.sinks.jsonl:JsonlSink",
+        "otlp": "agent_gateway.record.sinks.otlp:OtlpSink",
     },
 )
 #: The one that `state.database` configures.
@@ -39,6 +42,23 @@ class SinkSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def title(self) -> str:
         return self.name or self.kind
+
+    def __repr__(self) -> str:
+        """Without what may be a key."""
+        return f"{type(self).__name__}({self.title})"
+
+
+def check_address(name: str, url: str) -> None:
+    """Of another system, in the setting `name`. Raises `ValueError`."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{name}: is not an address: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ValueError(f"{name}: is not an address; use http://… or https://…")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError(f"{name}: holds a user, a query or a fragment; an address ends with its path, and keys have settings of their own")
 
 
 class Sink(Protocol):
@@ -73,9 +93,25 @@ class Sink(Protocol):
         """Everything written is safe when it returns, or `timeout_s` is over. Nothing is written after it."""
 
 
+class Address(NamedTuple):
+    """Where a provider of the configuration is, and what kind of provider is there."""
+
+    kind: str
+    host: str | None
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a further sink may need to know. `providers` by name: it follows the configuration."""
+
+    clock: Clock = SYSTEM_CLOCK
+    providers: Mapping[str, Address] = field(default_factory=dict)
+
+
 class FurtherSink(Sink, Protocol):
     """One that `monitoring.sinks` can name."""
 
     Settings: ClassVar[type[SinkSettings]]
 
-    def __init__(self, settings: Any, clock: Clock) -> None: ...
+    def __init__(self, settings: Any, tools: Tools) -> None: ...

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.settings import Monitoring, Settings
 from agent_gateway.record.archive import Archive
-from agent_gateway.record.base import DATABASE, SINKS, Sink, SinkSettings
+from agent_gateway.record.base import DATABASE, SINKS, Address, Sink, SinkSettings, Tools
 from agent_gateway.record.cost import settle
 from agent_gateway.record.metrics import Metrics
 from agent_gateway.record.row import Mode, Record, make_record
@@ -35,6 +35,7 @@ CLOSE_TIMEOUT_S = 10.0
 
 #: Sinks of `monitoring.sinks`, each with what it was made of.
 Further = Sequence[tuple[SinkSettings, Sink]]
+NO_PROVIDERS: Mapping[str, Address] = {}
 
 _log = logging.getLogger("agent_gateway.record")
 
@@ -56,6 +57,8 @@ class Recorder:
         # Of the configuration.
         self._mode: Mode = "full"
         self._further: Further = ()
+        #: One dictionary throughout: sinks hold it.
+        self._providers: dict[str, Address] = {}
         #: Of sinks that a reload took away.
         self._ends: set[asyncio.Task[None]] = set()
 
@@ -81,7 +84,7 @@ class Recorder:
         return tuple(next((pair for pair in there if pair[0] == made), None) or (made, self._made(made)) for made in monitoring.sinks)
 
     def _made(self, settings: SinkSettings) -> Sink:
-        sink: Sink = SINKS.load(settings.kind)(settings, self._clock)
+        sink: Sink = SINKS.load(settings.kind)(settings, Tools(self._clock, self._providers))
         return sink
 
     def configure(
@@ -90,11 +93,14 @@ class Recorder:
         models: Collection[str],
         deployments: Collection[str] = (),
         further: Further = (),
+        providers: Mapping[str, Address] = NO_PROVIDERS,
     ) -> None:
         """At every reload. `models` are the names of routes; they and the ids of deployments become labels of metrics."""
         self.fold()
         self._mode = monitoring.mode
         self.metrics.configure(models, deployments)
+        self._providers.clear()
+        self._providers.update(providers)
         self._exchange(further)
         for sink in self._sinks:
             sink.keep(monitoring.retention_days)

@@ -35,7 +35,7 @@ CHECKPOINT_PAGES = 1000
 CLEAR_TRIES = 20
 #: Rows kept when the database is in memory.
 MEMORY_ROWS = 10_000
-VERSION = 2
+VERSION = 3
 
 #: By version: what leads from the one before to it. The columns are those of `Record`, in its order; a test compares them.
 _STEPS = {
@@ -86,11 +86,12 @@ _STEPS = {
         "CREATE INDEX records_user_id ON records (user_id) WHERE user_id IS NOT NULL",
         "CREATE INDEX records_session_id ON records (session_id) WHERE session_id IS NOT NULL",
     ),
+    3: ("ALTER TABLE records ADD COLUMN traceparent TEXT",),
 }
 _BLOBS = {Record._fields.index(name) for name in ("attempts", "request", "answer")}
 _ERASE = (
-    "UPDATE records SET user_id = NULL, session_id = NULL, client_request_id = NULL, request = NULL, answer = NULL, attempts = ? "
-    "WHERE rowid = ?"
+    "UPDATE records SET user_id = NULL, session_id = NULL, client_request_id = NULL, traceparent = NULL, request = NULL, "
+    "answer = NULL, attempts = ? WHERE rowid = ?"
 )
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 

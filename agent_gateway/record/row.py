@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from agent_gateway.core.call import Call
 from agent_gateway.core.exchange import Attempt, Exchange, Status
 from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.transcript import take_answer
@@ -25,6 +26,8 @@ COMPRESS_MIN_BYTES = 32 * 1024
 DETAIL_MAX_CHARS = 500
 #: Of a name that a client chose: model, user, session, request id (characters).
 NAME_MAX_CHARS = 256
+#: Of W3C's header; a longer one is none.
+TRACEPARENT_MAX_CHARS = 128
 
 
 class Record(NamedTuple):
@@ -68,6 +71,8 @@ class Record(NamedTuple):
     answer: bytes | None
     #: What guards did: `injection:flag,pii:mask`.
     guards: str | None
+    #: The client's own trace, as its header told it.
+    traceparent: str | None
 
 
 class AttemptRecord(msgspec.Struct, omit_defaults=True, gc=False):
@@ -155,6 +160,7 @@ def make_record(exchange: Exchange, mode: Mode) -> Record:
         call.body[:REQUEST_MAX_BYTES] if full else None,
         answer,
         ",".join([f"{check}:{action}" for check, action in exchange.guards]) if exchange.guards else None,
+        _trace(call) if full and call.forward_headers else None,
     )
     return Record._make(values)  # half the cost of calling it
 
@@ -212,6 +218,11 @@ def _attempt(attempt: Attempt, started: float, usage: Usage | None, full: bool) 
 def _ms(seconds: float) -> float:
     """To the microsecond; cheaper than `round`."""
     return int(seconds * 1e6) / 1e3
+
+
+def _trace(call: Call) -> str | None:
+    told = call.forward_headers.get("traceparent")
+    return told if told is None or len(told) <= TRACEPARENT_MAX_CHARS else None
 
 
 def _name(name: str | None) -> str | None:

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from agent_gateway.core.errors import StoreDown
-from agent_gateway.record.base import SINKS, Sink
+from agent_gateway.record.base import SINKS, Sink, Tools
+from tests.kit.collector import Collector
 from tests.record.exchanges import records
 
 
 def made(kind: str, **settings: object) -> Sink:
     plugin = SINKS.load(kind)
-    sink: Sink = plugin(plugin.Settings(**settings))
+    sink: Sink = plugin(plugin.Settings(**settings), Tools())
     return sink
 
 
-MAKE: dict[str, Callable[[Path], Sink]] = {
-    "database": lambda folder: SINKS.load("database")(folder / "gateway.records.db"),
-    "jsonl": lambda folder: made("jsonl", path=str(folder / "records.jsonl")),
+@contextmanager
+def otlp(folder: Path) -> Iterator[Sink]:
+    with Collector() as collector:
+        yield made("otlp", endpoint=collector.url)
+
+
+MAKE: dict[str, Callable[[Path], AbstractContextManager[Sink]]] = {
+    "database": lambda folder: nullcontext(SINKS.load("database")(folder / "gateway.records.db")),
+    "jsonl": lambda folder: nullcontext(made("jsonl", path=str(folder / "records.jsonl"))),
+    "otlp": otlp,
 }
 #: From where a user's data can be taken back.
 ERASE = {"database"}
 
 
 @pytest.fixture(params=sorted(SINKS.table))
-def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Sink:
-    return MAKE[request.param](tmp_path)
+def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sink]:
+    with MAKE[request.param](tmp_path) as sink:
+        yield sink
 
 
 def test_it_has_a_name_for_the_metrics(sink: Sink) -> None:

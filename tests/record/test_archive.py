@@ -191,7 +191,7 @@ async def test_an_older_file_is_brought_up_to_date_in_place(path: Path) -> None:
         for statement in records_file._STEPS[1]:
             database.execute(statement)
         database.execute("PRAGMA user_version = 1")
-        old = records(1, id="req_old")[0][:-1]  # without `guards`
+        old = records(1, id="req_old")[0][: Record._fields.index("guards")]
         database.execute(f"INSERT INTO records VALUES ({', '.join('?' * len(old))})", old)
     sink = DatabaseSink(path, clock=CLOCK)
     archive = Archive(sink.reader)

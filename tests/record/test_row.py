@@ -71,6 +71,7 @@ def test_a_full_record_tells_the_whole_story() -> None:
         request=REQUEST,
         answer=b'{"content":"Hello there","finish_reason":"stop"}',
         guards=None,
+        traceparent=None,
     )
     assert made.cost_usd == pytest.approx(54e-6)
     assert [record.duration_ms, record.ttft_ms, record.overhead_ms] == [pytest.approx(time, abs=0.002) for time in (501, 101, 2)]

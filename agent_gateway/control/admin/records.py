@@ -63,6 +63,8 @@ class RecordShown(Struct, frozen=True, kw_only=True):
     request_bytes: int
     #: What checks did, as `check:action`.
     guards: list[str]
+    #: The client's trace, as its header of that name told it.
+    traceparent: str | None
 
 
 class RecordWhole(RecordShown, frozen=True, kw_only=True):

@@ -12,11 +12,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
-from agent_gateway.record.base import SinkSettings
+from agent_gateway.record.base import SinkSettings, Tools
 from agent_gateway.record.json_line import json_line
 from agent_gateway.record.row import Record
-from agent_gateway.record.shipping import Shipping
+from agent_gateway.record.shipping import Shipping, gently
 
 STANDARD_OUTPUT = "-"
 STDOUT_FILENO = 1
@@ -37,8 +36,8 @@ class JsonlSink(Shipping):
 
     Settings = JsonlSettings
 
-    def __init__(self, settings: JsonlSettings, clock: Clock = SYSTEM_CLOCK) -> None:
-        super().__init__(settings.title, clock)
+    def __init__(self, settings: JsonlSettings, tools: Tools) -> None:
+        super().__init__(settings.title, tools.clock)
         self._path = None if settings.path == STANDARD_OUTPUT else Path(settings.path)
         self._file: int | None = None
         #: Of the batch that is being written; None: it has not begun.
@@ -46,7 +45,7 @@ class JsonlSink(Shipping):
 
     def ship(self, records: list[Record]) -> int:
         if self._left is None:
-            self._left = memoryview(b"".join(map(json_line, records)))
+            self._left = memoryview(b"".join([json_line(record) for record in gently(records)]))
             self._follow()
         file = self._open()
         while self._left:  # after a failure, the rest of a line goes where its beginning is

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from agent_gateway.record import shipping
+from agent_gateway.record.base import Tools
 from agent_gateway.record.row import REQUEST_MAX_BYTES, Record, packed
 from agent_gateway.record.sinks.jsonl import JsonlSettings, JsonlSink
 from tests.kit.eventually import eventually
@@ -25,7 +26,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def sink_at(path: Path) -> JsonlSink:
-    return JsonlSink(JsonlSettings(path=str(path)))
+    return JsonlSink(JsonlSettings(path=str(path)), Tools())
 
 
 async def written(path: Path, *rows: Record) -> list[dict[str, Any]]:
@@ -115,7 +116,7 @@ async def test_what_cannot_be_written_until_the_end_is_counted(tmp_path: Path) -
     (tmp_path / "folder").mkdir()
     settings = JsonlSettings(path=str(tmp_path / "folder" / "x"))
     (tmp_path / "folder" / "x").mkdir()
-    sink = JsonlSink(settings)
+    sink = JsonlSink(settings, Tools())
     sink.write(records(4))
     await sink.close(0.5)
     assert (sink.written, sink.dropped) == (0, 4)
@@ -129,10 +130,11 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 def test_lines_go_to_the_standard_output() -> None:
     code = (
         "import asyncio\n"
+        "from agent_gateway.record.base import Tools\n"
         "from agent_gateway.record.sinks.jsonl import JsonlSettings, JsonlSink\n"
         "from tests.record.exchanges import records\n"
         "async def go():\n"
-        "    sink = JsonlSink(JsonlSettings())\n"
+        "    sink = JsonlSink(JsonlSettings(), Tools())\n"
         "    sink.write(records(3))\n"
         "    await sink.close(10)\n"
         "asyncio.run(go())\n"
