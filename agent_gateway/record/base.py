@@ -22,6 +22,7 @@ SINKS = Seat(
     {
         "database": "agent_gateway.record.sinks.database:DatabaseSink",
         "jsonl": "agent_gateway.record.sinks.jsonl:JsonlSink",
+        "clickhouse": "agent_gateway.record.sinks.clickhouse:ClickHouseSink",
         "otlp": "agent_gateway.record.sinks.otlp:OtlpSink",
     },
 )

@@ -10,9 +10,11 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.record.row import Record, body_bytes
@@ -55,6 +57,20 @@ def gently(records: Iterable[T]) -> Iterator[T]:
             time.sleep(0)
 
 
+@dataclass(slots=True)
+class _Question:
+    work: Callable[[], Any]
+    answer: Future[Any] = field(default_factory=Future)
+
+    def put(self) -> None:
+        if not self.answer.set_running_or_notify_cancel():  # nobody waits for it any more
+            return
+        try:
+            self.answer.set_result(self.work())
+        except Exception as error:
+            self.answer.set_exception(error)
+
+
 class Shipping(ABC):
     """The first half belongs to the event loop, the second to the thread."""
 
@@ -66,7 +82,7 @@ class Shipping(ABC):
     def __init__(self, name: str, clock: Clock = SYSTEM_CLOCK) -> None:
         self.name = name
         self._clock = clock
-        self._queue: SimpleQueue[tuple[list[Record], int] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[list[Record], int] | _Question | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         self._close_at = float("inf")
@@ -76,6 +92,7 @@ class Shipping(ABC):
         self._written = self._lost = 0
 
         # The thread's own.
+        self._question: _Question | None = None
         self._tick_at = clock.monotonic() + (self.tick_every_s or 0.0)
         self._down = False
         self._told_of_loss = False
@@ -131,6 +148,16 @@ class Shipping(ABC):
         """What was handed on is not ours to take back."""
         return 0
 
+    async def ask(self, work: Callable[[], T]) -> T:
+        """Its answer, worked out in the thread after all that was written before. Raises what it raises, and `Untaken` at the end."""
+        if self._closing.is_set():
+            raise Untaken("the gateway stops")
+        self.start()
+        question: _Question = _Question(work)
+        self._queue.put(question)
+        answer: T = await asyncio.wrap_future(question.answer)
+        return answer
+
     async def close(self, timeout_s: float) -> None:
         if self._closing.is_set():
             return
@@ -156,9 +183,15 @@ class Shipping(ABC):
                     self._lose(len(batch), "of a failure in the gateway")
                 self._done_rows += len(batch)
                 self._done_bytes += size
+            if self._question is not None:
+                self._question.put()
+                self._question = None
             if self.tick_every_s is not None and (over or self._clock.monotonic() >= self._tick_at):
                 self._tick(self.tick_every_s)
         self.release()
+        while not self._queue.empty():
+            if isinstance(late := self._queue.get(), _Question):
+                late.answer.set_exception(Untaken("the gateway stops"))
 
     def _take(self) -> tuple[list[Record], int, bool]:
         """What waits, up to one batch, and whether the end was reached; empty when it is time to tick."""
@@ -173,6 +206,9 @@ class Shipping(ABC):
                 break
             if item is None:
                 return batch, size, True
+            if isinstance(item, _Question):
+                self._question = item  # after what came before it
+                break
             if not batch:
                 until = self._clock.monotonic() + self.linger_s
             batch += item[0]

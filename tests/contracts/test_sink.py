@@ -10,6 +10,7 @@ import pytest
 
 from agent_gateway.core.errors import StoreDown
 from agent_gateway.record.base import SINKS, Sink, Tools
+from tests.kit.clickhouse import ClickHouse
 from tests.kit.collector import Collector
 from tests.record.exchanges import records
 
@@ -21,6 +22,12 @@ def made(kind: str, **settings: object) -> Sink:
 
 
 @contextmanager
+def clickhouse(folder: Path) -> Iterator[Sink]:
+    with ClickHouse() as server:
+        yield made("clickhouse", url=server.url)
+
+
+@contextmanager
 def otlp(folder: Path) -> Iterator[Sink]:
     with Collector() as collector:
         yield made("otlp", endpoint=collector.url)
@@ -29,10 +36,11 @@ def otlp(folder: Path) -> Iterator[Sink]:
 MAKE: dict[str, Callable[[Path], AbstractContextManager[Sink]]] = {
     "database": lambda folder: nullcontext(SINKS.load("database")(folder / "gateway.records.db")),
     "jsonl": lambda folder: nullcontext(made("jsonl", path=str(folder / "records.jsonl"))),
+    "clickhouse": clickhouse,
     "otlp": otlp,
 }
 #: From where a user's data can be taken back.
-ERASE = {"database"}
+ERASE = {"database", "clickhouse"}
 
 
 @pytest.fixture(params=sorted(SINKS.table))

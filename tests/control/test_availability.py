@@ -24,7 +24,6 @@ MODEL = "models: {gpt: {deployments: [{provider: local, model: m, price: {input:
                 'batching.native: not available yet; leave it out, or at "auto"',
             ],
         ),
-        ("monitoring: {otlp_endpoint: 'http://u:p@h'}", ["monitoring.otlp_endpoint: not available yet; leave it out"]),
         ("alerts: {webhooks: ['https://h/secret']}", ["alerts.webhooks: not available yet; leave it out"]),
         (
             MODEL % "batching: {native: off}",
