@@ -71,6 +71,7 @@ class Recorder:
         self._queue: deque[Exchange] = deque()
         self._queue_bytes = 0
         self._rows: list[Record] = []
+        metrics.watch_recorder(lambda: len(self._queue) + len(self._rows))
 
     @classmethod
     def for_settings(cls, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Recorder:
@@ -123,7 +124,9 @@ class Recorder:
         size = _body_bytes(exchange)
         if len(self._queue) >= QUEUE_MAX_EXCHANGES or self._queue_bytes + size > QUEUE_MAX_BYTES:
             self._count(exchange)
-            if self._mode != "off":
+            if self._mode == "off":
+                self.metrics.count_exempt()
+            else:
                 self.metrics.count_dropped(1)
             return
         self._queue.append(exchange)
@@ -216,6 +219,7 @@ class Recorder:
         self._queue_bytes -= _body_bytes(exchange)
         self._count(exchange)
         if self._mode == "off" or not self._sinks:
+            self.metrics.count_exempt()
             return
         try:
             self._rows.append(make_record(exchange, self._mode))
@@ -237,6 +241,7 @@ class Recorder:
     def _hand_on(self) -> None:
         if self._rows:
             rows, self._rows = self._rows, []
+            self.metrics.count_handed(len(rows))
             for sink in self._sinks:
                 sink.write(rows)
 
