@@ -1,6 +1,6 @@
 """CPU of one request through everything but the sockets: µs a unary request, µs a streamed chunk, passed through and translated.
 
-    python benchmarks/hot_path.py [--rounds 5] [--only unary] [--limits] [--profile]
+    python benchmarks/hot_path.py [--rounds 5] [--only unary] [--limits] [--monitoring minimal] [--profile]
 
 Both ends are transports that hold the bytes: what the client would have received is counted, the provider answers from a can. The
 figure is the process's CPU time, best of the rounds, so it holds on a noisy machine; the kernel's part is not in it.
@@ -240,12 +240,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--limits", action="store_true", help="with three limits and a budget of the key, and two limits of the model")
+    parser.add_argument("--monitoring", default="full", choices=["full", "minimal", "off"], help="what is recorded")
     parser.add_argument("--only", default="", help="names of cases, separated by commas")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     only = arguments.only.split(",") if arguments.only else [case.name for case in CASES]
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        configuration = configuration_in(Path(folder), LIMITS if arguments.limits else "")
+        configuration = configuration_in(Path(folder), LIMITS if arguments.limits else "", arguments.monitoring)
         _, key = runner.run(create_key(open_store(configuration.settings.state.database), "benchmark"))
 
         async def go() -> None:
@@ -258,12 +259,13 @@ def main() -> None:
         runner.run(go())
 
 
-def configuration_in(folder: Path, limits: str = "") -> Any:
+def configuration_in(folder: Path, limits: str = "", monitoring: str = "full") -> Any:
     path = folder / "gateway.yaml"
     path.write_text(
         f"""
 state: {{database: "sqlite:///{folder}/gateway.db"}}
 auth: {{admin_key: sk-admin-0123456789}}
+monitoring: {{mode: {monitoring}}}
 providers: {{local: {{kind: openai, base_url: "http://127.0.0.1:9/v1", api_key: x}}}}
 models:
   chat-default:
