@@ -84,12 +84,10 @@ async def run(trouble: Trouble, seconds: float, trouble_s: float, rate: float) -
                 await asyncio.sleep((seconds - trouble_s) / 2)
             told = await figures(gateway)
             await asyncio.to_thread(gateway.stop)
-            log = gateway.log
             ratio = complete_ratio(load.ids, [record["id"] for record in gateway.records])
         finally:
             gateway.close()
     answers = ", ".join(f"{count} × {status}" for status, count in sorted(load.statuses.items()))
-    print([line for line in gateway_log.splitlines() if "drop" in line][:3]) if (gateway_log := log) else None
     return f"{trouble.name:17} {len(load.ids):7} answered ({answers}), {ratio:9.4%} recorded · {told}"
 
 

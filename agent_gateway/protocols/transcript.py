@@ -43,9 +43,9 @@ PARTS_MAX = 128
 #: Whose text comes in pieces, the likeliest first.
 _TEXT_MEMBERS = (b'"content":"', b'"reasoning_content":"', b'"arguments":"', b'"text":"')
 #: The rest of a JSON string, without its end.
-_TEXT = re.compile(rb'(?:[^"\\\\]|\\\\.)*')
+_TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*')
 _PADDING = b'"obfuscation":"'
-_PADDED = re.compile(rb',"obfuscation":"[^"\\\\]*"')
+_PADDED = re.compile(rb',"obfuscation":"[^"\\]*"')
 _BREAKS = (b"\n\n", b"\r\n\r\n")
 
 
