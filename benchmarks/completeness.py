@@ -85,10 +85,11 @@ async def run(trouble: Trouble, seconds: float, trouble_s: float, rate: float) -
             told = await figures(gateway)
             await asyncio.to_thread(gateway.stop)
             ratio = complete_ratio(load.ids, [record["id"] for record in gateway.records])
+            why = [line for line in gateway.log.splitlines() if " drop" in line]
         finally:
             gateway.close()
     answers = ", ".join(f"{count} × {status}" for status, count in sorted(load.statuses.items()))
-    return f"{trouble.name:17} {len(load.ids):7} answered ({answers}), {ratio:9.4%} recorded · {told}"
+    return f"{trouble.name:17} {len(load.ids):7} answered ({answers}), {ratio:9.4%} recorded · {' · '.join([told, *why])}"
 
 
 async def figures(gateway: Gateway) -> str:

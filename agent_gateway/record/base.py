@@ -73,6 +73,10 @@ class Sink(Protocol):
         """Records that are safe where this sink puts them, each counted once."""
 
     @property
+    def adopted(self) -> int:
+        """Of those written, the ones that an earlier process had left behind."""
+
+    @property
     def dropped(self) -> int:
         """Records that this sink was given and lost."""
 

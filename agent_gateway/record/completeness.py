@@ -19,6 +19,9 @@ class Counted(Protocol):
     def written(self) -> int: ...
 
     @property
+    def adopted(self) -> int: ...
+
+    @property
     def dropped(self) -> int: ...
 
 
@@ -57,6 +60,8 @@ class Completeness:
     #: Records that are safe, of those that are safe or lost: 1 until the first loss. What waits is neither yet.
     ratio: float
     written: int
+    #: Beside those: of requests of an earlier process.
+    adopted: int
     dropped: int
     #: In the recorder and in the sink, a spill file included.
     waiting: int
@@ -83,8 +88,8 @@ class Books:
 
 
 def _balance(sink: Counted, tally: Tally) -> Completeness:
-    dropped = sink.dropped + tally.dropped
+    written, dropped = sink.written - sink.adopted, sink.dropped + tally.dropped
     lost = dropped + max(tally.missing, 0)
-    waiting = tally.waiting + max(tally.handed - sink.written - sink.dropped, 0)
-    ratio = sink.written / (sink.written + lost) if lost else 1.0
-    return Completeness(ratio, sink.written, dropped, waiting, tally.missing)
+    waiting = tally.waiting + max(tally.handed - written - sink.dropped, 0)
+    ratio = written / (written + lost) if lost else 1.0
+    return Completeness(ratio, written, sink.adopted, dropped, waiting, tally.missing)

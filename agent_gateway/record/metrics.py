@@ -459,6 +459,7 @@ class Metrics:
     def _collect_records(self) -> Iterable[Metric]:
         told = self.completeness().items()
         records = {(name, "written"): float(one.written) for name, one in told}
+        records |= {(name, "adopted"): float(one.adopted) for name, one in told}
         records |= {(name, "dropped"): float(one.dropped) for name, one in told}
         yield _counter("records", "Records of requests.", ("sink", "outcome"), records)
         ratios = {(name,): one.ratio for name, one in told}

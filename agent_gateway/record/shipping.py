@@ -76,6 +76,8 @@ class Shipping(ABC):
 
     #: After the first record the thread waits so long for more (s), for a batch that is worth sending.
     linger_s = 0.0
+    #: A queue in memory leaves nothing behind.
+    adopted = 0
     #: `tick` is called this often (s), records or not. None: never.
     tick_every_s: float | None = None
 

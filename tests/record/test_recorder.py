@@ -29,7 +29,7 @@ class ListSink:
     """Keeps what it is given."""
 
     name = "database"
-    dropped = 0
+    adopted = dropped = 0
 
     def __init__(self) -> None:
         self.rows: list[Record] = []
