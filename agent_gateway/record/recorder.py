@@ -25,6 +25,8 @@ FLUSH_S = 0.05
 #: The event loop is held up by this much at most (s), or by so many exchanges.
 SLICE_S = 0.001
 SLICE_EXCHANGES = 64
+#: Longer, in proportion, where more wait than these: a loop that has a lot to do comes round seldom, and the queue is bounded.
+BACKLOG_EXCHANGES = 1024
 #: Rows handed to the sinks at once.
 BATCH_ROWS = 256
 #: Exchanges, and bytes of their bodies, that wait to be worked in; the row of any more is dropped.
@@ -65,7 +67,7 @@ class Recorder:
         # Of the process.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.Handle | None = None
-        self._failed = False
+        self._failed = self._crowded = False
 
         # Of the moment.
         self._queue: deque[Exchange] = deque()
@@ -128,6 +130,7 @@ class Recorder:
                 self.metrics.count_exempt()
             else:
                 self.metrics.count_dropped(1)
+                self._tell_of_crowd()
             return
         self._queue.append(exchange)
         self._queue_bytes += size
@@ -203,8 +206,9 @@ class Recorder:
 
     def _slice(self) -> None:
         queue, monotonic = self._queue, self._clock.monotonic
-        until = monotonic() + SLICE_S
-        left = SLICE_EXCHANGES
+        share = max(len(queue) // BACKLOG_EXCHANGES, 1)
+        until = monotonic() + SLICE_S * share
+        left = SLICE_EXCHANGES * share
         while queue and left:
             left -= 1
             self._work_in(queue.popleft())
@@ -244,6 +248,11 @@ class Recorder:
             self.metrics.count_handed(len(rows))
             for sink in self._sinks:
                 sink.write(rows)
+
+    def _tell_of_crowd(self) -> None:
+        if not self._crowded:
+            self._crowded = True
+            _log.error("Records are dropped: requests end faster than they can be recorded. More are counted in records_total, not told.")
 
     def _tell_once(self) -> None:
         if not self._failed:

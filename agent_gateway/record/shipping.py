@@ -96,7 +96,7 @@ class Shipping(ABC):
         # The thread's own.
         self._question: _Question | None = None
         self._tick_at = clock.monotonic() + (self.tick_every_s or 0.0)
-        self._down = False
+        self._down = self._ticks_fail = False
         self._told_of_loss = False
 
     # --- what each kind does, in the thread
@@ -242,10 +242,12 @@ class Shipping(ABC):
         self._tick_at = self._clock.monotonic() + every_s
         try:
             self.tick()
-        except (Refused, Untaken, OSError) as error:
-            self._went_down(error)
-        except Exception:  # as above
-            _log.exception("The sink %s failed.", self.name)
+            self._ticks_fail = False
+        except Exception as error:  # as above
+            if not self._ticks_fail:
+                self._ticks_fail = True
+                known = isinstance(error, Refused | Untaken | OSError)
+                _log.warning("What the sink %s sends now and then is not taken: %s", self.name, error, exc_info=not known)
 
     def _pause(self, failures: int, asked_s: float) -> bool:
         """Before the next try; False: there is no time for one."""

@@ -138,6 +138,20 @@ async def test_slices_leave_the_loop_to_others() -> None:
     await recorder.close(1)
 
 
+async def test_a_loop_that_comes_round_seldom_takes_more_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under overload: what ends in one round of the loop is more than an ordinary slice."""
+    monkeypatch.setattr(module, "QUEUE_MAX_EXCHANGES", 2000)
+    monkeypatch.setattr(module, "BACKLOG_EXCHANGES", 100)
+    monkeypatch.setattr(module, "SLICE_S", 1.0)
+    recorder, sink = made()
+    await recorder.start()
+    for _ in range(20):
+        pass_through(recorder, *(exchange() for _ in range(module.SLICE_EXCHANGES * 3)))
+        recorder._slice()
+    await recorder.close(5)
+    assert len(sink.rows) == 20 * module.SLICE_EXCHANGES * 3
+
+
 async def test_nothing_is_scheduled_while_nothing_waits() -> None:
     recorder, sink = made()
     await recorder.start()
