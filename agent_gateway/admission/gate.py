@@ -103,9 +103,18 @@ class Gate:
         """Draws on what the key, its user, its team and the model may use. Raises `RateLimited` or `BudgetSpent`; an awaitable when
         other processes have to be asked.
         """
-        key = exchange.key
-        limits = _UNLIMITED if key is ADMIN or key is GATEWAY else self._limits
-        return self._limiter.reserve(exchange, route, key, limits)
+        return self._limiter.reserve(exchange, route, exchange.key, self._limits_of(exchange))
+
+    async def left_usd(self, exchange: Exchange, route: Route) -> float:
+        """What its budgets still have (USD); infinite where there are none."""
+        return await self._limiter.left_usd(exchange, route, exchange.key, self._limits_of(exchange))
+
+    def charge(self, exchange: Exchange, route: Route) -> None:
+        """Instead of `reserve`, for what was run without having been let in: its budgets pay for it."""
+        self._limiter.charge(exchange, route, exchange.key, self._limits_of(exchange))
+
+    def _limits_of(self, exchange: Exchange) -> Limits:
+        return _UNLIMITED if exchange.key is ADMIN or exchange.key is GATEWAY else self._limits
 
     def check_endpoint(self, exchange: Exchange, path: str) -> None:
         """`path`: decoded, below where the app is mounted. Raises `Forbidden`."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from agent_gateway.admission.accounts import Accounts, Standing
 from agent_gateway.admission.buckets import Meter
-from agent_gateway.admission.budgets import Ledger, OnSoft
+from agent_gateway.admission.budgets import Ledger, OnSoft, Purse
 from agent_gateway.admission.lease import HOLD, LEASE_S, HoldLease, Lease
 from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import Clock
@@ -93,6 +93,28 @@ class Share:
         return self._standing.lines(dialect, self._clock)
 
 
+class Charge:
+    """The `Reservation` of an exchange that was not let in, but bought elsewhere: nothing was set aside for it, and it is paid for."""
+
+    __slots__ = ("_purses", "_settled")
+
+    def __init__(self, purses: Sequence[Purse]) -> None:
+        self._purses = purses
+        self._settled = False
+
+    def release(self) -> None:
+        """It was none of so many at once."""
+
+    def settle(self, tokens: int, cost_usd: float) -> None:
+        if not self._settled:
+            self._settled = True
+            for purse in self._purses:
+                purse.settle(0.0, cost_usd)
+
+    def lines(self, dialect: Dialect) -> str:
+        return ""
+
+
 class Limiter:
     """One a process; outlives every reload. `teams` tells a team by its id; `on_soft` hears of budgets whose soft share is spent."""
 
@@ -144,25 +166,40 @@ class Limiter:
         """Sets `exchange.reservation`, unless nothing is limited; an awaitable where others have to be asked first.
         Raises `RateLimited` or `BudgetSpent`, whose `param` names the limit: parallel, requests, tokens or budget.
         """
-        call = exchange.call
+        standing = self._standing(exchange, route, key, limits)
+        if not standing.is_limited:
+            return None
+        share = Share(standing, exchange.call, self._clock)
+        if standing.purses and not self._met(standing):
+            return self._reserve_after_meeting(exchange, standing, share)
+        return self._reserve(exchange, standing, share)
+
+    async def left_usd(self, exchange: Exchange, route: Route, key: Key | None, limits: Limits) -> float:
+        """Of the budgets that it would draw on, what the one that has least still has; infinite where there is none."""
+        standing = self._standing(exchange, route, key, limits)
+        if standing.purses and not self._met(standing):
+            await self._ledger.meet(standing.purses)
+        return min((purse.budget.usd - purse.spent - purse.used for purse in standing.purses), default=inf)
+
+    def charge(self, exchange: Exchange, route: Route, key: Key | None, limits: Limits) -> None:
+        """What it costs is spent of its budgets, whether or not they have it."""
+        exchange.reservation = Charge(self._standing(exchange, route, key, limits).purses)
+
+    def _standing(self, exchange: Exchange, route: Route, key: Key | None, limits: Limits) -> Standing:
         team = None if key is None or key.team is None else self._teams(key.team)
         if limits is not self._limits:
             self._limits, self._by_user = limits, limits.per_user != _NOTHING
-        user = call.user if self._by_user else None
-        standing = self._accounts.standing(key, team, user, route, limits)
-        if not standing.is_limited:
-            return None
-        share = Share(standing, call, self._clock)
-        if standing.purses:
-            wall = self._clock.wall()
-            met = True
-            for purse in standing.purses:
-                if wall >= purse.ends:
-                    purse.turn(wall)
-                met = met and purse.met
-            if not met:
-                return self._reserve_after_meeting(exchange, standing, share)
-        return self._reserve(exchange, standing, share)
+        user = exchange.call.user if self._by_user else None
+        return self._accounts.standing(key, team, user, route, limits)
+
+    def _met(self, standing: Standing) -> bool:
+        """Whether it is known what was spent in the period that it is now."""
+        wall, met = self._clock.wall(), True
+        for purse in standing.purses:
+            if wall >= purse.ends:
+                purse.turn(wall)
+            met = met and purse.met
+        return met
 
     async def _reserve_after_meeting(self, exchange: Exchange, standing: Standing, share: Share) -> None:
         await self._ledger.meet(standing.purses)

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from agent_gateway.admission.keys import KeyRing
 from agent_gateway.batch.figures import BatchFigures
 from agent_gateway.batch.item_call import PassingFailure, run_item
+from agent_gateway.batch.native.driver import Driver
+from agent_gateway.batch.native.planner import Planner
+from agent_gateway.batch.native.taking_in import TakingIn
 from agent_gateway.batch.pacing import Pacing
 from agent_gateway.batch.steward import Steward
 from agent_gateway.core.clock import Clock
@@ -65,7 +68,9 @@ class Engine:
         self._health = health
         self._clock = clock
         self._holder = secrets.token_hex(8)
-        self._steward = Steward(store, clock, self._holder, self.figures, self.wake)
+        planner = Planner(live, keys, health, clock)
+        driver = Driver(store, planner, TakingIn(store, live, keys, self.figures, clock), clock)
+        self._steward = Steward(store, clock, self._holder, self.figures, planner, driver, self.wake)
         self._pacing = Pacing()
         # Of the moment.
         self._under_way: dict[_Place, _UnderWay] = {}

@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from agent_gateway.batch.native.planner import Planner, Targets
 from agent_gateway.batch.submission import LineError, Submission
 from agent_gateway.batch.tenure import Tenure
 from agent_gateway.core.clock import Clock
@@ -20,20 +21,22 @@ ITEMS_BYTES_AT_ONCE = 4 * 1024 * 1024
 DELETED_AT_ONCE = 1_000
 
 
-async def take_in(store: BatchStore, tenure: Tenure, clock: Clock) -> None:
+async def take_in(store: BatchStore, tenure: Tenure, clock: Clock, planner: Planner) -> None:
     """`in_progress` or `failed` afterwards. Raises `Overtaken`, also when the batch was cancelled meanwhile."""
     batch = tenure.batch
+    targets = Targets(planner, batch)
     submission = Submission(batch.endpoint, deduplicate=batch.deduplicate)
     if await store.find_file(batch.owner, batch.input_file, clock.wall()) is None:
         submission.errors.append(LineError("file_not_found", f"The input file {batch.input_file} is not there any more."))
     else:
-        await _read(store, tenure, submission)
+        await _read(store, tenure, submission, targets)
     now = clock.wall()
     if submission.errors:
         await drop_items(store, batch.id)
         await tenure.end(status="failed", failed_at=now, errors=msgspec.json.encode(submission.errors))
     else:
-        await tenure.end(status="in_progress", in_progress_at=now, total=submission.total, models=tuple(sorted(submission.models)))
+        models = tuple(sorted(submission.models))
+        await tenure.end(status="in_progress", in_progress_at=now, total=submission.total, models=models, plan=targets.plan())
 
 
 async def drop_items(store: BatchStore, batch_id: str) -> None:
@@ -41,7 +44,7 @@ async def drop_items(store: BatchStore, batch_id: str) -> None:
         pass
 
 
-async def _read(store: BatchStore, tenure: Tenure, submission: Submission) -> None:
+async def _read(store: BatchStore, tenure: Tenure, submission: Submission, targets: Targets) -> None:
     batch = tenure.batch
     items: list[NewItem] = []
     size = place = lines = 0
@@ -53,14 +56,14 @@ async def _read(store: BatchStore, tenure: Tenure, submission: Submission) -> No
                 await asyncio.sleep(0)
             if item is None:
                 continue
-            items.append(item)
+            items.append(targets.meant(item))
             size += len(item.body)
             if len(items) >= ITEMS_AT_ONCE or size >= ITEMS_BYTES_AT_ONCE:
                 await _put(store, tenure, submission, items)
                 items, size = [], 0
         await tenure.renew()
     if (last := submission.finish()) is not None:
-        items.append(last)
+        items.append(targets.meant(last))
     await _put(store, tenure, submission, items)
 
 

@@ -42,7 +42,7 @@ async def run_item(item: ClaimedItem, runtime: Runtime, keys: KeyRing) -> ItemRe
     status = 200 if error is None else error.shown_status
     state: Literal["done", "failed"] = "failed" if error else "done"
     cause: Cause = "cache" if exchange.status == "cached" else "live"
-    return ItemResult(*held, state, status, exchange.id, _on_one_line(body), cost_usd, cost_usd + exchange.saved_usd, cause)
+    return ItemResult(*held, state, status, exchange.id, on_one_line(body), cost_usd, cost_usd + exchange.saved_usd, cause)
 
 
 def _exchange(item: ClaimedItem, runtime: Runtime) -> Exchange:
@@ -59,6 +59,6 @@ async def _read(exchange: Exchange, item: ClaimedItem, runtime: Runtime, keys: K
     exchange.timeout_s = None if route is None else route.batching.timeout_s
 
 
-def _on_one_line(body: bytes) -> bytes:
+def on_one_line(body: bytes) -> bytes:
     """In JSON a line end stands between values only."""
     return body.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in body or b"\r" in body else body

@@ -12,14 +12,20 @@ from collections.abc import Callable
 from agent_gateway.batch.closing import close_batch
 from agent_gateway.batch.figures import BatchFigures
 from agent_gateway.batch.intake import take_in
+from agent_gateway.batch.native.driver import Driver
+from agent_gateway.batch.native.plan import next_at
+from agent_gateway.batch.native.planner import Planner
 from agent_gateway.batch.tenure import Overtaken, Tenure
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import GatewayError
 from agent_gateway.stores.batches import BatchStore, StoredBatch
 
-#: Batches looked at, and those that one process reads in or closes at once.
+#: Batches looked at; those that one process reads in or closes at once, and those whose parts at providers it sees to.
 BATCHES_MAX = 1_000
 JOBS_MAX = 2
+DRIVES_MAX = 2
+#: Parts are seen to for so long after the window's end (s); then the batch is closed without them.
+DRIVE_GRACE_S = 300.0
 #: Ended batches are kept so long (s); a file that was begun and not completed in this time was left behind.
 BATCH_TTL_S = 30 * 86_400.0
 UPLOAD_S = 3_600.0
@@ -31,14 +37,27 @@ _log = logging.getLogger("agent_gateway.batch")
 
 
 class Steward:
-    def __init__(self, store: BatchStore, clock: Clock, holder: str, figures: BatchFigures, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: BatchStore,
+        clock: Clock,
+        holder: str,
+        figures: BatchFigures,
+        planner: Planner,
+        driver: Driver,
+        changed: Callable[[], None],
+    ) -> None:
         """`changed` is called when a batch has taken a step, and there may be more to do."""
         self._store = store
         self._clock = clock
         self._holder = holder
         self._figures = figures
+        self._planner = planner
+        self._driver = driver
         self._changed = changed
         self._jobs: dict[str, asyncio.Task[None]] = {}
+        #: Of those, the ones that see to parts at providers.
+        self._drives: set[str] = set()
         self._swept_at = clock.monotonic()
 
     async def look(self) -> list[StoredBatch]:
@@ -47,9 +66,15 @@ class Steward:
         now = self._clock.wall()
         open_ones = await self._store.open_batches(limit=BATCHES_MAX)
         for batch in open_ones:
-            if batch.id not in self._jobs and len(self._jobs) < JOBS_MAX and batch.lease_until <= now and _is_due(batch, now):
+            if batch.id not in self._jobs and batch.lease_until <= now and _is_due(batch, now) and self._is_free(batch, now):
+                if _has_parts(batch, now):
+                    self._drives.add(batch.id)
                 self._jobs[batch.id] = asyncio.get_running_loop().create_task(self._tend(batch))
         return [batch for batch in open_ones if batch.status == "in_progress"]
+
+    def _is_free(self, batch: StoredBatch, now: float) -> bool:
+        drives = len(self._drives)
+        return drives < DRIVES_MAX if _has_parts(batch, now) else len(self._jobs) - drives < JOBS_MAX
 
     async def close(self) -> None:
         """What is under way is left for another, who begins it anew."""
@@ -64,7 +89,9 @@ class Steward:
         try:
             await tenure.begin()
             if batch.status == "validating":
-                await take_in(self._store, tenure, self._clock)
+                await take_in(self._store, tenure, self._clock, self._planner)
+            elif batch.id in self._drives:
+                await self._driver.drive(tenure)
             else:
                 await close_batch(self._store, tenure, self._clock, self._figures)
         except Overtaken:
@@ -75,6 +102,7 @@ class Steward:
             _log.exception("the batch %s is taken up again later, after a fault of the gateway", batch.id)
         finally:
             del self._jobs[batch.id]
+            self._drives.discard(batch.id)
             self._changed()
 
     async def _let_go(self, batch_id: str) -> None:
@@ -96,4 +124,11 @@ class Steward:
 
 
 def _is_due(batch: StoredBatch, now: float) -> bool:
+    """What is at providers comes first: closing waits for it."""
+    if _has_parts(batch, now):
+        return next_at(batch) <= now
     return batch.status != "in_progress" or batch.unfinished == 0 or batch.expires_at <= now
+
+
+def _has_parts(batch: StoredBatch, now: float) -> bool:
+    return batch.plan is not None and now < batch.expires_at + DRIVE_GRACE_S

@@ -5,12 +5,16 @@ Promise: every change is a compare-and-swap on what this process saw last; whoev
 
 from __future__ import annotations
 
-from typing import Unpack
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar, Unpack
 
 from agent_gateway.core.clock import Clock
 from agent_gateway.stores.batches import BatchChanges, BatchStore, StoredBatch
 
 LEASE_S = 15.0
+
+_T = TypeVar("_T")
 
 
 class Overtaken(Exception):
@@ -31,6 +35,18 @@ class Tenure:
         """Often enough between two steps of the work; writes when a third of the lease is over."""
         if self.batch.lease_until - self._clock.wall() < LEASE_S * 2 / 3:
             await self._lease(LEASE_S)
+
+    async def during(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """What comes of it, however long it takes. It is stopped where this process is overtaken meanwhile."""
+        task = asyncio.get_running_loop().create_task(work)
+        try:
+            while not (await asyncio.wait([task], timeout=LEASE_S / 3))[0]:
+                await self.renew()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+        return task.result()
 
     async def end(self, **changes: Unpack[BatchChanges]) -> StoredBatch:
         """With what came of it."""

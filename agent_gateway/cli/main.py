@@ -25,6 +25,7 @@ COMMANDS = {
     "batch": "agent_gateway.cli.batch",
     "keys": "agent_gateway.cli.keys",
     "audit": "agent_gateway.cli.audit",
+    "records": "agent_gateway.cli.records",
     "db": "agent_gateway.cli.db",
 }
 

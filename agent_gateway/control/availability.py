@@ -28,7 +28,6 @@ LATER: dict[str, Later] = {
     "preset": Later(),
     "server.workers": Later(),
     "batching.max_wait_ms": Later(),
-    "batching.native": Later(),
     "alerts": Later(),
 }
 

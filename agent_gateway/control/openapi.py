@@ -181,6 +181,18 @@ OPERATIONS: tuple[Operation, ...] = (
         required=("requests",),
         may_stream=True,
     ),
+    Operation(
+        method="post",
+        path="/v1/feedback",
+        summary="Takes what is thought of an answer; a second time replaces the first",
+        tag="Operation",
+        fields={
+            "request_id": {"type": "string", "minLength": 1, "maxLength": 100},
+            "score": {"type": "integer", "minimum": 1, "maximum": 5},
+            "comment": {"type": ["string", "null"], "maxLength": 2000},
+        },
+        required=("request_id", "score"),
+    ),
     _get("/v1/streams/{request_id}", "Takes a stream up again", "Sessions", query=("starting_after",), media="text/event-stream"),
     _get("/health/live", "The process answers", "Operation", is_open=True),
     _get("/health/ready", "It takes requests", "Operation", is_open=True),

@@ -11,12 +11,14 @@ from msgspec import Struct
 from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.delta import Delta
 from agent_gateway.core.errors import ClientLeft, GatewayError, InternalError, ShuttingDown
+from agent_gateway.core.plan import Plan
 from agent_gateway.core.pricing import Price
 from agent_gateway.core.route import Deployment, Route
 from agent_gateway.core.usage import Usage
 
 Status = Literal["success", "fallback", "degraded", "cached", "error", "cancelled"]
-Edge = Literal["http", "websocket", "batch"]
+#: `native`: a provider's own batch, whose time says nothing of anybody's speed.
+Edge = Literal["http", "websocket", "batch", "native"]
 #: Writes frames to the client at once; False: it is slow to take them, so that what follows has to wait for it the usual way.
 Tap = Callable[[bytes], bool]
 
@@ -90,6 +92,7 @@ class Exchange(Struct):
     # Grown by the stages.
     reservation: Reservation | None = None
     route: Route | None = None
+    plan: Plan | None = None  # who might answer, in their order
     deadline: float = 0.0  # monotonic; every network await is under it
     attempts: list[Attempt] = []
     queued_s: float = 0.0  # waited for room at a deployment, or for another's answer to the same request

@@ -28,3 +28,8 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         if write:
             micro += write * (self.input if self.cache_write is None else self.cache_write)
         return micro / 1_000_000 + self.request
+
+    def at(self, share: float) -> Price:
+        """All of it at that share."""
+        read, write = (None if rate is None else rate * share for rate in (self.cache_read, self.cache_write))
+        return Price(input=self.input * share, output=self.output * share, cache_read=read, cache_write=write, request=self.request * share)

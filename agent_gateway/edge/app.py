@@ -33,6 +33,7 @@ from agent_gateway.edge.batch_room import BatchAsk, BatchRoom
 from agent_gateway.edge.batches import batch_answer, is_batch_path
 from agent_gateway.edge.bodies import BodyHold
 from agent_gateway.edge.cors import answer_lines, is_foreign, is_preflight, preflight_lines
+from agent_gateway.edge.feedback import take_feedback
 from agent_gateway.edge.files import Download
 from agent_gateway.edge.grouped import Grouped
 from agent_gateway.edge.hosts import check_host
@@ -69,6 +70,7 @@ _STREAMS = "/v1/streams/"
 _ADMIN = "/admin/v1/"
 #: Of a request to the admin API.
 ADMIN_BODY_MAX_BYTES = 1024 * 1024
+FEEDBACK_BODY_MAX_BYTES = 64 * 1024
 QUERY_FIELDS_MAX = 100
 
 _log = logging.getLogger("agent_gateway.edge")
@@ -110,6 +112,7 @@ class App:
             "/health/ready": {"GET": self._health_ready},
             "/metrics": {"GET": self._metrics},
             "/v1/sessions": {"GET": self._sessions},
+            "/v1/feedback": {"POST": self._feedback},
             "/openapi.json": {"GET": self._openapi},
         }
 
@@ -317,6 +320,11 @@ class App:
         owner = await _owner(ask)
         session_id = ask.path.removeprefix(_SESSIONS)
         await ask.json(await delete_session(ask.runtime.memory.store, owner, session_id, ask.runtime.clock.wall()))
+
+    async def _feedback(self, ask: Ask) -> None:
+        owner = await _owner(ask)
+        check_media(ask.headers)
+        await ask.json(await take_feedback(owner, await self._body(ask, FEEDBACK_BODY_MAX_BYTES), ask.runtime))
 
     # --- health and metrics ---
 

@@ -33,6 +33,8 @@ DURATION_S = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0),
     *(3.0, 5.0, 8.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0),
 )
+#: Of feedback.
+SCORES = (1.0, 2.0, 3.0, 4.0, 5.0)
 BATCH_S = (1.0, 5.0, 15.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 57600.0, 86400.0)
 TOKEN_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
 OVERHEAD_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -203,6 +205,7 @@ class Metrics:
         self._rate_limited: dict[str, int] = {}
         self._guards: dict[tuple[str, str], int] = {}
         self._shed: dict[str, int] = {}
+        self._scores = Histogram(SCORES)
 
     def configure(self, models: Collection[str], deployments: Collection[str]) -> None:
         """The names that become labels. Series of names that are gone stay, as Prometheus expects."""
@@ -279,6 +282,9 @@ class Metrics:
         tally.ended = self._edge_requests - sum(self._in_flight.values())
         tally.waiting = self._recorder_holds()
         return tally
+
+    def observe_score(self, score: int) -> None:
+        self._scores.observe(score)
 
     def observe(self, exchange: Exchange) -> None:
         """A settled exchange, once."""
@@ -414,6 +420,7 @@ class Metrics:
             yield from _collect_batches(self._batches)
         if self._cache is not None:
             yield from _collect_cache(self._cache)
+        yield _histogram("feedback_score", "What was thought of answers, 1–5.", (), {(): self._scores})
         yield from self._collect_records()
 
     def _collect_health(self, health: Health) -> Iterable[Metric]:

@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.settings import Monitoring, Settings
 from agent_gateway.record.archive import Archive
 from agent_gateway.record.base import DATABASE, SINKS, Address, Sink, SinkSettings, Tools
+from agent_gateway.record.changes import Feedback
 from agent_gateway.record.cost import settle
 from agent_gateway.record.metrics import Metrics
 from agent_gateway.record.row import Mode, Record, make_record
-from agent_gateway.stores.base import records_path
 
 #: From the first exchange of a batch to its rows being handed on (s): a quarter of the 0.2 s after which a record must be safe.
 FLUSH_S = 0.05
@@ -46,11 +47,18 @@ class Recorder:
     """One a process, over all reloads; belongs to the event loop."""
 
     def __init__(
-        self, metrics: Metrics, sinks: Sequence[Sink] = (), clock: Clock = SYSTEM_CLOCK, *, archive: Archive | None = None
+        self,
+        metrics: Metrics,
+        sinks: Sequence[Sink] = (),
+        clock: Clock = SYSTEM_CLOCK,
+        *,
+        archive: Archive | None = None,
+        keep_score: Callable[[Feedback], Awaitable[bool]] | None = None,
     ) -> None:
         self.metrics = metrics
         #: What the records are read back from; None: they are not kept here.
         self.archive = archive
+        self._keep_score = keep_score
         self._fixed = self._sinks = tuple(sinks)
         self._clock = clock
         for sink in sinks:
@@ -77,9 +85,9 @@ class Recorder:
 
     @classmethod
     def for_settings(cls, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Recorder:
-        """With records beside the configured database."""
-        sink = SINKS.load(DATABASE)(records_path(settings.state.database), clock=clock)
-        return cls(Metrics(), [sink], clock, archive=Archive(sink.reader))
+        """With records in the configured database, or beside it."""
+        sink = SINKS.load(DATABASE).for_url(settings.state.database, clock)
+        return cls(Metrics(), [sink], clock, archive=Archive(sink.table.open_reader()), keep_score=sink.score)
 
     def further(self, monitoring: Monitoring) -> Further:
         """The sinks of `monitoring.sinks`, for `configure`: those there are, where their settings did not change, else new ones."""
@@ -148,6 +156,18 @@ class Recorder:
         """What a user said and was told, in every record so far. How many there were; raises `StoreDown`."""
         self.fold()
         return max([await sink.erase(user) for sink in self._sinks], default=0)
+
+    async def score(self, feedback: Feedback) -> bool:
+        """Keeps what was thought of an answer; False: of no request that is known here. Raises `StoreDown`."""
+        if self._keep_score is None:
+            return False
+        self.fold()
+        if self._mode == "minimal":
+            feedback = replace(feedback, comment=None)
+        is_kept = await self._keep_score(feedback)
+        if is_kept:
+            self.metrics.observe_score(feedback.score)
+        return is_kept
 
     def scrape(self) -> tuple[bytes, str]:
         """Metrics that see every request that has ended, and their content type."""

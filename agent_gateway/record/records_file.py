@@ -1,4 +1,4 @@
-"""The table `records` in an SQLite file of its own (or in memory): written by one thread, read by anyone.
+"""The table `records`, and what it adds up to, in an SQLite file of its own (or in memory): written by one thread, read by anyone.
 
 Promise: a batch is in it whole or not at all, and a request never twice. Errors are `sqlite3.Error` and `OSError`, as they come.
 """
@@ -9,16 +9,19 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from agent_gateway.record.row import Record, without_details
+from agent_gateway.record import figures
+from agent_gateway.record.file_reader import FileReader
+from agent_gateway.record.row import Record
 from agent_gateway.stores.base import create_privately
+from agent_gateway.stores.operation import Operation, T
 
 #: How long a write waits for another writer before the batch goes to the spill file (s).
 BUSY_TIMEOUT_S = 0.1
@@ -35,7 +38,7 @@ CHECKPOINT_PAGES = 1000
 CLEAR_TRIES = 20
 #: Rows kept when the database is in memory.
 MEMORY_ROWS = 10_000
-VERSION = 3
+VERSION = 4
 
 #: By version: what leads from the one before to it. The columns are those of `Record`, in its order; a test compares them.
 _STEPS = {
@@ -86,13 +89,38 @@ _STEPS = {
         "CREATE INDEX records_user_id ON records (user_id) WHERE user_id IS NOT NULL",
         "CREATE INDEX records_session_id ON records (session_id) WHERE session_id IS NOT NULL",
     ),
-    3: ("ALTER TABLE records ADD COLUMN traceparent TEXT",),
+    # What is looked for is found in one index, past the bodies; what records add up to is read off `figures`, but by user.
+    3: (
+        "ALTER TABLE records ADD COLUMN edge TEXT",
+        "ALTER TABLE records ADD COLUMN route TEXT",
+        "ALTER TABLE records ADD COLUMN per_token_ms REAL",
+        "DROP INDEX records_usage",
+        "DROP INDEX records_user_id",
+        "DROP INDEX records_session_id",
+        "CREATE INDEX records_started ON records (started_ms, model, key_id, status, error_code)",
+        """
+        CREATE INDEX records_user ON records (user_id, started_ms, status, input_tokens, output_tokens, cost_usd)
+        WHERE user_id IS NOT NULL
+        """,
+        "CREATE INDEX records_session ON records (session_id, started_ms) WHERE session_id IS NOT NULL",
+        figures.table(options="WITHOUT ROWID"),
+        *figures.whole("records"),
+        """
+        CREATE TABLE feedback (
+            request_id TEXT PRIMARY KEY,
+            started_ms BIGINT NOT NULL,
+            user_id TEXT,
+            score INTEGER NOT NULL,
+            comment TEXT,
+            given_ms BIGINT NOT NULL
+        )
+        """,
+        "CREATE INDEX feedback_started ON feedback (started_ms)",
+        "CREATE INDEX feedback_user ON feedback (user_id) WHERE user_id IS NOT NULL",
+    ),
+    4: ("ALTER TABLE records ADD COLUMN traceparent TEXT",),
 }
 _BLOBS = {Record._fields.index(name) for name in ("attempts", "request", "answer")}
-_ERASE = (
-    "UPDATE records SET user_id = NULL, session_id = NULL, client_request_id = NULL, traceparent = NULL, request = NULL, "
-    "answer = NULL, attempts = ? WHERE rowid = ?"
-)
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -117,7 +145,11 @@ def _statement(records: Sequence[Record]) -> tuple[str, list[Any]]:
 
 
 class RecordsFile:
-    """`path` None: in memory, the last `MEMORY_ROWS`. Opened when first needed, and again after any error."""
+    """A `RecordTable`. `path` None: in memory, the last `MEMORY_ROWS`. Opened when first needed, and again after any error."""
+
+    down: tuple[type[Exception], ...] = (sqlite3.Error, OSError)
+    unwritable: tuple[type[Exception], ...] = (OverflowError, UnicodeError)
+    row_lock = ""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -125,53 +157,61 @@ class RecordsFile:
         self._uri = f"file:{quote(str(path))}" if path else memory
         self._connection: sqlite3.Connection | None = None
         self._opened: os.stat_result | None = None
+        self._rollup = figures.Rollup()
 
     def insert(self, records: Sequence[Record]) -> int:
         """How many were new. `OverflowError` or `UnicodeError`: a value that SQLite cannot hold; nothing was written."""
-        connection = self._open()
         try:
+            return self._insert(records)
+        except _Known:
+            records = self._unknown(records)
+        return self._insert(records) if records else 0
+
+    def _insert(self, records: Sequence[Record]) -> int:
+        with self._transaction() as connection:
             before = connection.total_changes
-            connection.execute("BEGIN IMMEDIATE")
             start = 0
             for rows in STATEMENT_ROWS:
                 while len(records) - start >= rows:
                     connection.execute(*_statement(records[start : start + rows]))
                     start += rows
-            new = connection.total_changes - before
+            if connection.total_changes - before < len(records):
+                raise _Known
+            for row in self._rollup.of(records):
+                connection.execute(figures.ADD, row)
             if self.path is None:
                 connection.execute("DELETE FROM records WHERE rowid <= (SELECT max(rowid) FROM records) - ?", (MEMORY_ROWS,))
-            connection.execute("COMMIT")
-        except (OverflowError, UnicodeError, sqlite3.Error):
-            self._roll_back(connection)
-            raise
-        return new
+        return len(records)
 
-    def delete_before(self, started_ms: int, limit: int) -> int:
-        """The oldest first, at most `limit`, so that the writer is not held up. How many there were."""
-        cursor = self._open().execute(
-            "DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE started_ms < ? ORDER BY started_ms LIMIT ?)",
-            (started_ms, limit),
-        )
-        return cursor.rowcount
+    def _unknown(self, records: Sequence[Record]) -> list[Record]:
+        """Each once. Others may write too, but never the same records."""
+        by_id = {record.id: record for record in records}
+        asked = f"SELECT id FROM records WHERE id IN ({', '.join('?' * len(by_id))})"  # noqa: S608 – marks
+        for (known,) in self._open().execute(asked, list(by_id)).fetchall():
+            del by_id[known]
+        return list(by_id.values())
 
-    def erase_user(self, user: str, limit: int) -> int:
-        """Takes out of at most `limit` records what the user said, was told and is known by; figures stay. How many there were."""
+    def sweep(self, records_before_ms: int, figures_before_ms: int, limit: int) -> bool:
         connection = self._open()
-        connection.execute("PRAGMA secure_delete = ON")  # what is freed is overwritten
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            found = connection.execute("SELECT rowid, attempts FROM records WHERE user_id = ? LIMIT ?", (user, limit)).fetchall()
-            connection.executemany(_ERASE, [(without_details(attempts), row) for row, attempts in found])
-            connection.execute("COMMIT")
-        except sqlite3.Error:
-            self._roll_back(connection)
-            raise
-        finally:
-            with suppress(sqlite3.Error):
-                connection.execute("PRAGMA secure_delete = OFF")
-        return len(found)
+        gone = connection.execute(
+            "DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE started_ms < ? ORDER BY started_ms LIMIT ?)",
+            (records_before_ms, limit),
+        ).rowcount
+        connection.execute("DELETE FROM feedback WHERE started_ms < ?", (records_before_ms,))
+        connection.execute("DELETE FROM figures WHERE at_ms < ?", (figures_before_ms,))
+        return gone == limit
 
-    def clear_log(self) -> None:
+    def change(self, operation: Operation[T]) -> T:
+        """What it frees is overwritten."""
+        self._open().execute("PRAGMA secure_delete = ON")
+        try:
+            with self._transaction() as connection:
+                return _driven(connection, operation)
+        finally:
+            with suppress(sqlite3.Error, OSError):
+                self._open().execute("PRAGMA secure_delete = OFF")
+
+    def finish_erasing(self) -> None:
         """What was erased is still in the write-ahead log until that is worked in and cut off. Raises when somebody reads it for long."""
         for _ in range(CLEAR_TRIES):
             (is_busy, *_) = self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -191,6 +231,9 @@ class RecordsFile:
             if source.exists():
                 source.rename(aside.with_name(aside.name + suffix))
         return aside
+
+    def open_reader(self) -> FileReader:
+        return FileReader(self.reader)
 
     def reader(self) -> sqlite3.Connection:
         """A connection of the caller's own, that cannot write; for one thread."""
@@ -244,12 +287,34 @@ class RecordsFile:
         except OSError:
             return True
 
-    def _roll_back(self, connection: sqlite3.Connection) -> None:
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = self._open()
         try:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            self.close()
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            try:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            except sqlite3.Error:
+                self.close()
+            raise
+
+
+class _Known(Exception):
+    """Of the records of a batch one is there already."""
+
+
+def _driven(connection: sqlite3.Connection, operation: Operation[T]) -> T:
+    try:
+        text, values = next(operation)
+        while True:
+            text, values = operation.send(connection.execute(text, values).fetchall())
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -11,12 +11,14 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from agent_gateway.core.call import Call
-from agent_gateway.core.exchange import Attempt, Exchange, Status
+from agent_gateway.core.exchange import Attempt, Edge, Exchange, Status
+from agent_gateway.core.plan import Plan
 from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.transcript import take_answer
 
 Mode = Literal["full", "minimal", "off"]
-Pattern = Literal["streaming", "batching", "unary"]
+#: `native`: run in a provider's own batch; how long that took is no latency.
+Pattern = Literal["streaming", "batching", "native", "unary"]
 
 #: A request's body beyond this is cut (bytes); `request_bytes` tells its length.
 REQUEST_MAX_BYTES = 1024 * 1024
@@ -26,6 +28,8 @@ COMPRESS_MIN_BYTES = 32 * 1024
 DETAIL_MAX_CHARS = 500
 #: Of a name that a client chose: model, user, session, request id (characters).
 NAME_MAX_CHARS = 256
+#: Of what is told of a choice among deployments (characters).
+ROUTE_MAX_CHARS = 500
 #: Of W3C's header; a longer one is none.
 TRACEPARENT_MAX_CHARS = 128
 
@@ -71,6 +75,12 @@ class Record(NamedTuple):
     answer: bytes | None
     #: What guards did: `injection:flag,pii:mask`.
     guards: str | None
+    #: By which door it came; None: an earlier version wrote it.
+    edge: Edge | None
+    #: How the deployment was chosen, where there was a choice: `balanced, controller: sim/small (backup), local/a; not able: local/b`.
+    route: str | None
+    #: Streams: mean time of a token after the first.
+    per_token_ms: float | None
     #: The client's own trace, as its header told it.
     traceparent: str | None
 
@@ -100,8 +110,11 @@ _NO_USAGE = (None, None, None, None, None, 0)
 
 
 def pattern_of(exchange: Exchange) -> Pattern:
-    if exchange.edge == "batch":
-        return "batching"
+    match exchange.edge:
+        case "batch":
+            return "batching"
+        case "native":
+            return "native"
     return "streaming" if exchange.call.stream else "unary"
 
 
@@ -160,6 +173,9 @@ def make_record(exchange: Exchange, mode: Mode) -> Record:
         call.body[:REQUEST_MAX_BYTES] if full else None,
         answer,
         ",".join([f"{check}:{action}" for check, action in exchange.guards]) if exchange.guards else None,
+        exchange.edge,
+        _route(exchange.plan),
+        None if first_token is None or usage is None or usage.output < 2 else _ms((ended - first_token) / (usage.output - 1)),
         _trace(call) if full and call.forward_headers else None,
     )
     return Record._make(values)  # half the cost of calling it
@@ -213,6 +229,20 @@ def _attempt(attempt: Attempt, started: float, usage: Usage | None, full: bool) 
         None if detail is None else detail[:DETAIL_MAX_CHARS],
         _ms(attempt.queued_s) if attempt.queued_s else None,
     )
+
+
+def _route(plan: Plan | None) -> str | None:
+    """The strategy, the detour, the candidates in their order, and who cannot take the request; None: there was no choice."""
+    if plan is None or (len(plan.candidates) == 1 and len(plan.route.deployments) == 1 and plan.detour is None):
+        return None
+    names = [
+        f"{candidate.deployment.id} ({candidate.route.name})" if candidate.fallback else candidate.deployment.id
+        for candidate in plan.candidates
+    ]
+    told = f"{plan.route.strategy}{', ' + plan.detour if plan.detour else ''}: {', '.join(names)}"
+    if unable := [deployment.id for deployment in plan.route.deployments if deployment.id not in names]:
+        told = f"{told}; not able: {', '.join(unable)}"
+    return told[:ROUTE_MAX_CHARS]
 
 
 def _ms(seconds: float) -> float:

@@ -410,10 +410,16 @@ def is_in_memory(url: str) -> bool:
     return _backend(url) == "sqlite" and database_path(url) is None
 
 
+def is_postgres(url: str) -> bool:
+    """Raises `UnknownStore`."""
+    return _backend(url) == "postgres"
+
+
 def records_path(url: str) -> Path | None:
     """The file of the request records, beside the database: `agent-gateway.db` → `agent-gateway.records.db`; None: in memory.
 
-    Beside a database on a server there is no file: then they go to the working folder.
+    Beside a database on a server there is no file: then it is one of the working folder. PostgreSQL has the records themselves; there
+    only those lie beside the path that wait for it.
     """
     if _backend(url) != "sqlite":
         return _RECORDS_FILE

@@ -7,7 +7,7 @@ Every method raises `StoreDown` as those of `stores/base.py` do. Times: Unix sec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, Protocol, TypedDict, Unpack, runtime_checkable
 
@@ -260,9 +260,11 @@ class BatchSums:
     native_saved_usd: float = 0.0
     duplicate_saved_usd: float = 0.0
     cache_saved_usd: float = 0.0
+    lost_calls: int = 0
 
     def add_returned(self, item: ReturnedItem) -> None:
         """One by one its failure would have cost the same."""
+        self.lost_calls += item.lost
         self.cost_usd += item.cost_usd
         self.single_cost_usd += item.cost_usd
 
@@ -301,6 +303,8 @@ class ReturnedItem:
     attempted: bool = True
     #: Of the attempt that failed.
     cost_usd: float = 0.0
+    #: Its call may have been made, and what came of it cannot be had: it is counted in `StoredBatch.lost_calls`.
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,8 +349,10 @@ class BatchStore(FileStore, Protocol):
         is counted in the batch's `lost_calls`. Claims never wait for each other.
         """
 
-    async def held_items(self, batch_id: str, holder: str, *, after: int, limit: int) -> Sequence[ClaimedItem]:
-        """Those that the holder claimed early and that are its own still, by number."""
+    async def held_items(
+        self, batch_id: str, holder: str, *, after: int = 0, limit: int, among: Collection[int] | None = None
+    ) -> Sequence[ClaimedItem]:
+        """Those that the holder claimed early and that are its own still, by number; `among`: only of these numbers."""
 
     async def hasten_items(self, batch_id: str, model: str | None, *, now: float) -> int:
         """Those that wait, of one model or of all, are due now; how many were not yet."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from typing import Literal, TypeVar, Unpack
@@ -242,9 +242,12 @@ class MemoryBatches:
                 claimed.append(_claimed(batch, item))
         return claimed
 
-    async def held_items(self, batch_id: str, holder: str, *, after: int, limit: int) -> Sequence[ClaimedItem]:
+    async def held_items(
+        self, batch_id: str, holder: str, *, after: int = 0, limit: int, among: Collection[int] | None = None
+    ) -> Sequence[ClaimedItem]:
         held = (item for item in self._items.get(batch_id, _Items()).by_number.values() if item.state == "sent" and item.holder == holder)
-        found = sorted((item for item in held if item.number > after), key=lambda item: item.number)
+        wanted = (item for item in held if item.number > after and (among is None or item.number in among))
+        found = sorted(wanted, key=lambda item: item.number)
         return [_claimed(self._batches[batch_id], item) for item in found[:limit]]
 
     async def hasten_items(self, batch_id: str, model: str | None, *, now: float) -> int:

@@ -18,6 +18,8 @@ Operation: TypeAlias = Generator[Statement, list[Row], T]
 
 #: Values of one statement: databases bound them (SQLite: 32,766).
 VALUES_AT_ONCE = 500
+#: Different statements kept translated: of each, the lengths that lists come in.
+STATEMENTS_MAX = 1_000
 
 
 class Database(Protocol):
@@ -41,6 +43,13 @@ class Database(Protocol):
 def rows(text: str, values: Sequence[Any] = ()) -> Operation[list[Row]]:
     """The operation of a single statement."""
     return (yield text, values)
+
+
+@lru_cache(STATEMENTS_MAX)
+def numbered(text: str) -> str:
+    """`?, ?` → `$1, $2`, as PostgreSQL has it: no statement has a question mark elsewhere."""
+    first, *rest = text.split("?")
+    return first + "".join(f"${number}{piece}" for number, piece in enumerate(rest, 1))
 
 
 @lru_cache(VALUES_AT_ONCE)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any, ClassVar, Literal, TypeVar
 
 from agent_gateway.stores.batches import (
@@ -70,17 +71,21 @@ class SqlItems:
     async def claim_items(self, claim: Claim) -> Sequence[ClaimedItem]:
         return await self.database.write(self._claim(claim))
 
-    async def held_items(self, batch_id: str, holder: str, *, after: int, limit: int) -> Sequence[ClaimedItem]:
+    async def held_items(
+        self, batch_id: str, holder: str, *, after: int = 0, limit: int, among: Collection[int] | None = None
+    ) -> Sequence[ClaimedItem]:
+        of_these, numbers = ("", ()) if among is None else (f" AND number IN ({marks(len(among))})", tuple(among))
+
         def select() -> Operation[list[ClaimedItem]]:
             found = yield f"SELECT {BATCH} FROM batches WHERE id = ?", (batch_id,)
             if not found:
                 return []
             batch = batch_of(found[0])
-            held = """
+            held = f"""
                 SELECT number, custom_id, model, body, fence, attempts FROM batch_items
-                WHERE batch = ? AND state = 'sent' AND holder = ? AND number > ? ORDER BY number LIMIT ?
+                WHERE batch = ? AND state = 'sent' AND holder = ? AND number > ?{of_these} ORDER BY number LIMIT ?
             """
-            return [_claimed(batch, row) for row in (yield held, (batch_id, holder, after, limit))]
+            return [_claimed(batch, row) for row in (yield held, (batch_id, holder, after, *numbers, limit))]
 
         return await self.database.read(select())
 
@@ -183,10 +188,10 @@ class SqlItems:
     def _change(
         self, items: Sequence[tuple[Any, ...]], changes: str, values: tuple[Any, ...] = (), types: tuple[str, ...] = ()
     ) -> Operation[set[Place]]:
-        """Of items (batch, number, fence, …) those that are held with that fence; which they were."""
+        """Of items (batch, number, fence, …) those that are held with that fence; which they were. In one order for all, as `_grow`."""
         casts = ", ".join(f"CAST(? AS {name})" for name in ("TEXT", "BIGINT", "BIGINT", *types))
         changed: set[Place] = set()
-        for some in _slices(items, ROWS_AT_ONCE):
+        for some in _slices(sorted(items, key=itemgetter(0, 1)), ROWS_AT_ONCE):
             given = ", ".join([f"({casts})", *[f"({marks(3 + len(types))})"] * (len(some) - 1)])
             found = yield (
                 f"""

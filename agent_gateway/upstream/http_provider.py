@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import cycle
 from urllib.parse import urlsplit
 
@@ -15,7 +17,7 @@ import msgspec
 
 from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import Clock
-from agent_gateway.core.errors import MalformedReply, ProviderError, ProviderKeyRefused
+from agent_gateway.core.errors import MalformedReply, ProviderError, ProviderKeyRefused, ProviderTimeout
 from agent_gateway.core.exchange import Attempt
 from agent_gateway.core.route import Deployment
 from agent_gateway.upstream.base import Answer
@@ -30,6 +32,8 @@ ERROR_MAX_BYTES = 256 * 1024
 ERROR_WAIT_S = 5.0
 #: A key that was refused is not used for so long (s), as long as there is another.
 KEY_REST_S = 60.0
+
+_NO_HEADERS: Mapping[str, str] = {}
 
 _log = logging.getLogger("agent_gateway.upstream")
 
@@ -77,6 +81,8 @@ class HttpProvider(ABC):
         self._origin = Origin.from_url(settings.base_url)
         #: What of the address is path, without a slash at its end.
         self.path = urlsplit(settings.base_url).path.rstrip("/")
+        #: Whose path stands before every path of its API, without a slash at its end; and how a key is shown there.
+        self.root = Endpoint(self.path)
         self._always = (
             f"host: {self._origin.host_header}\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\n"
             "accept-encoding: identity\r\nuser-agent: agent-gateway\r\n"
@@ -111,6 +117,35 @@ class HttpProvider(ABC):
         if call.stream and not reply.headers.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
             raise await self._not_a_stream(reply, until, dialect)
         return _HttpAnswer(reply)
+
+    def account(self) -> str:
+        """Whose turn it is of the keys: what is made with one may be seen with it alone. Tells nothing of the key's text."""
+        return self._next_key().account
+
+    async def ask(
+        self, method: str, path: str, account: str, *, body: bytes = b"", headers: Mapping[str, str] = _NO_HEADERS, until: float
+    ) -> Reply:
+        """What is no call of a model, with the key of that account (of any, where it is gone). `path`: whole, query included.
+
+        Returns when a 2xx status has come; the reply is the caller's to read and close. Every other outcome is a `ProviderError`.
+        """
+        key = next((key for key in self._keys if key.account == account), None) or self._next_key()
+        root = self.root
+        shown = {"host": self._origin.host_header, "accept-encoding": "identity", "user-agent": "agent-gateway", **root.headers, **headers}
+        lines = "".join([f"{name}: {value}\r\n" for name, value in {**shown, "content-length": str(len(body))}.items()])
+        key_line = b"%b%b\r\n" % (root.key_start, key.secret) if key.secret else b""
+        head = b"%b%b%b\r\n" % (f"{method} {path} HTTP/1.1\r\n".encode("ascii"), lines.encode("latin-1"), key_line)
+        try:
+            reply = await self._transport.send(self._origin, head, body, connect_until=until, until=until)
+        except ReadTimeout:
+            raise ProviderTimeout("The model provider did not answer in time.", kind="attempt") from None
+        if 200 <= reply.status < 300:
+            return reply
+        said = await self._error_body(reply, until)
+        error = refusal(reply.status, reply.headers, said, self._clock.wall(), None)
+        if isinstance(error, ProviderKeyRefused):
+            self._rest(key, reply.status)
+        raise error
 
     def redact(self, text: str) -> str:
         for key in self._keys:
@@ -172,6 +207,10 @@ class _Key:
     number: int
     secret: bytes
     rests_until: float = 0.0
+
+    @property
+    def account(self) -> str:
+        return sha256(self.secret).hexdigest()[:16]
 
 
 class _HttpAnswer:

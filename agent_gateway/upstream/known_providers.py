@@ -31,6 +31,15 @@ class KnownModels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     only_responses: bool = False
 
 
+class KnownBatches(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The provider runs batches itself; `api` is a name of the seat `batch_apis`."""
+
+    api: str
+    #: What a request costs there, as a share of its price.
+    price_share: float
+    source: str
+
+
 class KnownProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: str
     #: Where its API is documented.
@@ -44,6 +53,8 @@ class KnownProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     key: str | None = None
     #: It has OpenAI's Responses API, whole.
     responses: bool = False
+    #: None: every request is asked by itself.
+    batches: KnownBatches | None = None
     # Defaults of its settings:
     key_header: str = "authorization"
     output_limit_field: OutputLimitField = "max_tokens"
@@ -94,6 +105,12 @@ def known_provider(kind: str, base_url: str | None) -> KnownProvider | None:
     if kind == "openai":
         return next((row for row in rows if row.is_at(base_url or "")), None)
     return next((row for row in rows if row.kind == kind), None)
+
+
+def known_batches(kind: str, base_url: str | None, *, anywhere: bool) -> KnownBatches | None:
+    """Of that kind of provider; unless `anywhere`, only where the address is the provider's own."""
+    row = next((row for row in known_providers() if row.kind == kind), None)
+    return row.batches if row is not None and (anywhere or row.is_at(base_url or "")) else None
 
 
 def _origin(url: str | None) -> Origin | None:

@@ -71,9 +71,12 @@ class AttemptLoop:
         self._random = random or Random()
         self._sleep = sleep
 
+    def provider(self, name: str) -> Provider | None:
+        return self._providers.get(name)
+
     async def answer(self, exchange: Exchange, plan: Plan) -> AsyncGenerator[Event, None]:
         """Raises `GatewayError` where there is no answer, and no fixed reply to stand in for it."""
-        exchange.reason = plan.detour
+        exchange.plan, exchange.reason = plan, plan.detour
         try:
             begun = await self._begin(exchange, plan)
         except ProviderError as error:

@@ -59,9 +59,11 @@ _SAID_MAX = 2000
 
 
 def refusal(
-    status: int, headers: Mapping[bytes, bytes], body: bytes, wall: float, dialect: Dialect
+    status: int, headers: Mapping[bytes, bytes], body: bytes, wall: float, dialect: Dialect | None
 ) -> ProviderError:
-    """Of a reply that is not a 2xx; `headers` in lower case, `wall` in Unix seconds. The error knows the provider's status."""
+    """Of a reply that is not a 2xx; `headers` in lower case, `wall` in Unix seconds. The error knows the provider's status. `dialect`:
+    None where no client's call was answered.
+    """
     told = _read(body)
     detail = f"HTTP {status}: {told.said}"[:DETAIL_MAX]
     kind = _class_of(status, told.codes)
@@ -110,7 +112,7 @@ def _by_code(codes: frozenset[str]) -> type[ProviderError] | None:
 
 
 def _refused(
-    kind: type[ProviderRefusedRequest], told: _Told, detail: str, status: int, body: bytes, content_type: str, dialect: Dialect
+    kind: type[ProviderRefusedRequest], told: _Told, detail: str, status: int, body: bytes, content_type: str, dialect: Dialect | None
 ) -> ProviderRefusedRequest:
     message = f"{REFUSED}: {told.said[:_SAID_MAX]}" if told.said else f"{REFUSED}."
     return kind(message, status=status, body=body, content_type=content_type, dialect=dialect, detail=detail)

@@ -476,6 +476,23 @@ async def test_what_was_claimed_early_is_written_by_its_holder_until_its_lease_e
     assert await finish(store, [done(four), done(three)]) == places([three])
 
 
+async def test_of_what_was_claimed_early_some_are_asked_for_by_their_numbers(store: BatchStore) -> None:
+    await submit(store, "b", 5)
+    sent = await claim(store, 4, holder="native:x", lease_s=600, batch="b", early=True)
+    assert await store.held_items("b", "native:x", limit=9, among={4, 2, 5, 77}) == [sent[1], sent[3]]
+    assert await store.held_items("b", "native:x", after=2, limit=9, among=[2, 4]) == [sent[3]]
+    assert await store.held_items("b", "native:y", limit=9, among=[2, 4]) == []
+
+
+async def test_a_call_that_may_have_been_made_is_counted_as_lost(store: BatchStore) -> None:
+    await submit(store, "b", 3)
+    one, two, three = await claim(store, holder="native:x", lease_s=600, batch="b", early=True)
+    lost = [ReturnedItem("b", item.number, item.fence, NOW, lost=item is not three) for item in (one, two, three)]
+    await store.return_items(lost)
+    await store.return_items(lost)
+    assert (await found(store)).lost_calls == 2
+
+
 async def test_an_owner_is_not_busy_with_what_was_claimed_early(store: BatchStore) -> None:
     await submit(store, "b", 10)
     await submit(store, "c", 10, created_at=NOW + 1)
@@ -525,6 +542,22 @@ async def test_of_claims_side_by_side_each_item_is_ones(kind: str, request: pyte
         assert numbers == dict.fromkeys(range(1, 401), 1)
         batch = await found(keepers[2])
         assert (batch.completed, batch.lost_calls, batch.cost_usd) == (400, 0, 100.0)
+
+
+@pytest.mark.parametrize("kind", ["postgres", "sqlite"])
+async def test_who_extends_leases_and_who_writes_results_do_not_wait_in_a_circle(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    async with opened(await fresh_url(kind, request.config, tmp_path), 1) as (one,):
+        store = batches_of(one)
+        await submit(store, "b", 600)
+        items = await claim(store)
+        held = [(item.batch, item.number, item.fence) for item in items]
+        for start in range(0, 600, 100):
+            some = items[start : start + 100]
+            beats = (store.extend_leases("one", held[::way], now=NOW, lease_s=LEASE_S) for way in (1, -1))
+            accepted, *_ = await asyncio.gather(finish(store, [done(item) for item in some[::-1]]), *beats)
+            assert accepted == places(some)
 
 
 def test_redis_says_what_to_do() -> None:

@@ -19,15 +19,12 @@ MODEL = "models: {gpt: {deployments: [{provider: local, model: m, price: {input:
         ("server: {workers: 2}", ["server.workers: not available yet; leave it out, or at 1"]),
         (
             "batching: {native: off, max_wait_ms: 1, timeout_s: 1}",
-            [
-                "batching.max_wait_ms: not available yet; leave it out, or at 20",
-                'batching.native: not available yet; leave it out, or at "auto"',
-            ],
+            ["batching.max_wait_ms: not available yet; leave it out, or at 20"],
         ),
         ("alerts: {webhooks: ['https://h/secret']}", ["alerts.webhooks: not available yet; leave it out"]),
         (
-            MODEL % "batching: {native: off}",
-            ['models.gpt.batching.native: not available yet; leave it out, or at "auto"'],
+            MODEL % "batching: {max_wait_ms: 1}",
+            ["models.gpt.batching.max_wait_ms: not available yet; leave it out, or at 20"],
         ),
     ],
 )

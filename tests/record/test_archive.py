@@ -1,67 +1,40 @@
-"""Records read back: the right ones, page by page, in time, whatever state the file is in; and erased for good."""
+"""Records read back, from SQLite and from PostgreSQL: the right ones, page by page, and what they add up to; and erased."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent_gateway.core.clock import Clock
-from agent_gateway.core.errors import BadRequest, Overloaded, StoreDown
-from agent_gateway.record import records_file
-from agent_gateway.record.archive import LISTED, READERS, WAITING_MAX, Archive, UsageRow, Wanted
-from agent_gateway.record.row import Record, make_record
+from agent_gateway.core.errors import BadRequest, Overloaded
+from agent_gateway.record.archive import Archive, Group, Scores, UsageRow, Wanted
+from agent_gateway.record.changes import Feedback
+from agent_gateway.record.figures import DAY_MS, HOUR_MS
+from agent_gateway.record.row import Record
 from agent_gateway.record.sinks.database import DatabaseSink
-from tests.kit.eventually import eventually
-from tests.record.exchanges import WALL, attempt, exchange, records
-
-CLOCK = Clock(wall=lambda: WALL + 60)
-DAY_MS = 86_400_000
-START_MS = int(WALL * 1000)
+from agent_gateway.record.table import READERS, WAITING_MAX
+from tests.record.exchanges import records
+from tests.record.kept import CLOCK, SECRET, START_MS, ids, put, said, spread
+from tests.stores.stores import fresh_url
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.records.db"
-
-
-@pytest.fixture
-async def sink(path: Path) -> AsyncIterator[DatabaseSink]:
-    sink = DatabaseSink(path, clock=CLOCK)
+@pytest.fixture(params=["sqlite", "postgres"])
+async def sink(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DatabaseSink]:
+    monkeypatch.chdir(tmp_path)
+    sink = DatabaseSink.for_url(await fresh_url(request.param, request.config, tmp_path), CLOCK)
     yield sink
     await sink.close(10)
 
 
 @pytest.fixture
 async def archive(sink: DatabaseSink) -> AsyncIterator[Archive]:
-    archive = Archive(sink.reader)
+    archive = Archive(sink.table.open_reader())
     yield archive
     await archive.close()
-
-
-async def put(sink: DatabaseSink, rows: list[Record]) -> list[Record]:
-    before = sink.written
-    sink.write(rows)
-    await eventually(lambda: sink.written == before + len(rows), "all rows")
-    return rows
-
-
-def spread(count: int, **fields: Any) -> list[Record]:
-    """One a second."""
-    return [record._replace(started_ms=START_MS + number * 1000, **fields) for number, record in enumerate(records(count))]
-
-
-async def ids(archive: Archive, wanted: Wanted, limit: int = 100) -> list[str]:
-    return [row[LISTED.index("id")] for row in (await archive.page(wanted, limit)).rows]
-
-
-# --- looked for
 
 
 async def test_pages_hold_every_record_once_newest_first(sink: DatabaseSink, archive: Archive) -> None:
@@ -79,7 +52,7 @@ async def test_pages_hold_every_record_once_newest_first(sink: DatabaseSink, arc
     assert seen == [record.id for _, record in order]
 
 
-@pytest.mark.parametrize("cursor", ["", "1", "-", "1-", "a-b", "1-2-3", "9" * 30 + "-1", "１-１"])
+@pytest.mark.parametrize("cursor", ["", "1", "~", "a~b", "9" * 30 + "~1", "１~１"])
 async def test_a_cursor_that_was_never_given_is_refused(archive: Archive, cursor: str) -> None:
     with pytest.raises(BadRequest) as caught:
         await archive.page(Wanted(), 4, cursor)
@@ -130,52 +103,34 @@ async def test_usage_adds_up_by_group(sink: DatabaseSink, archive: Archive, grou
     assert more == (len(rows) > 1)
 
 
+async def test_usage_is_exact_though_hours_are_added_up_before(sink: DatabaseSink, archive: Archive) -> None:
+    """`since` and `until` are hours from the beginning of a day; there is a request every quarter of an hour, for three days."""
+    groups: tuple[Group, ...] = ("model", "key", "day")
+    begin = START_MS // DAY_MS * DAY_MS
+    await put(sink, [record._replace(started_ms=begin + number * HOUR_MS // 4) for number, record in enumerate(records(288))])
+    for group, since, until in product(groups, (0, 0.5, 1, 24, 24.25, 47.5), (None, 47.75, 48, 49, 71.5)):
+        until_ms = None if until is None else begin + int(until * HOUR_MS)
+        rows, _ = await archive.usage(group, begin + int(since * HOUR_MS), until_ms, 10)
+        requests = ((72 if until is None else until) - since) * 4
+        assert sum(row.requests for row in rows) == requests, (group, since, until)
+        assert sum(row.output_tokens for row in rows) == requests * 12
+
+
+@pytest.mark.parametrize("cursor", ["", "tomorrow", "2025-13-01"])
+async def test_a_day_that_is_none_is_no_cursor_of_usage(archive: Archive, cursor: str) -> None:
+    with pytest.raises(BadRequest, match="cursor"):
+        await archive.usage("day", 0, 1, 5, cursor)
+
+
 async def test_usage_of_what_knows_no_tokens_is_nought(sink: DatabaseSink, archive: Archive) -> None:
     await put(sink, records(1, input_tokens=None, output_tokens=None, cost_usd=None))
     assert await archive.usage("model", 0, 2**53, 10) == ([UsageRow("chat", 1, 0, 0, 0, 0.0)], False)
-
-
-async def test_usage_is_read_off_an_index_and_never_touches_bodies(sink: DatabaseSink) -> None:
-    await put(sink, records(1))
-    with closing(sink.reader()) as connection:
-        plan = connection.execute(
-            "EXPLAIN QUERY PLAN SELECT coalesce(user_id, ''), count(*), sum(status = 'error'), sum(input_tokens), sum(output_tokens), "
-            "total(cost_usd) FROM records WHERE started_ms >= 1 AND started_ms < 2 GROUP BY 1 ORDER BY 1"
-        ).fetchall()
-        assert "COVERING INDEX records_usage" in plan[0][3]
-        for column in ("user_id", "session_id"):
-            plan = connection.execute(f"EXPLAIN QUERY PLAN SELECT rowid FROM records WHERE {column} = 'a'").fetchall()
-            assert f"records_{column}" in plan[0][3]
-
-
-# --- trouble
 
 
 async def test_before_the_first_record_there_is_nothing(archive: Archive) -> None:
     assert (await archive.page(Wanted(), 5)).rows == []
     assert await archive.find("req_1") is None
     assert await archive.usage("key", 0, 1, 5) == ([], False)
-
-
-async def test_a_damaged_file_is_a_store_that_is_down(archive: Archive, path: Path) -> None:
-    _write(path, b"this is no database" * 1000)
-    with pytest.raises(StoreDown):
-        await archive.page(Wanted(), 5)
-
-
-async def test_a_question_that_takes_too_long_is_given_up(sink: DatabaseSink) -> None:
-    await put(sink, records(1))
-
-    def slow() -> sqlite3.Connection:
-        connection = sink.reader()
-        endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS id FROM n"
-        connection.execute(f"CREATE TEMP VIEW records AS {endless}")
-        return connection
-
-    archive = Archive(slow, timeout_s=0.05)
-    with pytest.raises(Overloaded, match="took too long"):
-        await archive._rows("SELECT count(*) FROM records", [])
-    await archive.close()
 
 
 async def test_too_many_questions_at_once_are_turned_away(sink: DatabaseSink, archive: Archive) -> None:
@@ -186,43 +141,7 @@ async def test_too_many_questions_at_once_are_turned_away(sink: DatabaseSink, ar
     assert await archive.find("req_1") is None, "and then there is room again"
 
 
-async def test_an_older_file_is_brought_up_to_date_in_place(path: Path) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        for statement in records_file._STEPS[1]:
-            database.execute(statement)
-        database.execute("PRAGMA user_version = 1")
-        old = records(1, id="req_old")[0][: Record._fields.index("guards")]
-        database.execute(f"INSERT INTO records VALUES ({', '.join('?' * len(old))})", old)
-    sink = DatabaseSink(path, clock=CLOCK)
-    archive = Archive(sink.reader)
-    (new,) = await put(sink, records(1))
-    assert set(await ids(archive, Wanted())) == {"req_old", new.id}
-    with closing(sqlite3.connect(path)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (records_file.VERSION,)
-        names = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'index' AND name LIKE 'records%'")}
-    assert names == {"records_usage", "records_user_id", "records_session_id"}
-    await archive.close()
-    await sink.close(10)
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-
-
-# --- erased
-
-SECRET = "what nobody but me should know"
-
-
-def said(user: str) -> Record:
-    """It is in the request, the answer, and in what the provider said of it."""
-    made = exchange(attempts=[attempt(outcome="error", error_detail=SECRET), attempt()])
-    body = made.call.body.replace(b"Who are you", SECRET.encode())
-    answer = b'{"text":"%b"}' % SECRET.encode()
-    return make_record(made, "full")._replace(user_id=user, session_id=f"{user}-{SECRET}", request=body * 40, answer=answer)
-
-
-async def test_a_user_is_erased_and_figures_stay(sink: DatabaseSink, archive: Archive, path: Path) -> None:
+async def test_a_user_is_erased_and_figures_stay(sink: DatabaseSink, archive: Archive) -> None:
     own = await put(sink, [said("ann") for _ in range(450)])
     others = await put(sink, [said("bob"), *records(2)])
     assert await sink.erase("ann") == 450
@@ -236,22 +155,6 @@ async def test_a_user_is_erased_and_figures_stay(sink: DatabaseSink, archive: Ar
     assert await archive.find(others[0].id) == others[0]
     assert await sink.erase("ann") == 0
     assert await sink.erase("bob") == 1
-    found = [name for name in os.listdir(path.parent) if SECRET.encode() in (path.parent / name).read_bytes()]
-    assert found == [], "not in the file, nor in its log"
-
-
-async def test_what_waits_in_a_spill_file_is_erased_too(sink: DatabaseSink, archive: Archive, path: Path) -> None:
-    os.mkdir(path)  # SQLite cannot open it
-    sink.write([said("ann")])
-    await eventually(lambda: any("spill" in name for name in os.listdir(path.parent)), "it is put by")
-    with pytest.raises(StoreDown, match="not all erased"):
-        await sink.erase("ann")
-    os.rmdir(path)
-    assert await sink.erase("ann") == 1
-    assert sink.dropped == 0
-    assert len(await ids(archive, Wanted())) == 1
-    found = [name for name in os.listdir(path.parent) if SECRET.encode() in (path.parent / name).read_bytes()]
-    assert found == []
 
 
 async def test_what_was_written_just_before_is_erased(sink: DatabaseSink, archive: Archive) -> None:
@@ -259,15 +162,109 @@ async def test_what_was_written_just_before_is_erased(sink: DatabaseSink, archiv
     assert await sink.erase("ann") == 1
 
 
-async def test_in_memory_too() -> None:
-    sink = DatabaseSink(None, clock=CLOCK)
-    archive = Archive(sink.reader)
-    (row,) = await put(sink, [said("ann")])
+# --- figures
+
+
+async def test_figures_are_told_by_step_and_group(sink: DatabaseSink, archive: Archive) -> None:
+    begin = START_MS // DAY_MS * DAY_MS
+    failed = {"status": "error", "error_code": "provider_timeout", "cost_usd": None, "quality": None, "ttft_ms": None}
+    rows = [
+        *records(3, started_ms=begin, model="a", quality=0.5, ttft_ms=30.0, cost_usd=0.25),
+        *records(1, started_ms=begin + HOUR_MS, model="a", **failed),
+        *records(2, started_ms=begin + HOUR_MS, model="b", status="fallback"),
+    ]
+    await put(sink, rows)
+    by_hour, more = await archive.figures("model", "hour", begin, begin + DAY_MS, 10)
+    assert [(one.at_ms - begin, one.group, one.requests) for one in by_hour] == [(0, "a", 3), (HOUR_MS, "a", 1), (HOUR_MS, "b", 2)]
+    assert more is None
+    first, second, third = by_hour
+    assert (first.cost_usd, first.rated, first.quality, first.ttft_ms) == (0.75, 3, 1.5, 90.0)
+    assert (sum(first.durations), sum(first.first_tokens)) == (3, 3)
+    assert (second.by_status["error"], second.timeouts, second.rated, sum(second.first_tokens)) == (1, 1, 0, 0)
+    assert (third.by_status["fallback"], third.timeouts) == (2, 0)
+    (day,), _ = await archive.figures("all", "day", begin, begin + DAY_MS, 10)
+    assert (day.at_ms, day.group, day.requests, day.attempts) == (begin, "", 6, 6)
+    assert day.input_tokens == 180
+
+
+@pytest.mark.parametrize(
+    ("group", "groups"),
+    [
+        ("deployment", {"local/small"}),
+        ("pattern", {"unary"}),
+        ("dialect", {"openai_chat"}),
+        ("status", {"error", "success"}),
+        ("error", {"", "quality"}),
+        ("key", {"", "key-1"}),
+    ],
+)
+async def test_figures_have_the_groups_that_records_have(sink: DatabaseSink, archive: Archive, group: Any, groups: set[str]) -> None:
+    await put(sink, [*records(2), *records(1, status="error", error_code="quality", key_id=None)])
+    told, _ = await archive.figures(group, "hour", 0, 2**53, 10)
+    assert {one.group for one in told} == groups
+
+
+async def test_pages_of_figures_hold_each_once(sink: DatabaseSink, archive: Archive) -> None:
+    batch = [
+        record._replace(model=f"m{number % 3}", started_ms=START_MS + number % 2 * HOUR_MS) for number, record in enumerate(records(12))
+    ]
+    await put(sink, batch)
+    whole, _ = await archive.figures("model", "hour", 0, 2**53, 100)
+    seen, cursor = await archive.figures("model", "hour", 0, 2**53, 4)
+    assert cursor is not None
+    rest, last = await archive.figures("model", "hour", 0, 2**53, 4, cursor)
+    assert [*seen, *rest] == whole
+    assert (len(whole), last) == (6, None)
+    with pytest.raises(BadRequest, match="cursor"):
+        await archive.figures("model", "hour", 0, 2**53, 4, "m1")
+
+
+# --- feedback
+
+
+def given(record: Record, score: int, comment: str | None = None, key: str = "key-1") -> Feedback:
+    return Feedback(record.id, key, score, comment, START_MS)
+
+
+async def test_a_score_counts_once_and_the_last_one_counts(sink: DatabaseSink, archive: Archive) -> None:
+    one, two, fixed = await put(sink, [*records(2), *records(1, status="degraded")])
+    assert await sink.score(given(one, 1, "bad"))
+    assert await sink.score(given(one, 5))
+    assert await sink.score(given(two, 4, "well"))
+    assert await sink.score(given(fixed, 2))
+    assert await archive.feedback_of(one.id) == (5, None, START_MS)
+    assert await archive.feedback_of(two.id) == (4, "well", START_MS)
+    assert await archive.feedback("model", 0, 2**53) == [Scores("chat", 2, 9, 1, 2)]
+    assert await archive.feedback("status", 0, 2**53) == [Scores("degraded", 0, 0, 1, 2), Scores("success", 2, 9, 0, 0)]
+    assert await archive.feedback("model", 0, START_MS // DAY_MS * DAY_MS) == []
+    (hour,), _ = await archive.figures("all", "hour", 0, 2**53, 5)
+    assert (hour.requests, hour.scores, hour.score) == (3, 3, 11)
+
+
+async def test_only_the_key_that_asked_may_score(sink: DatabaseSink, archive: Archive) -> None:
+    own, nobodys = await put(sink, [*records(1), *records(1, key_id=None)])
+    assert not await sink.score(given(own, 1, key="key-2"))
+    assert not await sink.score(given(own, 1, key=""))
+    assert not await sink.score(given(own._replace(id="req_none"), 1))
+    assert await sink.score(given(nobodys, 3, key=""))
+    assert await archive.feedback("key", 0, 2**53) == [Scores("", 1, 3, 0, 0)]
+
+
+async def test_what_was_written_just_before_can_be_scored(sink: DatabaseSink, archive: Archive) -> None:
+    (record,) = records(1)
+    sink.write([record])
+    assert await sink.score(given(record, 5))
+
+
+async def test_a_request_whose_model_is_not_told_apart_is_scored_where_it_counts(sink: DatabaseSink, archive: Archive) -> None:
+    (record,) = await put(sink, records(1, model="made up", status="error", error_code="model_not_found"))
+    assert await sink.score(given(record, 1))
+    assert await archive.feedback("model", 0, 2**53) == [Scores("other", 1, 1, 0, 0)]
+
+
+async def test_an_erased_users_comments_go_and_scores_stay(sink: DatabaseSink, archive: Archive) -> None:
+    (record,) = await put(sink, records(1, user_id="ann"))
+    assert await sink.score(given(record, 2, SECRET))
     assert await sink.erase("ann") == 1
-    record = await archive.find(row.id)
-    assert record is not None
-    assert record.request is None
-    await archive.close()
-    await sink.close(10)
-    with pytest.raises(StoreDown):
-        await sink.erase("ann")
+    assert await archive.feedback_of(record.id) == (2, None, START_MS)
+    assert await archive.feedback("all", 0, 2**53) == [Scores("", 1, 2, 0, 0)]

@@ -7,6 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from agent_gateway.core.errors import ClientLeft, ConnectionCut
+from agent_gateway.core.plan import Candidate, Detour, Plan
+from agent_gateway.core.route import Deployment, Route
 from agent_gateway.core.usage import Usage
 from agent_gateway.record.cost import settle
 from agent_gateway.record.row import (
@@ -14,6 +16,7 @@ from agent_gateway.record.row import (
     DETAIL_MAX_CHARS,
     NAME_MAX_CHARS,
     REQUEST_MAX_BYTES,
+    ROUTE_MAX_CHARS,
     AttemptRecord,
     Mode,
     Record,
@@ -71,8 +74,12 @@ def test_a_full_record_tells_the_whole_story() -> None:
         request=REQUEST,
         answer=b'{"content":"Hello there","finish_reason":"stop"}',
         guards=None,
+        edge="http",
+        route=None,
+        per_token_ms=record.per_token_ms,
         traceparent=None,
     )
+    assert record.per_token_ms == pytest.approx(400 / 11, abs=0.001)
     assert made.cost_usd == pytest.approx(54e-6)
     assert [record.duration_ms, record.ttft_ms, record.overhead_ms] == [pytest.approx(time, abs=0.002) for time in (501, 101, 2)]
     [told] = attempts_of(record)
@@ -94,6 +101,41 @@ def test_a_minimal_record_holds_figures_only(stream: bool) -> None:
     hidden = {"user_id", "session_id", "client_request_id", "request", "answer", "attempts", "finish_reason"}
     kept = [name for name in Record._fields if name not in hidden]
     assert [getattr(minimal, name) for name in kept] == [getattr(full, name) for name in kept]
+
+
+def plan(*candidates: str, detour: Detour | None = None) -> Plan:
+    """Of the model `chat` at a, b and c; its fallback is at z."""
+    made = {name: Deployment(name, name.partition("/")[0], name.partition("/")[2]) for name in ("local/a", "local/b", "local/c", "sim/z")}
+    own = Route(name="chat", deployments=(made["local/a"], made["local/b"], made["local/c"]), strategy="balanced")
+    backup = Route(name="backup", deployments=(made["sim/z"],))
+    ordered = [Candidate(made[name], backup if name == "sim/z" else own, name == "sim/z") for name in candidates]
+    return Plan(own, tuple(ordered), detour)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "detour", "told"),
+    [
+        (["local/b", "local/a", "local/c"], None, "balanced: local/b, local/a, local/c"),
+        (["local/b", "sim/z"], None, "balanced: local/b, sim/z (backup); not able: local/a, local/c"),
+        (["sim/z"], "capability", "balanced, capability: sim/z (backup); not able: local/a, local/b, local/c"),
+        (["sim/z", "local/a", "local/b", "local/c"], "controller", "balanced, controller: sim/z (backup), local/a, local/b, local/c"),
+    ],
+)
+def test_a_choice_among_deployments_is_told_with_its_reasons(candidates: list[str], detour: Detour | None, told: str) -> None:
+    assert make_record(exchange(plan=plan(*candidates, detour=detour)), "minimal").route == told
+
+
+def test_where_there_was_no_choice_nothing_is_told_of_it() -> None:
+    only = Deployment("local/a", "local", "a")
+    route = Route(name="chat", deployments=(only,))
+    assert make_record(exchange(plan=Plan(route, (Candidate(only, route),))), "full").route is None
+
+
+def test_what_is_told_of_a_choice_is_bounded() -> None:
+    many = tuple(Deployment(f"local/{number:03}", "local", f"{number:03}") for number in range(100))
+    route = Route(name="chat", deployments=many)
+    record = make_record(exchange(plan=Plan(route, tuple(Candidate(one, route) for one in many))), "full")
+    assert len(record.route or "") == ROUTE_MAX_CHARS
 
 
 def test_an_error_is_told_by_its_code() -> None:

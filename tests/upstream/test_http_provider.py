@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+from time import monotonic
 from typing import Any, cast
 
 import pytest
 
-from agent_gateway.core.clock import Clock
+from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.errors import ProviderFault, ProviderKeyRefused
 from agent_gateway.core.exchange import Attempt
 from agent_gateway.core.route import Deployment
 from agent_gateway.upstream.http_provider import ERROR_WAIT_S, KEY_REST_S
+from agent_gateway.upstream.providers.anthropic import AnthropicProvider
 from agent_gateway.upstream.providers.openai import OpenAIProvider
 from agent_gateway.upstream.reply import Taker
 from agent_gateway.upstream.transport import ReadTimeout, Transport
+from tests.kit.provider import ScriptedProvider
+from tests.kit.replies import whole
 from tests.upstream.stage import body, call
 
 
@@ -119,3 +123,42 @@ async def test_an_errors_body_is_not_waited_for_long() -> None:
 
 async def _soon(reply: Reply) -> Reply:
     return reply
+
+
+# --- what is no call --------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_made_with_one_key_is_asked_for_with_it() -> None:
+    wire = Wire()
+    asked, _ = provider(wire, "a", "b")
+    first, second = asked.account(), asked.account()
+    for account in (second, second, first, second):
+        await asked.ask("GET", "/v1/batches", account, until=1e9)
+    assert wire.shown == ["b", "b", "a", "b"]
+    assert not {"a", "b"} & {first, second}, "an account does not tell its key"
+    await asked.ask("GET", "/v1/batches", "of a key that is gone", until=1e9)
+    assert wire.shown[4] in ("a", "b")
+
+
+async def test_a_key_that_is_refused_is_told_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    asked, _ = provider(Wire(), "sk-revoked", "b")
+    with pytest.raises(ProviderKeyRefused) as refused:
+        await asked.ask("DELETE", "/v1/files/x", asked.account(), until=1e9)
+    assert "sk-revoked" not in f"{refused.value.detail}{caplog.text}"
+    assert "key 1 of 2 with status 401" in caplog.text
+
+
+async def test_what_is_asked_goes_out_as_it_is_told() -> None:
+    async with ScriptedProvider() as scripted:
+        scripted.reply(whole(b"{}", 201))
+        transport = Transport(environ={})
+        settings = AnthropicProvider.Settings(base_url=scripted.base_url.removesuffix("/v1"), api_key="sk-a")
+        asked = AnthropicProvider(settings, transport, SYSTEM_CLOCK)
+        path = f"{asked.root.path}/messages/batches?limit=1"
+        reply = await asked.ask("POST", path, asked.account(), body=b"hi", headers={"content-type": "text/x"}, until=monotonic() + 5)
+        assert (reply.status, await reply.read(monotonic() + 5, 10)) == (201, b"{}")
+        (heard,) = scripted.heard
+        shown = {name: heard.headers[name] for name in ("x-api-key", "anthropic-version", "content-type", "content-length")}
+        assert (heard.method, heard.target, heard.body) == ("POST", "/v1/messages/batches?limit=1", b"hi")
+        assert shown == {"x-api-key": "sk-a", "anthropic-version": "2023-06-01", "content-type": "text/x", "content-length": "2"}
+        await transport.close()

@@ -11,9 +11,10 @@ import pytest
 from openai.types.shared.chat_model import ChatModel
 from openai.types.shared.responses_model import ResponsesModel
 
+from agent_gateway.batch.native.base import BATCH_APIS
 from agent_gateway.control.environment import PROVIDER_KEYS
 from agent_gateway.upstream.base import PROVIDERS
-from agent_gateway.upstream.known_providers import Facts, KnownModels, KnownProvider, known_provider, known_providers
+from agent_gateway.upstream.known_providers import Facts, KnownModels, KnownProvider, known_batches, known_provider, known_providers
 from agent_gateway.upstream.providers.openai import OpenAIProvider
 
 ROWS = known_providers()
@@ -195,3 +196,31 @@ def test_a_model_is_the_same_at_azure(model: str) -> None:
 )
 def test_what_a_model_lacks(kind: str, base_url: str | None, model: str, lacks: set[str]) -> None:
     assert facts(kind, model, base_url).lacks == lacks
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "base_url", "api", "anywhere"),
+    [
+        ("openai", "https://api.openai.com/v1", "openai", "openai"),
+        ("openai", "http://127.0.0.1:1/v1", None, "openai"),
+        ("openai", "https://api.openai.com.example.org/v1", None, "openai"),
+        ("anthropic", "https://api.anthropic.com", "anthropic", "anthropic"),
+        ("gemini", "https://generativelanguage.googleapis.com/v1beta", "gemini", "gemini"),
+        ("groq", "https://api.groq.com/openai/v1", None, None),
+        ("simulated", None, None, None),
+    ],
+)
+def test_batches_are_known_of_a_kind_and_believed_of_its_own_address(
+    kind: str, base_url: str | None, api: str | None, anywhere: str | None
+) -> None:
+    own, any_address = (known_batches(kind, base_url, anywhere=answer) for answer in (False, True))
+    assert (own and own.api, any_address and any_address.api) == (api, anywhere)
+
+
+def test_what_is_known_of_batches_has_a_source_and_a_plug_in() -> None:
+    known = [row.batches for row in ROWS if row.batches is not None]
+    assert {batches.api for batches in known} == set(BATCH_APIS.table)
+    assert all(batches.price_share == 0.5 and batches.source.startswith("https://") for batches in known)

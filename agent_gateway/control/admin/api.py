@@ -10,6 +10,8 @@ from functools import cached_property
 
 from agent_gateway.control.admin.audit import audit_routes
 from agent_gateway.control.admin.configuration import configuration_routes
+from agent_gateway.control.admin.feedback import feedback_routes
+from agent_gateway.control.admin.figures import figure_routes
 from agent_gateway.control.admin.keys import KeyRoutes
 from agent_gateway.control.admin.models import model_routes
 from agent_gateway.control.admin.records import record_routes
@@ -50,6 +52,8 @@ class AdminApi:
             *KeyRoutes(store, audit, configuration, clock).routes(),
             *TeamRoutes(store, audit, clock).routes(),
             *usage_routes(archive, clock),
+            *figure_routes(archive, clock),
+            *feedback_routes(archive, clock),
             *model_routes(configuration, health, clock),
             *record_routes(archive, clock),
             *session_routes(store, clock),

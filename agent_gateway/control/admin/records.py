@@ -29,6 +29,13 @@ class RecordsQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=T
     until: str | None = None
 
 
+class FeedbackShown(Struct, frozen=True):
+    #: 1–5.
+    score: int
+    comment: str | None
+    at: str
+
+
 class RecordShown(Struct, frozen=True, kw_only=True):
     """Without what was asked and answered."""
 
@@ -63,6 +70,12 @@ class RecordShown(Struct, frozen=True, kw_only=True):
     request_bytes: int
     #: What checks did, as `check:action`.
     guards: list[str]
+    #: By which door it came.
+    edge: str | None
+    #: How the deployment was chosen, where there was a choice.
+    route: str | None
+    #: Streams: mean time of a token after the first.
+    per_token_ms: float | None
     #: The client's trace, as its header of that name told it.
     traceparent: str | None
 
@@ -72,6 +85,7 @@ class RecordWhole(RecordShown, frozen=True, kw_only=True):
     #: As it came; a text where it is no whole JSON, null where it was not kept.
     request: Any
     answer: Any
+    feedback: FeedbackShown | None
 
 
 def record_routes(archive: Archive, clock: Clock) -> Sequence[Route]:
@@ -83,7 +97,7 @@ def record_routes(archive: Archive, clock: Clock) -> Sequence[Route]:
         record = await archive.find(asked.of)
         if record is None:
             raise NotFound(f"There is no record of a request {asked.of[:100]!r}; those of the last second may still be on their way.")
-        return await asyncio.to_thread(_whole, record)  # it may be megabytes
+        return await asyncio.to_thread(_whole, record, await archive.feedback_of(record.id))  # it may be megabytes
 
     return (
         Route(
@@ -109,10 +123,11 @@ def _wanted(query: RecordsQuery, now: float) -> Wanted:
     return Wanted(query.model, query.key, query.status, query.session, query.user, query.error, since_ms, until_ms)
 
 
-def _whole(record: Record) -> RecordWhole:
+def _whole(record: Record, feedback: tuple[int, str | None, int] | None) -> RecordWhole:
     listed = tuple(getattr(record, name) for name in LISTED)
     attempts = msgspec.json.decode(record.attempts, type=list[AttemptRecord]) if record.attempts else []
-    return RecordWhole(**_figures(listed), attempts=attempts, request=_json(record.request), answer=_json(record.answer))
+    given = None if feedback is None else FeedbackShown(feedback[0], feedback[1], told(feedback[2] / 1000))
+    return RecordWhole(**_figures(listed), attempts=attempts, request=_json(record.request), answer=_json(record.answer), feedback=given)
 
 
 _SHOWN_AS = {"key_id": "key", "user_id": "user", "session_id": "session", "error_code": "error"}

@@ -38,11 +38,9 @@ def usage_routes(archive: Archive, clock: Clock) -> Sequence[Route]:
     async def listed(asked: Asked[UsageQuery, None]) -> Listed[UsageShown]:
         query, now = asked.query, clock.wall()
         since, until = span(query.since, query.until, now)
-        since_ms, until_ms = int((since or 0.0) * 1000), int((now + 1 if until is None else until) * 1000)
+        since_ms, until_ms = int((since or 0.0) * 1000), None if until is None else int(until * 1000)
         rows, more = await archive.usage(query.group_by, since_ms, until_ms, query.limit, query.cursor)
-        data = [
-            UsageShown(row.group or None, row.requests, row.errors, row.input_tokens, row.output_tokens, row.cost_usd) for row in rows
-        ]
+        data = [UsageShown(row.group or None, row.requests, row.errors, row.input_tokens, row.output_tokens, row.cost_usd) for row in rows]
         return Listed(data, rows[-1].group if more else None)
 
     return (

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from importlib.util import find_spec
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from msgspec import Meta
@@ -162,7 +162,7 @@ def _types() -> dict[str, str]:
 
 
 def _type(name: str, hint: Any) -> str:
-    kinds = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     kind = next(kind for kind in kinds if kind is not NoneType)
     text = get_origin(kind) is Literal or kind in (str, bytes)
     told = "String" if text else {int: "Int64", float: "Float64"}[kind]

@@ -1,4 +1,4 @@
-"""The sink that keeps records in SQLite: one thread writes them in batches; while the database is down they wait in a spill file.
+"""The sink that keeps records in the gateway's database: one thread writes them in batches; while that is down they wait in a spill file.
 
 Promise: what was written longer than 0.2 s ago survives the death of the process, and is in the table exactly once in the end.
 """
@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.errors import StoreDown
+from agent_gateway.record.changes import Feedback, erasure, scoring
+from agent_gateway.record.figures import DAY_MS, KEPT_MS
 from agent_gateway.record.records_file import RecordsFile
 from agent_gateway.record.row import NAME_MAX_CHARS, Record, packed
 from agent_gateway.record.spill import Spill, SpillFull, orphans
+from agent_gateway.record.table import RecordTable
+from agent_gateway.stores.base import is_postgres, records_path
 
 #: Rows of one transaction, and bytes of their bodies.
 BATCH_ROWS = 512
@@ -38,44 +42,55 @@ RETRY_MAX_S = 5.0
 #: Old records are looked for this often (s) and deleted so many at a time.
 SWEEP_EVERY_S = 60.0
 SWEEP_ROWS = 500
-DAY_MS = 86_400_000
 #: Records of a user that are erased in one transaction, and how long the whole may take (s).
 ERASE_ROWS = 200
 ERASE_TIMEOUT_S = 60.0
+#: Of a request's feedback (s).
+SCORE_TIMEOUT_S = 5.0
 
 _log = logging.getLogger("agent_gateway.record")
-_DOWN = (sqlite3.Error, OSError)
-_UNWRITABLE = (OverflowError, UnicodeError)
 
 
 @dataclass(slots=True)
-class _Erasure:
-    """Of one user's records."""
+class _Errand:
+    """Something to be done with the records that there are, for somebody who waits for it."""
 
-    user: str
-    #: So many so far.
-    count: int = 0
-    done: Future[int] = field(default_factory=Future)
+    #: What is the case where it is not done.
+    failed: str
+    #: One part of it, so that records need not wait for long; None: there is more to do.
+    work: Callable[[], Any]
+    begun: bool = False
+    done: Future[Any] = field(default_factory=Future)
 
-    def end(self, error: StoreDown | None) -> None:
-        if not self.done.set_running_or_notify_cancel():
-            return
-        if error is None:
-            self.done.set_result(self.count)
-        else:
-            self.done.set_exception(error)
+    def end(self, result: Any) -> None:
+        if self.done.set_running_or_notify_cancel():
+            self.done.set_result(result)
+
+    def fail(self, why: str) -> None:
+        if self.done.set_running_or_notify_cancel():
+            self.done.set_exception(self.refusal(why))
+
+    def refusal(self, why: str) -> StoreDown:
+        return StoreDown(f"{self.failed}: the records cannot be written at the moment. Ask again.", detail=why)
 
 
 class DatabaseSink:
-    """`path` None: in memory. The first half belongs to the event loop, the second to the thread."""
+    """`path`: of the records' file, or of those that wait beside another `table`; None: in memory.
+
+    The first half belongs to the event loop, the second to the thread.
+    """
 
     name = "database"
 
-    def __init__(self, path: Path | None, *, retention_days: float = 30.0, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, path: Path | None, *, table: RecordTable | None = None, retention_days: float = 30.0, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self._clock = clock
-        self._file = RecordsFile(path)
+        self._path = path
+        self._table: RecordTable = table or RecordsFile(path)
+        self._down, self._unwritable = self._table.down, self._table.unwritable
         self._retention_days = retention_days
-        self._queue: SimpleQueue[tuple[list[Record], int] | _Erasure | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[list[Record], int] | _Errand | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
         # The loop counts what it gives, the thread what it has done: each number has one writer.
@@ -87,11 +102,21 @@ class DatabaseSink:
         self._spill = Spill(_spill_prefix(path)) if path else None
         self._held: list[Record] = []
         self._held_bytes = 0
-        self._erasures: deque[_Erasure] = deque()
+        self._errands: deque[_Errand] = deque()
         self._failures = 0
         self._retry_at = 0.0
         self._load_orphans = path is not None
         self._sweep_at = clock.monotonic()
+
+    @classmethod
+    def for_url(cls, url: str, clock: Clock = SYSTEM_CLOCK) -> DatabaseSink:
+        """In the database where that is PostgreSQL, else in a file beside it."""
+        table: RecordTable | None = None
+        if is_postgres(url):
+            from agent_gateway.record.records_server import RecordsServer
+
+            table = RecordsServer(url)
+        return cls(records_path(url), table=table, clock=clock)
 
     # --- on the event loop
 
@@ -107,9 +132,9 @@ class DatabaseSink:
     def dropped(self) -> int:
         return self._refused + self._lost
 
-    def reader(self) -> sqlite3.Connection:
-        """A read-only connection to the records, for the thread that calls."""
-        return self._file.reader()
+    @property
+    def table(self) -> RecordTable:
+        return self._table
 
     def keep(self, retention_days: float) -> None:
         self._retention_days = retention_days
@@ -133,16 +158,36 @@ class DatabaseSink:
             self._give(batch, batch_bytes)
 
     async def erase(self, user: str) -> int:
+        count = 0
+
+        def part() -> int | None:
+            nonlocal count
+            erased = self._table.change(erasure(user[:NAME_MAX_CHARS], ERASE_ROWS))
+            count += erased
+            if erased == ERASE_ROWS:
+                return None
+            self._table.finish_erasing()
+            return count
+
+        await self._run_errand(_Errand("The user's records are not all erased", part), ERASE_TIMEOUT_S)
+        return count
+
+    async def score(self, feedback: Feedback) -> bool:
+        """False: its key has made no such request. Raises `StoreDown`."""
+        errand = _Errand("The feedback is not kept", lambda: self._table.change(scoring(feedback, self._table.row_lock)))
+        return bool(await self._run_errand(errand, SCORE_TIMEOUT_S))
+
+    async def _run_errand(self, errand: _Errand, timeout_s: float) -> Any:
+        """With all records that were written before."""
         if self._closed:
-            raise _not_erased("the gateway stops")
+            raise errand.refusal("the gateway stops")
         self.start()
-        erasure = _Erasure(user[:NAME_MAX_CHARS])
-        self._queue.put(erasure)
+        self._queue.put(errand)
         try:
-            async with asyncio.timeout(ERASE_TIMEOUT_S):
-                return await asyncio.wrap_future(erasure.done)
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.wrap_future(errand.done)
         except TimeoutError:
-            raise _not_erased(f"not done in {ERASE_TIMEOUT_S:g} s") from None
+            raise errand.refusal(f"not done in {timeout_s:g} s") from None
 
     def _give(self, batch: list[Record], batch_bytes: int) -> None:
         rows = self._given_rows - self._done_rows + len(batch)
@@ -175,25 +220,23 @@ class DatabaseSink:
             self._done_bytes += batch_bytes
         self._finish()
 
-    def _erase(self, erasure: _Erasure) -> bool:
-        """A part of it, so that records need not wait for long. True: it is done, cannot be done now, or is not waited for any more."""
-        if erasure.done.cancelled():
+    def _do(self, errand: _Errand) -> bool:
+        """A part of it. True: it is done, cannot be done now, or is not waited for any more."""
+        if errand.done.cancelled():
             return True
         try:
-            if not erasure.count:
+            if not errand.begun:
                 self._bring_in()
-            count = self._file.erase_user(erasure.user, ERASE_ROWS)
-            erasure.count += count
-            if count == ERASE_ROWS:
-                return False
-            self._file.clear_log()
+                errand.begun = True
+            result = errand.work()
         except Exception as error:  # whatever it was, somebody waits for it
-            erasure.end(_not_erased(str(error)))
-            if not isinstance(error, _DOWN):
+            errand.fail(str(error) or repr(error))
+            if not isinstance(error, self._down):
                 raise
-        else:
-            erasure.end(None)
-        return True
+            return True
+        if result is not None:
+            errand.end(result)
+        return result is not None
 
     def _bring_in(self) -> None:
         """What waits beside the database. Raises `OSError` where that cannot be."""
@@ -207,10 +250,10 @@ class DatabaseSink:
             self._store([_pack(record) for record in batch])
         if closing:
             self._retry_at = 0.0
-        if self._erasures:
-            erasure = self._erasures.popleft()
-            if not self._erase(erasure):
-                self._erasures.append(erasure)
+        if self._errands:
+            errand = self._errands.popleft()
+            if not self._do(errand):
+                self._errands.append(errand)
         if self._is_due(self._retry_at):
             self._load_back()
         self._sweep()
@@ -222,8 +265,8 @@ class DatabaseSink:
         try:
             item = self._queue.get(timeout=self._wait_s())
             while item is not None:
-                if isinstance(item, _Erasure):
-                    self._erasures.append(item)  # after what came before it
+                if isinstance(item, _Errand):
+                    self._errands.append(item)  # after what came before it
                     return batch, batch_bytes, False
                 batch += item[0]
                 batch_bytes += item[1]
@@ -236,7 +279,7 @@ class DatabaseSink:
 
     def _wait_s(self) -> float:
         """Until there is something to do, should no record come."""
-        if self._erasures:
+        if self._errands:
             return 0.0
         waiting = bool(self._held) or (self._spill is not None and self._spill.holds_any)
         if self._failures and not waiting and not self._load_orphans:
@@ -256,8 +299,8 @@ class DatabaseSink:
     def _insert(self, batch: list[Record]) -> list[Record]:
         """Returns what was not written because the database is down."""
         try:
-            self._written += self._file.insert(batch)
-        except _UNWRITABLE:
+            self._written += self._table.insert(batch)
+        except self._unwritable:
             if len(batch) > 1:
                 unwritten: list[Record] = []
                 for record in batch:
@@ -265,7 +308,7 @@ class DatabaseSink:
                 return unwritten
             self._lose(1, "one holds a value that no database can hold")
             return []
-        except _DOWN as error:
+        except self._down as error:
             self._went_down(error)
             return batch
         if self._failures:
@@ -276,7 +319,7 @@ class DatabaseSink:
 
     def _went_down(self, error: Exception) -> None:
         try:
-            aside = self._file.set_aside_if_corrupt(error)
+            aside = self._table.set_aside_if_corrupt(error)
         except OSError:
             aside = None
         if not self._failures:
@@ -296,7 +339,7 @@ class DatabaseSink:
             self._spill.append(waiting)
         except SpillFull:
             self._lose(len(waiting), "the spill file is full")
-        except _UNWRITABLE:
+        except (OverflowError, UnicodeError):
             if len(waiting) == 1:
                 self._lose(1, "one holds a value that no database can hold")
             else:
@@ -337,7 +380,7 @@ class DatabaseSink:
             self._spill.clear()
         if self._load_orphans:
             self._load_orphans = False
-            for orphan in orphans(_spill_prefix(self._file.path)):
+            for orphan in orphans(_spill_prefix(self._path)):
                 with orphan:
                     before = self._written
                     loaded = self._insert_all(orphan.batches())
@@ -360,20 +403,20 @@ class DatabaseSink:
         if self._failures or not self._is_due(self._sweep_at):
             return
         now = self._clock.monotonic()
-        before_ms = int(self._clock.wall() * 1000 - self._retention_days * DAY_MS)
+        wall_ms = int(self._clock.wall() * 1000)
         try:
-            more = self._file.delete_before(before_ms, SWEEP_ROWS) == SWEEP_ROWS
-        except _DOWN:
+            more = self._table.sweep(wall_ms - int(self._retention_days * DAY_MS), wall_ms - KEPT_MS, SWEEP_ROWS)
+        except self._down:
             more = False
         self._sweep_at = now if more else now + SWEEP_EVERY_S
 
     def _finish(self) -> None:
         self._lose(len(self._held), "the gateway stopped while neither the database nor the spill file could be written")
         self._held = []
-        for erasure in self._erasures:
-            erasure.end(_not_erased("the gateway stopped"))
-        with suppress(sqlite3.Error):
-            self._file.close()
+        for errand in self._errands:
+            errand.fail("the gateway stopped")
+        with suppress(*self._down):
+            self._table.close()
         if self._spill is not None:
             with suppress(OSError):
                 self._spill.close()
@@ -382,10 +425,6 @@ class DatabaseSink:
 def _spill_prefix(path: Path | None) -> Path:
     assert path is not None, "a database in memory has no spill file"
     return path.with_name(f"{path.stem}.spill-")
-
-
-def _not_erased(why: str) -> StoreDown:
-    return StoreDown("The user's records are not all erased: they cannot be written at the moment. Ask again.", detail=why)
 
 
 def _pack(record: Record) -> Record:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
 
 from agent_gateway.core.errors import BadRequest, StoreDown
 from agent_gateway.stores.base import session_changed
-from agent_gateway.stores.operation import Operation, Row
+from agent_gateway.stores.operation import Operation, Row, numbered
 from agent_gateway.stores.revision import is_head, script
 from agent_gateway.stores.sql import CREATE, EXTEND, Addition, SqlStore
 
@@ -26,8 +25,6 @@ STATEMENT_TIMEOUT_S = 3.0
 LOCK_TIMEOUT_S = 2.0
 #: A call with all its statements, and the wait for a connection.
 CALL_TIMEOUT_S = 5.0
-#: Different statements kept translated: those of `sql.py`, and of each the lengths that lists come in.
-STATEMENTS_MAX = 1_000
 #: A connection that nobody needed for so long is closed (s).
 IDLE_S = 60.0
 MIGRATION_TIMEOUT_S = 120.0
@@ -93,7 +90,7 @@ class PostgresServer:
 
     async def change(self, text: str, values: Sequence[Any]) -> list[Row]:
         async def change(connection: Any) -> list[Row]:
-            rows: list[Row] = await connection.fetch(_numbered(text), *values)
+            rows: list[Row] = await connection.fetch(numbered(text), *values)
             return rows
 
         return await self._call(change)
@@ -178,18 +175,11 @@ async def _drive(connection: Any, operation: Operation[_T]) -> _T:
     try:
         text, values = next(operation)
         while True:
-            rows: list[Row] = await connection.fetch(_numbered(text), *values)
+            rows: list[Row] = await connection.fetch(numbered(text), *values)
             text, values = operation.send(rows)
     except StopIteration as end:
         result: _T = end.value
         return result
-
-
-@lru_cache(STATEMENTS_MAX)
-def _numbered(text: str) -> str:
-    """`?, ?` → `$1, $2`: no statement has a question mark elsewhere."""
-    first, *rest = text.split("?")
-    return first + "".join(f"${number}{piece}" for number, piece in enumerate(rest, 1))
 
 
 async def _revision(connection: Any) -> str | None:

@@ -32,6 +32,7 @@ class AnthropicProvider(HttpProvider):
         super().__init__(settings, transport, clock)
         root = self.path if re.search(r"/v\d+$", self.path) else f"{self.path}/v1"
         self._endpoints = {dialect: Endpoint(root + path, "x-api-key: ", VERSION) for dialect, path in _PATHS.items()}
+        self.root = Endpoint(root, "x-api-key: ", VERSION)
 
     def speaks(self, call: Call, deployment: Deployment) -> Dialect:
         match call.dialect:

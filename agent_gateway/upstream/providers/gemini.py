@@ -32,6 +32,7 @@ class GeminiProvider(HttpProvider):
         super().__init__(settings, transport, clock)
         root = self.path if re.search(r"/v\d+\w*$", self.path) else f"{self.path}/v1beta"
         self._embeddings = Endpoint(f"{root}/openai/embeddings")
+        self.root = Endpoint(root, "x-goog-api-key: ")
         self._generation = lru_cache(ENDPOINTS_MAX)(lambda model, stream: _generation(root, model, stream))
 
     def speaks(self, call: Call, deployment: Deployment) -> Dialect:

@@ -42,6 +42,7 @@ class OpenAIProvider(HttpProvider):
         super().__init__(settings, transport, clock)
         key_header = "authorization: Bearer " if settings.key_header.lower() == "authorization" else f"{settings.key_header}: "
         self._endpoints = {dialect: Endpoint(self.path + path, key_header) for dialect, path in _PATHS.items()}
+        self.root = Endpoint(self.path, key_header)
         self._all_as_responses = settings.api == "responses"
         self._some_as_responses = settings.api == "auto"
         self._lacks = settings.lacks

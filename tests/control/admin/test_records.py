@@ -9,10 +9,13 @@ import pytest
 
 from agent_gateway.cache.base import Entry, Place
 from agent_gateway.cache.place import user_digest
+from agent_gateway.control.admin.figures import FiguresShown
 from agent_gateway.control.admin.records import RecordShown
 from agent_gateway.control.times import told
 from agent_gateway.core.errors import BadRequest, MethodNotAllowed, NotFound
+from agent_gateway.core.settings import Monitoring
 from agent_gateway.record.archive import LISTED
+from agent_gateway.record.changes import Feedback
 from agent_gateway.record.row import Record
 from agent_gateway.stores.base import Owner, StoredResponse, StoredTurn
 from tests.control.admin.conftest import NOW, SECRETS, Stage
@@ -100,7 +103,51 @@ async def test_usage_of_the_last_day_by_model_where_nothing_is_said(stage: Stage
     assert (await refused(stage, "usage", limit="1001")).param == "limit"
 
 
-@pytest.mark.parametrize("path", ["records", "usage"])
+# --- figures and feedback
+
+
+async def test_figures_of_the_last_day_by_the_hour_where_nothing_is_said(stage: Stage) -> None:
+    failed = {"status": "error", "error_code": "provider_timeout", "cost_usd": None}
+    slow = records(1, started_ms=int((WALL - 7200) * 1000), duration_ms=1500.0, ttft_ms=40.0, quality=0.5, **failed)
+    await put(stage, [*records(3), *slow, *records(1, started_ms=int((WALL - 3 * 86_400) * 1000))])
+    early, late = (await stage.get("figures"))["data"]
+    assert (early["at"], late["at"]) == ("2025-10-09T06:00:00.000Z", "2025-10-09T08:00:00.000Z")
+    assert set(early) == set(FiguresShown.__struct_fields__)
+    assert (early["group"], early["requests"], early["errors"], early["timeouts"], early["success"]) == (None, 1, 1, 1, 0)
+    assert early["duration_ms"] == {"mean": 1500.0, "p50": 1500.0, "p95": 1950.0, "p99": 1990.0}
+    assert (early["ttft_ms"]["mean"], early["quality"], early["score"]) == (40.0, 0.5, None)
+    assert (late["requests"], late["ttft_ms"], late["quality"], late["input_tokens"]) == (3, None, None, 90)
+    days = (await stage.get("figures", step="day", since="7d", group_by="model"))["data"]
+    assert [(day["at"], day["group"], day["requests"]) for day in days] == [
+        ("2025-10-06T00:00:00.000Z", "chat", 1),
+        ("2025-10-09T00:00:00.000Z", "chat", 4),
+    ]
+    first = await stage.get("figures", limit="1")
+    assert [hour["at"] for hour in (await stage.get("figures", limit="1", cursor=first["next"]))["data"]] == [late["at"]]
+    assert (await refused(stage, "figures", step="minute")).param == "step"
+
+
+async def test_scores_are_averaged_and_those_of_fixed_replies_apart(stage: Stage) -> None:
+    good, bad, fixed = await put(stage, [*records(2), *records(1, status="degraded", pattern="streaming")])
+    for record, score, comment in ((good, 5, "well said"), (bad, 4, None), (fixed, 1, None)):
+        assert await stage.recorder.score(Feedback(record.id, "key-1", score, comment, int(NOW * 1000)))
+    (row,) = (await stage.get("feedback"))["data"]
+    assert row == {"group": "chat", "scores": 2, "score": 4.5, "degraded_scores": 1, "degraded_score": 1.0}
+    rows = (await stage.get("feedback", group_by="pattern", since="1h"))["data"]
+    assert [(row["group"], row["score"], row["degraded_score"]) for row in rows] == [("streaming", None, 1.0), ("unary", 4.5, None)]
+    assert (await stage.get("feedback", since="2020-01-01", until="2020-01-02"))["data"] == []
+    assert (await stage.get(f"records/{good.id}"))["feedback"] == {"score": 5, "comment": "well said", "at": told(NOW)}
+    assert "agent_gateway_feedback_score_sum 10.0" in stage.recorder.scrape()[0].decode()
+
+
+async def test_of_minimal_records_scores_are_kept_without_comments(stage: Stage) -> None:
+    (record,) = await put(stage, records(1))
+    stage.recorder.configure(Monitoring(mode="minimal"), ["chat"])
+    assert await stage.recorder.score(Feedback(record.id, "key-1", 3, SAID, int(NOW * 1000)))
+    assert (await stage.get(f"records/{record.id}"))["feedback"] == {"score": 3, "comment": None, "at": told(NOW)}
+
+
+@pytest.mark.parametrize("path", ["records", "usage", "figures", "feedback"])
 async def test_a_time_that_ends_before_it_begins_is_refused(stage: Stage, path: str) -> None:
     error = await refused(stage, path, since="2025-02-01", until="2025-01-31")
     assert (error.status, error.param) == (400, "until")
@@ -113,6 +160,8 @@ async def test_a_time_that_ends_before_it_begins_is_refused(stage: Stage, path: 
     [
         ("records", "status", "cached, cancelled, degraded, error, fallback, success"),
         ("usage", "group_by", "day, key, model, user"),
+        ("figures", "group_by", "all, deployment, dialect, error, key, model, pattern, status"),
+        ("feedback", "group_by", "all, key, model, pattern, status"),
     ],
 )
 async def test_a_value_that_is_not_in_a_closed_list_is_told_those_that_are(stage: Stage, path: str, name: str, values: str) -> None:

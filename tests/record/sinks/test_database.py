@@ -16,6 +16,8 @@ import pytest_asyncio
 
 from agent_gateway.core.clock import Clock
 from agent_gateway.record import records_file
+from agent_gateway.record.figures import DAY_MS
+from agent_gateway.record.records_file import RecordsFile
 from agent_gateway.record.row import COMPRESS_MIN_BYTES, Record, unpacked
 from agent_gateway.record.sinks import database as module
 from agent_gateway.record.sinks.database import DatabaseSink
@@ -59,6 +61,11 @@ def spills(path: Path) -> list[Path]:
     return sorted(path.parent.glob("gateway.records.spill-*"))
 
 
+def opened(sink: DatabaseSink) -> sqlite3.Connection:
+    assert isinstance(sink.table, RecordsFile)
+    return sink.table.reader()
+
+
 def written(sink: DatabaseSink, how_many: int) -> Callable[[], bool]:
     return lambda: sink.written == how_many
 
@@ -97,7 +104,7 @@ async def test_the_tables_columns_are_those_of_a_record(launch: Open, path: Path
     sink = launch(path)
     sink.write(records(1))
     await eventually(written(sink, 1), "the row")
-    with closing(sink.reader()) as connection:
+    with closing(opened(sink)) as connection:
         columns = [row[1] for row in connection.execute("PRAGMA table_info(records)")]
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             connection.execute("DELETE FROM records")
@@ -293,7 +300,7 @@ async def test_a_value_no_database_can_hold_costs_its_own_row_only(launch: Open,
 async def test_old_records_are_deleted(launch: Open, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SWEEP_ROWS", 10)
     first = launch(path)
-    old, new = records(35), records(5, started_ms=int(WALL * 1000) + 20 * module.DAY_MS)
+    old, new = records(35), records(5, started_ms=int(WALL * 1000) + 20 * DAY_MS)
     first.write(new[:2] + old + new[2:])
     await eventually(written(first, 40), "all rows")
     await first.close(10)
@@ -302,7 +309,7 @@ async def test_old_records_are_deleted(launch: Open, path: Path, monkeypatch: py
     assert rows(path) == new
     later.keep(1)
     later._sweep_at = 0.0
-    later.write(records(1, started_ms=int(WALL * 1000) + 31 * module.DAY_MS))
+    later.write(records(1, started_ms=int(WALL * 1000) + 31 * DAY_MS))
     await eventually(lambda: len(rows(path)) == 1, "nothing older than a day")
 
 
@@ -344,7 +351,7 @@ async def test_in_memory_the_last_records_are_kept(launch: Open, monkeypatch: py
     for place in range(0, 30, 5):
         sink.write(batch[place : place + 5])
     await eventually(written(sink, 30), "all rows")
-    with closing(sink.reader()) as connection:
+    with closing(opened(sink)) as connection:
         kept = [row[0] for row in connection.execute("SELECT id FROM records ORDER BY rowid")]
     assert kept == [record.id for record in batch[10:]]
 
