@@ -159,7 +159,11 @@ async def measure(url: str, days: int, runs: int) -> None:
     store = open_store(url)
     recorder = Recorder.for_settings(configuration.settings, clock)
     audit = AuditLog(store, lambda: b"k" * 32, clock)
-    api = AdminApi(lambda: configuration, store, audit, recorder, MemoryStreams(), Health(), clock)
+
+    async def nothing(_user: str) -> int:
+        return 0
+
+    api = AdminApi(lambda: configuration, store, audit, recorder, MemoryStreams(), Health(), nothing, clock)
 
     async def asked(path: str, query: dict[str, str]) -> Any:
         told = await api.answer(AdminAsk("req_1", "GET", path, query, b"", replace(ADMIN), "10.0.0.1"))
