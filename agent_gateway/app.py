@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -43,6 +44,8 @@ from agent_gateway.edge.server import Server
 from agent_gateway.health.registry import Health
 from agent_gateway.pipeline import Live, Runtime
 from agent_gateway.protocols.base import load_codecs
+from agent_gateway.record.alerting.watch import Watch
+from agent_gateway.record.base import Address
 from agent_gateway.record.cost import settle
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.routing.base import STRATEGIES, Strategy
@@ -53,6 +56,7 @@ from agent_gateway.session.responses import Responses
 from agent_gateway.stores.base import Team, open_store
 from agent_gateway.stores.batches import BatchStore
 from agent_gateway.upstream.base import PROVIDERS, Provider
+from agent_gateway.upstream.known_providers import known_provider
 from agent_gateway.upstream.loop import AttemptLoop
 from agent_gateway.upstream.transport import Transport
 from agent_gateway.upstream.web import Web
@@ -103,6 +107,8 @@ class Gateway:
         self._keys = KeyRing(self._store, clock, auth=settings.auth, fetch=self._web.get)
         self._limiter = Limiter(clock, self._store, self._keys.team, redis=settings.state.redis)
         self._recorder.metrics.watch_limits(self._limiter)
+        self._alerts = Watch(self._recorder.metrics, self._limiter.nearly_spent, self._web.post, clock)
+        self._recorder.metrics.watch_alerts(self._alerts)
         self._audit = AuditLog(self._store, lambda: signing_key(self.configuration.settings), clock)
         self._refusals = Refusals(clock, self._audit.refused)
         self._streams = _streams(settings.state.redis)
@@ -145,6 +151,7 @@ class Gateway:
                 self._streams,
                 self._health,
                 self._erase_answers,
+                self._alerts,
                 clock,
             ),
             batches=BatchRoom(Files(self._store, clock), Batches(self._store, self._batches, clock), Group),
@@ -224,6 +231,7 @@ class Gateway:
             _strategy_of(route)
         made = {name: self._provider(name, struct) for name, struct in settings.providers.items()}
         guards = self._guards(configuration)
+        sinks = self._recorder.further(settings.monitoring)
 
         def find(name: str) -> Route | None:
             route = known.get(name)
@@ -238,7 +246,9 @@ class Gateway:
         self._health.configure(known.values())
         deployments = [deployment.id for route in configuration.routes.values() for deployment in route.deployments]
         labels = list(configuration.routes) or configuration.listed[:MODEL_LABELS_MAX]
-        self._recorder.configure(settings.monitoring, labels, deployments)
+        addresses = {name: _address(struct) for name, struct in settings.providers.items()}
+        self._recorder.configure(settings.monitoring, labels, deployments, sinks, addresses)
+        self._alerts.configure(settings.alerts, {name: route.fallback for name, route in configuration.routes.items()})
         self._keys.configure(settings.auth)
         self._limiter.configure(find)
         return Runtime(
@@ -325,6 +335,7 @@ class Gateway:
         await self._recorder.start()
         await self._limiter.start()
         self._memory.start()
+        self._alerts.start()
         if self._batches is not None:
             self._batches.start()
 
@@ -346,6 +357,7 @@ class Gateway:
             await asyncio.wait(tasks, timeout=FLUSH_TIMEOUT_S)
         if self._batches is not None:
             await self._batches.close(FLUSH_TIMEOUT_S)
+        await self._alerts.close(FLUSH_TIMEOUT_S)
         await self._memory.close(FLUSH_TIMEOUT_S)
         await self._responses.close(FLUSH_TIMEOUT_S)
         await self._streams.close(FLUSH_TIMEOUT_S)
@@ -374,6 +386,14 @@ def _streams(redis: str | None) -> LiveStreams:
     from agent_gateway.session.redis_streams import RedisStreams
 
     return RedisStreams(redis)
+
+
+def _address(settings: Any) -> Address:
+    """Of a provider, for those who read of its calls; a server that is known by its address is called by its own kind."""
+    url = str(getattr(settings, "base_url", ""))
+    known, parts = known_provider(settings.kind, url), urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return Address(settings.kind if known is None else known.kind, parts.hostname, port)
 
 
 def _strategy_of(route: Route) -> Strategy:

@@ -148,6 +148,13 @@ class Limiter:
         """Requests that were let in though it could not be read what had been spent before."""
         return self._ledger.unread
 
+    def nearly_spent(self) -> dict[str, float]:
+        """Accounts (`key:ID`, `team:ID`) whose budget's soft share is spent in the period that it is now, and the share that is."""
+        wall = self._clock.wall()
+        purses = [account.purse for account in self._accounts if account.purse is not None]
+        nearly = [purse for purse in purses if wall < purse.ends and purse.spent >= purse.budget.soft * purse.budget.usd]
+        return {purse.account: purse.spent / purse.budget.usd for purse in nearly}
+
     def configure(self, find: Callable[[str], Route | None]) -> None:
         """At every reload: `find` gives the route of a model's name."""
         self._accounts.find = find

@@ -38,6 +38,9 @@ GROUP_MAX = 256
 LOOK_S = 1.0
 #: Items under way in one process, of all models.
 UNDER_WAY_MAX = 1_000
+#: The next item is begun when a turn of the event loop takes less than this again (s), but after so many turns in any case.
+TURN_S = 0.002
+TURNS_MAX = 8
 #: Of a model that nobody knows: its items only have to be told so.
 UNKNOWN_MODEL_ROOM = 8
 #: Of the time to close in, the share that calls under way have to end by themselves.
@@ -188,8 +191,16 @@ class Engine:
         for item in items:
             self._of_model[item.model] += 1
             self._under_way[item.batch, item.number] = _UnderWay(item, self._spawn(self._run(item)))
-            await asyncio.sleep(0)  # interactive requests get their turn in between
+            await self._loop_keeps_up()
         return len(items) == limit
+
+    async def _loop_keeps_up(self) -> None:
+        """Interactive requests get their turn in between, and soon."""
+        for _ in range(TURNS_MAX):
+            began = self._clock.monotonic()
+            await asyncio.sleep(0)
+            if self._clock.monotonic() - began < TURN_S:
+                return
 
     def _room(self) -> dict[str, int]:
         models = {model for batch in self._in_progress for model in batch.models}
@@ -197,14 +208,15 @@ class Engine:
         return {model: free for model, free in room.items() if free > 0}
 
     def _capacity(self, model: str) -> int:
-        """`batching.concurrency` calls at each deployment, or as many as it has turned out to bear."""
+        """`batching.concurrency` calls at each deployment, or as many as it bears beside the interactive ones."""
         route = self._live.runtime.gate.route(model)
         return UNKNOWN_MODEL_ROOM if route is None else max(sum(self._bounds(route)), 1)
 
     def _bounds(self, route: Route) -> list[int]:
-        limits = [self._health.of(deployment.id).concurrency.limit for deployment in route.deployments]
+        now = self._clock.monotonic()
+        rooms = [self._health.of(deployment.id).room_for_batches(now) for deployment in route.deployments]
         most = route.batching.concurrency
-        return [most if limit is None else min(most, limit) for limit in limits]
+        return [most if room is None else min(most, room) for room in rooms]
 
     # --- an item
 

@@ -82,10 +82,16 @@ class Exact:
 
         if not route.cache.exact.enabled:
             return ask()
-        if not exchange.uses_cache or exchange.call.in_background or not is_to_be_kept(exchange.call):
+        if not _may_be_cached(exchange):
             self._counts["skipped"] += 1
             return ask()
         return self._sought(exchange, route, ask)
+
+    async def has(self, exchange: Exchange, route: Route) -> bool:
+        """Whether it would be answered from what is kept. Nothing is counted."""
+        if not route.cache.exact.enabled or not _may_be_cached(exchange):
+            return False
+        return await self._entries.find(await place_of(exchange, route, self._addresses)) is not None
 
     async def _sought(self, exchange: Exchange, route: Route, ask: _Ask) -> AsyncGenerator[Event, None]:
         place = await place_of(exchange, route, self._addresses)
@@ -169,6 +175,10 @@ class Exact:
             del self._flights[place]
         else:
             keeping.add_done_callback(lambda _: self._flights.pop(place))
+
+
+def _may_be_cached(exchange: Exchange) -> bool:
+    return exchange.uses_cache and not exchange.call.in_background and is_to_be_kept(exchange.call)
 
 
 class _Answer:

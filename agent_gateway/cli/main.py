@@ -25,6 +25,7 @@ COMMANDS = {
     "batch": "agent_gateway.cli.batch",
     "replay": "agent_gateway.cli.replay",
     "keys": "agent_gateway.cli.keys",
+    "slo": "agent_gateway.cli.slo",
     "audit": "agent_gateway.cli.audit",
     "records": "agent_gateway.cli.records",
     "db": "agent_gateway.cli.db",

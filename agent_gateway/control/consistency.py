@@ -11,7 +11,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agent_gateway.control.errors import Findings
-from agent_gateway.core.settings import Auth, Model, Sessions, Settings, Timeouts, Tls
+from agent_gateway.core.settings import Alerts, Auth, Model, Sessions, Settings, Timeouts, Tls
+from agent_gateway.core.webhook import check_webhook
+from agent_gateway.record.alerting.rules import RULES
+from agent_gateway.record.metrics import DURATION_S
 from agent_gateway.upstream.known_providers import known_provider
 from agent_gateway.upstream.origin import Origin
 from agent_gateway.upstream.proxy import ProxyRules
@@ -39,6 +42,7 @@ def check_parts(settings: Settings, provider_names: Collection[str], environ: Ma
     _check_tokens(settings.auth, findings)
     _check_state(settings, findings)
     _check_proxies(environ, findings)
+    _check_alerts(settings.alerts, findings)
     for name, provider in settings.providers.items():
         _check_provider(f"providers.{name}", name, provider, findings)
     _check_timeouts("timeouts", settings.timeouts, Timeouts(), findings)
@@ -118,6 +122,31 @@ def _check_tls(tls: Tls, findings: Findings) -> None:
         tls_context(tls)
     except TlsError as error:
         findings.error(f"server.tls.{error.setting}", str(error))
+
+
+def _check_alerts(alerts: Alerts, findings: Findings) -> None:
+    for index, webhook in enumerate(alerts.webhooks):
+        at = f"alerts.webhooks[{index}]"
+        try:
+            if isinstance(webhook, str):
+                check_webhook(webhook, None)
+            else:
+                check_webhook(webhook.url, webhook.secret)
+        except ValueError as error:
+            field, _, what = str(error).partition(": ")
+            findings.error(at if isinstance(webhook, str) else f"{at}.{field}", what)
+    rules = {rule.name: rule for rule in RULES}
+    for name, wanted in alerts.rules.items():
+        at = f"alerts.rules.{name}"
+        if name not in rules:
+            findings.error(at, f"there is no such rule; {unknown(name, rules)}")
+        elif wanted.bound_s is None:
+            continue
+        elif rules[name].bound is None:
+            findings.error(f"{at}.bound_s", "is of rules about times; this one has a threshold only")
+        elif wanted.bound_s not in DURATION_S:
+            bounds = ", ".join(f"{bound:g}" for bound in DURATION_S if bound >= 0.1)
+            findings.error(f"{at}.bound_s", f"{wanted.bound_s:g} is no bound of the histogram's buckets; use one of {bounds}")
 
 
 def _check_origins(origins: tuple[str, ...], findings: Findings) -> None:

@@ -150,6 +150,10 @@ def _optional(annotation: Any, raw: Any, path: str, findings: Findings, base: An
         return None
     if len(members) == 1:
         return to_value(members[0], raw, path, findings, base)
+    if isinstance(raw, dict):  # a name, or a mapping that says more
+        members = [member for member in members if isinstance(member, type) and issubclass(member, msgspec.Struct)] or members
+        if len(members) == 1:
+            return to_value(members[0], raw, path, findings, base)
     return _foreign(annotation, raw, path, findings)
 
 

@@ -4,28 +4,11 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import overload
 
+from agent_gateway.core.clock import told as told
 from agent_gateway.core.errors import BadRequest
 
 UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-#: The year 9999; later ones cannot be written.
-_LAST = 253_402_300_799.0
-
-
-@overload
-def told(at: float) -> str: ...
-
-
-@overload
-def told(at: None) -> None: ...
-
-
-def told(at: float | None) -> str | None:
-    """Of Unix seconds."""
-    if at is None:
-        return None
-    return datetime.fromtimestamp(min(max(at, 0.0), _LAST), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def moment(text: str, name: str, now: float) -> float:

@@ -6,6 +6,8 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import overload
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +19,29 @@ class Clock:
 
 
 SYSTEM_CLOCK = Clock()
+#: The year 9999; later ones cannot be written.
+_LAST = 253_402_300_799.0
 
 _random = random.SystemRandom()
 _process = f"{_random.getrandbits(32):08x}"
 _counter = _random.getrandbits(31)
 _millisecond = 0
 _stamp = ""
+
+
+@overload
+def told(at: float) -> str: ...
+
+
+@overload
+def told(at: None) -> None: ...
+
+
+def told(at: float | None) -> str | None:
+    """Of Unix seconds."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(min(max(at, 0.0), _LAST), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def new_request_id(wall: float) -> str:

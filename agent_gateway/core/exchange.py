@@ -63,6 +63,8 @@ class Attempt(Struct):
     price: Price | None = None
     #: Until it began, the request had waited for room so long in all (s).
     queued_s: float = 0.0
+    #: The call was made once for so many requests, and this is one's part of it (`upstream/merging.py`).
+    shared_by: int = 1
 
 
 class Exchange(Struct):

@@ -172,7 +172,11 @@ class Fallback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Monitoring(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mode: MonitoringMode = "full"
     retention_days: Annotated[float, Meta(gt=0)] = 30
+    #: Short for a sink `{kind: otlp, endpoint: …}`.
     otlp_endpoint: str | None = None
+    #: Where records go besides the database: each a mapping with the `kind` of a plug-in and its own settings; once loaded, that
+    #: plug-in's struct.
+    sinks: tuple[Any, ...] = ()
 
 
 class Sessions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -240,8 +244,27 @@ class Cache(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     exact: ExactCache = ExactCache()
 
 
+class AlertRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of one of the rules that there are (docs/alerts.md). None: as it is by default."""
+
+    enabled: bool = True
+    threshold: Annotated[float, Meta(gt=0)] | None = None
+    #: Of the rules about times: what takes longer counts. One of the bounds of the metric's buckets.
+    bound_s: Seconds | None = None
+
+
+class AlertWebhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    url: str
+    #: None: `slack` at hooks.slack.com, else `generic`.
+    format: Literal["generic", "slack"] | None = None
+    #: Signs what is sent. None: it is not signed.
+    secret: str | None = None
+
+
 class Alerts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    webhooks: tuple[str, ...] = ()
+    enabled: bool = True
+    webhooks: tuple[str | AlertWebhook, ...] = ()
+    rules: dict[str, AlertRule] = {}
 
 
 class DeploymentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

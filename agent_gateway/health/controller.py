@@ -152,6 +152,6 @@ class Controller:
         return min(TRIP_S * 2 ** min(self._relapses, RELAPSES_COUNTED), TRIP_CAP_S) if self.state == "tripped" else STEP_S
 
 
-def _rate(counts: tuple[int, int]) -> float | None:
+def _rate(counts: tuple[int, float]) -> float | None:
     total, hits = counts
     return hits / total if total >= MIN_REQUESTS else None

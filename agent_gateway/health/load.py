@@ -12,6 +12,8 @@ FADE_S = 60.0
 SAMPLES = 128
 SAMPLES_MIN = 16
 RESORT_EVERY = 8
+#: How long the most calls at once are remembered (s).
+PEAK_S = 20.0
 
 
 class Latency:
@@ -62,13 +64,43 @@ class Latency:
         return self._sorted[min(int(len(self._sorted) * share), len(self._sorted) - 1)]
 
 
+class Peak:
+    """The most of what was noted in the last `PEAK_S`, or up to three times as long."""
+
+    __slots__ = ("_before", "_latest", "_turns_at")
+
+    def __init__(self) -> None:
+        self._before = 0
+        self._latest = 0
+        self._turns_at = 0.0
+
+    def note(self, count: int, now: float) -> None:
+        if now >= self._turns_at:
+            self._turn(now)
+        if count > self._latest:
+            self._latest = count
+
+    def value(self, now: float) -> int:
+        if now >= self._turns_at:
+            self._turn(now)
+        return max(self._before, self._latest)
+
+    def _turn(self, now: float) -> None:
+        self._before = self._latest if now < self._turns_at + PEAK_S else 0
+        self._latest = 0
+        self._turns_at = now + PEAK_S
+
+
 class Load:
     """Streams begin with their first token, unary answers with their end: they are measured apart."""
 
-    __slots__ = ("in_flight", "streams", "tokens_per_call", "wholes")
+    __slots__ = ("in_flight", "interactive", "of_batches", "streams", "tokens_per_call", "wholes")
 
     def __init__(self) -> None:
         self.in_flight = 0
+        #: Among them, those of batches; and the most that the others were lately, where there is a bound on all.
+        self.of_batches = 0
+        self.interactive = Peak()
         self.streams = Latency()
         self.wholes = Latency()
         #: Moving average of output tokens, for expected costs; 0: nothing known.

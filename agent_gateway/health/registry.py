@@ -84,6 +84,11 @@ class DeploymentHealth:
         limit = self.concurrency.limit
         return now >= self._alone_until and (limit is None or self.load.in_flight < limit)
 
+    def room_for_batches(self, now: float) -> int | None:
+        """How many of their calls may be under way, so that those who come as they came lately find room; None: any number."""
+        limit = self.concurrency.limit
+        return None if limit is None else max(limit - self.load.interactive.value(now), 0)
+
     def expected_wait_s(self, place: Place, now: float) -> float:
         """Until it would be served if it joined the line now, by what calls took so far."""
         limit = self.concurrency.limit or 1

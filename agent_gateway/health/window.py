@@ -22,28 +22,28 @@ class Window:
         self._ends = 0.0
         #: Of everything since the last `clear`.
         self._total = 0
-        self._hits = 0
+        self._hits = 0.0
         #: (slice number, total, hits) as each kept slice began, oldest first; the last one is being filled.
-        self._began: deque[tuple[int, int, int]] = deque([(-1, 0, 0)])
+        self._began: deque[tuple[int, int, float]] = deque([(-1, 0, 0)])
 
     @property
     def span_s(self) -> float:
         return self._slices / self._rate
 
-    def add(self, now: float, total: int = 1, hits: int = 0) -> None:
+    def add(self, now: float, total: int = 1, hits: float = 0) -> None:
         if now >= self._ends:
             self._turn(now)
         self._total += total
         self._hits += hits
 
-    def counts(self, now: float) -> tuple[int, int]:
+    def counts(self, now: float) -> tuple[int, float]:
         """`(total, hits)` within the span, to the precision of a slice."""
         if now >= self._ends:
             self._turn(now)
         _, total, hits = self._began[0]
         return self._total - total, self._hits - hits
 
-    def latest_counts(self, now: float, seconds: float) -> tuple[int, int]:
+    def latest_counts(self, now: float, seconds: float) -> tuple[int, float]:
         """`(total, hits)` within the last `seconds` of the span, to the precision of a slice."""
         self.counts(now)
         after = self._began[-1][0] - int(seconds * self._rate)

@@ -15,6 +15,8 @@ from agent_gateway.core.errors import BadRequest
 from agent_gateway.core.exchange import Status
 from agent_gateway.record.figures import DAY_MS, DURATIONS, FIRST_TOKENS, HOUR_MS, MODEL, TIMEOUT_CODES, Kind
 from agent_gateway.record.row import Record
+from agent_gateway.record.slo import Sums
+from agent_gateway.record.slo_records import sums_of
 from agent_gateway.record.table import Reader
 
 Group = Literal["key", "model", "day", "user"]
@@ -231,6 +233,10 @@ class Archive:
         """Score, comment, and when it was given (Unix ms)."""
         rows = await self._reader.rows("SELECT score, comment, given_ms FROM feedback WHERE request_id = ?", [request_id])
         return (rows[0][0], rows[0][1], rows[0][2]) if rows else None
+
+    async def sums(self, since_ms: int, until_ms: int) -> Sums:
+        """For service levels."""
+        return await sums_of(self._reader.rows, since_ms, until_ms)
 
     async def close(self) -> None:
         await self._reader.close()

@@ -6,13 +6,15 @@ Promise: the number of series is bounded — a label is a configured name, a cod
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.errors import Overloaded, ProviderTimeout, RateLimited, TimeoutKind
 from agent_gateway.core.exchange import Attempt, Exchange
 from agent_gateway.health.registry import Health
+from agent_gateway.record.completeness import Books, Completeness, Counted, Tally
 from agent_gateway.record.row import overhead_s, pattern_of
 
 if TYPE_CHECKING:
@@ -39,18 +41,6 @@ TOKEN_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.1
 OVERHEAD_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 #: A share, 0–1; the target is 0.3.
 EFFICIENCY = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-
-
-class Counted(Protocol):
-    """What a sink tells of itself."""
-
-    name: str
-
-    @property
-    def written(self) -> int: ...
-
-    @property
-    def dropped(self) -> int: ...
 
 
 class LiveStreams(Protocol):
@@ -122,6 +112,19 @@ class Cache(Protocol):
     def kept_bytes(self) -> int: ...
 
 
+class Alerts(Protocol):
+    """What the watch over these figures tells of itself."""
+
+    @property
+    def firing(self) -> Mapping[tuple[str, str], int]: ...
+
+    @property
+    def notices(self) -> Mapping[str, int]: ...
+
+    @property
+    def slo_ratios(self) -> Mapping[str, float]: ...
+
+
 class Histogram:
     __slots__ = ("bounds", "counts", "total")
 
@@ -142,6 +145,17 @@ class Histogram:
             below += count
             buckets.append((bound, float(below)))
         return buckets
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric as it stands now. `name` is without prefix and suffix; `values` are numbers, or histograms, by the values of `labels`."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    name: str
+    text: str
+    labels: tuple[str, ...]
+    values: Mapping[Any, Any]
 
 
 class _ModelFigures:
@@ -186,7 +200,7 @@ class Metrics:
         self._deployments: set[str] = set()
         self._deployments_max = UNCONFIGURED_DEPLOYMENTS_MAX
         self._codes: set[str] = set()
-        self._sinks: list[Counted] = []
+        self._books = Books()
         self._health: Health | None = None
         self._live_streams: LiveStreams | None = None
         self._sessions: Sessions | None = None
@@ -194,8 +208,11 @@ class Metrics:
         self._limits: Limits | None = None
         self._batches: Batches | None = None
         self._cache: Cache | None = None
+        self._alerts: Alerts | None = None
         self._clock: Clock = SYSTEM_CLOCK
-        self._dropped_before_sinks = 0
+        #: `ended` is not kept up to date: it follows from the two below.
+        self._tally = Tally()
+        self._recorder_holds: Callable[[], int] = lambda: 0
         self._edge_requests = 0
         self._in_flight: dict[str, int] = {}
 
@@ -203,6 +220,10 @@ class Metrics:
         #: By model, dialect, pattern and status.
         self._requests: dict[tuple[str, str, str, str], _Count] = {}
         self._durations: dict[tuple[str, str], Histogram] = {}
+        #: Of fixed replies.
+        self._degraded_durations = Histogram(DURATION_S)
+        #: Of answers, by the request's status.
+        self._quality: dict[str, Histogram] = {}
         self._overhead = Histogram(OVERHEAD_S)
         self._upstream: dict[str, Histogram] = {}
         #: By deployment and outcome as they came: a look-up that succeeds has nothing left to check.
@@ -210,6 +231,8 @@ class Metrics:
         self._attempt_labels: dict[tuple[str, str], _AttemptCount] = {}
         self._streams: dict[tuple[str, str], int] = {}
         self._fallbacks: dict[tuple[str, str], int] = {}
+        #: By model, code and whose fault it was.
+        self._errors: dict[tuple[str, str, str], int] = {}
         self._timeouts: dict[str, int] = {}
         self._rate_limited: dict[str, int] = {}
         self._guards: dict[tuple[str, str], int] = {}
@@ -243,8 +266,18 @@ class Metrics:
     def watch_cache(self, cache: Cache) -> None:
         self._cache = cache
 
+    def watch_alerts(self, alerts: Alerts) -> None:
+        self._alerts = alerts
+
     def watch(self, sink: Counted) -> None:
-        self._sinks.append(sink)
+        self._books.open(sink, self._reckoned())
+
+    def unwatch(self, sink: Counted) -> None:
+        self._books.close(sink)
+
+    def watch_recorder(self, holds: Callable[[], int]) -> None:
+        """`holds`: requests that have ended and are not worked in."""
+        self._recorder_holds = holds
 
     # --- on the path
 
@@ -265,7 +298,25 @@ class Metrics:
 
     def count_dropped(self, records: int) -> None:
         """Records lost before they reached a sink."""
-        self._dropped_before_sinks += records
+        self._tally.dropped += records
+
+    def count_handed(self, records: int) -> None:
+        """Records handed to all sinks."""
+        self._tally.handed += records
+
+    def count_exempt(self) -> None:
+        """A request that leaves no record because there is to be none."""
+        self._tally.exempt += 1
+
+    def completeness(self) -> dict[str, Completeness]:
+        """Of the records, by sink."""
+        return self._books.balance(self._reckoned())
+
+    def _reckoned(self) -> Tally:
+        tally = self._tally
+        tally.ended = self._edge_requests - sum(self._in_flight.values())
+        tally.waiting = self._recorder_holds()
+        return tally
 
     def observe_score(self, score: int) -> None:
         self._scores.observe(score)
@@ -297,9 +348,15 @@ class Metrics:
             self._fallbacks[fallback] = self._fallbacks.get(fallback, 0) + 1
         elif status == "degraded":
             figures.degraded += 1
+            self._degraded_durations.observe(ended - exchange.started)
+        if exchange.quality is not None:
+            (self._quality.get(status) or self._quality.setdefault(status, Histogram(EFFICIENCY))).observe(exchange.quality)
         for done in exchange.guards:
             self._guards[done] = self._guards.get(done, 0) + 1
         if exchange.error is not None or len(exchange.attempts) > 1:
+            if exchange.error is not None and status == "error":
+                failed = (model, exchange.error.code, exchange.error.fault)
+                self._errors[failed] = self._errors.get(failed, 0) + 1
             if isinstance(exchange.error, RateLimited):
                 reason = exchange.error.param or OTHER
                 self._rate_limited[reason] = self._rate_limited.get(reason, 0) + 1
@@ -372,16 +429,23 @@ class Metrics:
 
     def collect(self) -> Iterable[Metric]:
         """The collector's side of prometheus_client."""
+        return map(_told, self.families())
+
+    def families(self) -> Iterable[Family]:
+        """Everything that is told, in the order in which it is."""
         yield _counter("edge_requests", "Requests that came in, ended or in flight.", (), {(): self._edge_requests})
         requests = {labels: count.requests for labels, count in self._requests.items()}
         yield _counter("requests", "Requests that have ended.", _REQUEST_LABELS, requests)
         yield _histogram("request_duration_seconds", "Whole time of a request.", ("model", "pattern"), self._durations)
         yield _histogram("overhead_seconds", "Of a request's time, what no model call took.", (), {(): self._overhead})
+        yield _histogram("degraded_duration_seconds", "Time of a fixed reply.", (), {(): self._degraded_durations})
+        yield _histogram("quality", "Of answers, 0–1, by the request's status.", ("status",), _keyed(self._quality))
         yield _histogram("upstream_duration_seconds", "Time of a model call.", ("deployment",), _keyed(self._upstream))
         attempts = {labels: count.attempts for labels, count in self._attempt_labels.items()}
         yield _counter("attempts", "Model calls.", ("deployment", "outcome"), attempts)
         yield _counter("streams", "Streams that have ended.", ("model", "outcome"), self._streams)
         yield _counter("fallbacks", "Answers of a fallback model.", ("model", "reason"), self._fallbacks)
+        yield _counter("errors", "Requests that ended in an error, by whose fault it was.", ("model", "code", "fault"), self._errors)
         yield _counter("guard", "What guards did, by check.", ("check", "action"), self._guards)
         yield _counter("rate_limited", "Requests refused because a limit was reached.", ("reason",), _keyed(self._rate_limited))
         yield _counter("shed", "Requests refused because there was no room for them.", ("reason",), _keyed(self._shed))
@@ -405,9 +469,15 @@ class Metrics:
         if self._cache is not None:
             yield from _collect_cache(self._cache)
         yield _histogram("feedback_score", "What was thought of answers, 1–5.", (), {(): self._scores})
-        yield _counter("records", "Records of requests.", ("sink", "outcome"), self._records())
+        if self._alerts is not None:
+            yield _gauge("alerts_firing", "Alerts that fire, by rule.", ("rule", "severity"), self._alerts.firing)
+            yield _gauge(
+                "slo_ratio", "Of the last hour: what is used of a target; up to 1 is well.", ("slo",), _keyed(self._alerts.slo_ratios)
+            )
+            yield _counter("alert_notices", "What webhooks were sent of them.", ("outcome",), _keyed(self._alerts.notices))
+        yield from self._collect_records()
 
-    def _collect_health(self, health: Health) -> Iterable[Metric]:
+    def _collect_health(self, health: Health) -> Iterable[Family]:
         """States as numbers: 0 is well; a breaker is 1 half open, 2 open; a model 1 in alert, 2 tripped, 3 recovering."""
         deployments, models = self._deployments, self._models
         known = [(name, one) for name, one in health.deployments() if name in deployments]
@@ -423,7 +493,7 @@ class Metrics:
         text = "Degradation controller: 0 normal, 1 alert, 2 tripped, 3 recovering."
         yield _gauge("degradation_state", text, ("model",), controllers)
 
-    def _collect_by_model(self) -> Iterable[Metric]:
+    def _collect_by_model(self) -> Iterable[Family]:
         models = self._by_model.items()
         label = ("model",)
         first_tokens = {(name,): figures.first_token for name, figures in models}
@@ -447,33 +517,39 @@ class Metrics:
             under_way[label] = under_way.get(label, 0.0) + count
         return under_way
 
-    def _records(self) -> dict[tuple[str, ...], float]:
-        records: dict[tuple[str, ...], float] = {}
-        for sink in self._sinks:
-            records[sink.name, "written"] = sink.written
-            records[sink.name, "dropped"] = sink.dropped + self._dropped_before_sinks
-        return records
+    def _collect_records(self) -> Iterable[Family]:
+        told = self.completeness().items()
+        records = {(name, "written"): float(one.written) for name, one in told}
+        records |= {(name, "adopted"): float(one.adopted) for name, one in told}
+        records |= {(name, "dropped"): float(one.dropped) for name, one in told}
+        yield _counter("records", "Records of requests.", ("sink", "outcome"), records)
+        ratios = {(name,): one.ratio for name, one in told}
+        yield _gauge("records_complete_ratio", "Records that are safe, of those that are safe or lost.", ("sink",), ratios)
+        waiting = {(name,): float(one.waiting) for name, one in told}
+        yield _gauge("records_waiting", "Records that are on their way.", ("sink",), waiting)
+        missing = {(): float(self._reckoned().missing)}
+        yield _gauge("records_missing", "Requests that ended with neither a record nor a counted loss: 0, or a mistake.", (), missing)
 
 
-def _collect_streams(streams: LiveStreams) -> Iterable[Metric]:
+def _collect_streams(streams: LiveStreams) -> Iterable[Family]:
     kept = {("running",): float(streams.running), ("finished",): float(streams.finished)}
     yield _gauge("resumable_streams", "Streams kept so that they can be taken up again.", ("state",), kept)
     yield _gauge("resumable_bytes", "What is kept of them.", (), {(): float(streams.kept_bytes)})
     yield _counter("resumable_failures", "Failures to copy streams to Redis.", (), {(): streams.failures})
 
 
-def _collect_sessions(sessions: Sessions) -> Iterable[Metric]:
+def _collect_sessions(sessions: Sessions) -> Iterable[Family]:
     yield _gauge("sessions_active", "Sessions that have not expired, as last counted.", (), {(): float(sessions.active)})
     yield _counter("sessions_expired", "Sessions that were forgotten in time.", (), {(): sessions.expired})
     yield _counter("sessions_forgotten", "Turns without memory, because the store was down.", (), {(): sessions.forgotten})
 
 
-def _collect_batches(batches: Batches) -> Iterable[Metric]:
+def _collect_batches(batches: Batches) -> Iterable[Family]:
     yield _counter("batch_items", "Items of batches that have ended.", ("status",), _keyed(batches.items))
     yield _histogram("batch_duration_seconds", "Batches: from their creation to their end.", (), {(): batches.durations})
 
 
-def _collect_cache(cache: Cache) -> Iterable[Metric]:
+def _collect_cache(cache: Cache) -> Iterable[Family]:
     yield _counter("cache", "Requests of models that have a cache.", ("result",), _keyed(cache.results))
     yield _counter("cache_failures", "Answers that could not be looked up or kept: Redis was down.", (), {(): cache.failures})
     yield _gauge("cache_bytes", "Answers kept in this process's memory.", (), {(): float(cache.kept_bytes)})
@@ -499,9 +575,9 @@ def _kind(attempt: Attempt, exchange: Exchange) -> TimeoutKind:
     return "first_token" if attempt.first_token is None else "idle"
 
 
-# --- families of prometheus_client ------------------------------------------------------------------------------------
+# --- families ---------------------------------------------------------------------------------------------------------
 
-_PREFIX = "agent_gateway_"
+PREFIX = "agent_gateway_"
 _REQUEST_LABELS = ("model", "dialect", "pattern", "status")
 
 
@@ -513,28 +589,29 @@ def _keyed(values: Mapping[str, _Value]) -> dict[tuple[str, ...], _Value]:
     return {(name,): value for name, value in values.items()}
 
 
-def _counter(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, float]) -> Metric:
-    from prometheus_client.core import CounterMetricFamily
-
-    family = CounterMetricFamily(_PREFIX + name, text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
+def _counter(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, float]) -> Family:
+    return Family("counter", name, text, labels, values)
 
 
-def _gauge(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, float]) -> Metric:
-    from prometheus_client.core import GaugeMetricFamily
-
-    family = GaugeMetricFamily(_PREFIX + name, text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
+def _gauge(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, float]) -> Family:
+    return Family("gauge", name, text, labels, values)
 
 
-def _histogram(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, Histogram]) -> Metric:
-    from prometheus_client.core import HistogramMetricFamily
+def _histogram(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, Histogram]) -> Family:
+    return Family("histogram", name, text, labels, values)
 
-    family = HistogramMetricFamily(_PREFIX + name, text, labels=labels)
-    for key, histogram in values.items():
-        family.add_metric(key, histogram.cumulative(), sum_value=histogram.total)
-    return family
+
+def _told(family: Family) -> Metric:
+    """As prometheus_client tells it."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+    name = PREFIX + family.name
+    if family.kind == "histogram":
+        histograms = HistogramMetricFamily(name, family.text, labels=family.labels)
+        for labels, histogram in family.values.items():
+            histograms.add_metric(labels, histogram.cumulative(), sum_value=histogram.total)
+        return histograms
+    numbers = (CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily)(name, family.text, labels=family.labels)
+    for labels, value in family.values.items():
+        numbers.add_metric(labels, value)
+    return numbers

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
+from msgspec.structs import replace
+
 from agent_gateway.core.call import Dialect
-from agent_gateway.core.delta import Delta
+from agent_gateway.core.delta import Delta, Finished, TextDelta
 from agent_gateway.core.usage import Usage
 
 #: A JSON schema (draft 2020-12).
@@ -74,3 +79,19 @@ class Script:
     @property
     def ends_at_s(self) -> float:
         return self.steps[-1].at_s
+
+
+def together(scripts: Sequence[Script]) -> Script:
+    """One answer with the choices of all, in their order."""
+    if len(scripts) == 1:
+        return scripts[0]
+    steps = []
+    choices = 0
+    for script in scripts:
+        steps += [Step(step.at_s, _moved(step.delta, choices)) for step in script.steps]
+        choices += len([step for step in script.steps if isinstance(step.delta, Finished)])
+    return Script(tuple(sorted(steps, key=lambda step: step.at_s)), reduce(add, [script.usage for script in scripts]))
+
+
+def _moved(delta: Delta, choices: int) -> Delta:
+    return replace(delta, choice=delta.choice + choices) if isinstance(delta, TextDelta | Finished) else delta

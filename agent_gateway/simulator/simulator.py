@@ -15,6 +15,7 @@ from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.errors import ClientError
 from agent_gateway.core.usage import Usage
 from agent_gateway.protocols.base import Codec, codec_of
+from agent_gateway.protocols.openai_completions.request import by_prompt
 from agent_gateway.simulator import embeddings
 from agent_gateway.simulator.faults import (
     Cut,
@@ -33,7 +34,7 @@ from agent_gateway.simulator.manners import Headers, Manners, manners_of
 from agent_gateway.simulator.model import write_script
 from agent_gateway.simulator.prompt import read_prompt
 from agent_gateway.simulator.rules import check, check_stateless
-from agent_gateway.simulator.script import Prompt
+from agent_gateway.simulator.script import Prompt, together
 from agent_gateway.simulator.settings import SimulatorSettings
 from agent_gateway.simulator.telling import Frame, Telling
 from agent_gateway.wire.sse import data_frame
@@ -87,12 +88,16 @@ class _Asked:
     def headers(self, wait_s: float | None = None) -> Headers:
         return self.manners.headers(self.id, self.now, wait_s)
 
-    def prompt(self) -> Prompt:
-        """Raises `BadRequest`."""
+    def prompts(self) -> list[Prompt]:
+        """One, but of completions. Raises `BadRequest`."""
         check_stateless(self.call)
-        conversation = self.codec.read_conversation(self.call)
-        check(conversation, self.call.dialect)
-        return replace(read_prompt(conversation, self.call.dialect), model=self.model)
+        calls = by_prompt(self.call) if self.call.dialect == "openai_completions" else [self.call]
+        return [self._prompt(call) for call in calls]
+
+    def _prompt(self, call: Call) -> Prompt:
+        conversation = self.codec.read_conversation(call)
+        check(conversation, call.dialect)
+        return replace(read_prompt(conversation, call.dialect), model=self.model)
 
 
 class Simulator:
@@ -120,10 +125,10 @@ class Simulator:
             if dialect == "openai_embeddings":
                 body, usage = embeddings.answer(call)
                 return self._whole(asked, body, self._starts_at_s(asked), usage)
-            prompt = asked.prompt()
+            prompts = asked.prompts()
             if dialect == "anthropic_count":
-                return self._whole(asked, _count(prompt), self._starts_at_s(asked), Usage())
-            telling = self._telling(asked, prompt)
+                return self._whole(asked, _count(prompts[0]), self._starts_at_s(asked), Usage())
+            telling = self._telling(asked, prompts)
         except ClientError as error:
             return _unary(error.status, codec.write_error(error, answer_id), 0)
         if call.stream:
@@ -134,10 +139,10 @@ class Simulator:
         """Of an answer that is no text."""
         return self._settings.ttft_ms / 1000 + asked.late_s
 
-    def _telling(self, asked: _Asked, prompt: Prompt) -> Telling:
+    def _telling(self, asked: _Asked, prompts: list[Prompt]) -> Telling:
         mute = isinstance(asked.fault, Empty)
-        script = write_script(prompt, self._settings, self._chance, late_s=asked.late_s, mute=mute)
-        return Telling(script, asked.codec, asked.call, asked.id, int(asked.now))
+        scripts = [write_script(prompt, self._settings, self._chance, late_s=asked.late_s, mute=mute) for prompt in prompts]
+        return Telling(together(scripts), asked.codec, asked.call, asked.id, int(asked.now))
 
     def _failure(self, asked: _Asked, status: int) -> Reply:
         wait_s = self._settings.retry_after_s

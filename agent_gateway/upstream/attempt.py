@@ -37,7 +37,7 @@ from agent_gateway.protocols.base import AnswerHead
 from agent_gateway.protocols.relay import Relay, Whole, stream_relay, whole_answer
 from agent_gateway.protocols.transcript import COMPACT_BYTES
 from agent_gateway.upstream.base import Answer, Provider
-from agent_gateway.upstream.outgoing import EstimatedCount, outgoing
+from agent_gateway.upstream.outgoing import estimated_count, outgoing
 from agent_gateway.upstream.quality import Facts, objection, objection_to_start, score
 from agent_gateway.upstream.transport import ReadTimeout
 from agent_gateway.wire.sse import FrameSplitter, frame_data
@@ -56,6 +56,8 @@ BODY_END_S = 0.2
 #: The finish reason of an answer that a content filter stopped.
 FILTERED = "content_filter"
 
+#: A server that speaks Anthropic's protocol need not count tokens.
+_NOT_THERE = (404, 405)
 _NOT_GOOD = "The model's answer did not pass the quality check."
 _TIMEOUT_TEXT: dict[TimeoutKind, str] = {
     "connect": "The model provider could not be connected to in time.",
@@ -94,8 +96,7 @@ class Running:
         deployment = candidate.deployment
         self.attempt = Attempt(deployment.id, clock.monotonic(), price=deployment.price, queued_s=exchange.queued_s)
         exchange.attempts.append(self.attempt)
-        health.load.in_flight += 1
-        self._probe = health.breaker.begin(self.attempt.started)
+        self._probe = self._take_slot()
 
     @property
     def now(self) -> float:
@@ -132,36 +133,93 @@ class Running:
             attempt.usage = usage
             attempt.cost_usd = attempt.price.cost_usd(usage) if attempt.price else None
 
+    async def send(self, until: float) -> tuple[Answer, Dialect]:
+        """The answer, and the protocol it is in."""
+        call, deployment, provider = self.call, self.candidate.deployment, self.provider
+        try:
+            spoken = provider.speaks(call, deployment)
+        except NotExpressible:
+            if call.dialect == "anthropic_count":
+                return estimated_count(call), call.dialect
+            raise
+        try:
+            answer = await provider.send(
+                call,
+                deployment,
+                self.attempt,
+                dialect=spoken,
+                body=outgoing(call, spoken, deployment),
+                connect_until=min(self.attempt.started + self.candidate.route.timeouts.connect_s, until),
+                until=until,
+            )
+        except (ProviderRefusedRequest, ProviderModelMissing) as error:
+            if call.dialect == "anthropic_count" and error.provider_status in _NOT_THERE:
+                return estimated_count(call), call.dialect
+            raise
+        return answer, spoken
+
     def succeed(self, usage: Usage | None) -> None:
         now = self._end("success")
         if now is not None:
             self.bill(usage)
-            if usage is not None:
-                self.health.load.observe_output(usage.output)
-            self.health.breaker.succeeded(now, self._probe)
-            if self._probe:
-                _log.warning("%s answers again: its breaker is %s", self.attempt.deployment, self.health.breaker.state)
+            self._tell_success(usage, now)
 
     def fail(self, error: BaseException) -> None:
         """The breaker hears of what is the provider's fault, and of nothing else."""
         now = self._end(error.code if isinstance(error, GatewayError) else "cancelled")
         if now is None:
             return
-        attempt, breaker = self.attempt, self.health.breaker
-        was_open = breaker.state == "open"
-        self._tell_health(error, now)
+        attempt = self.attempt
         if isinstance(error, GatewayError):
             if error.detail:  # others keep and log it too
                 error.detail = self.provider.redact(error.detail)
             attempt.error_detail = error.detail or error.message
-            if error.fault == "provider" and self.health.tell_once(error.code, now):
-                # What a provider says may hold a piece of a key; what a socket says does not.
-                more = f" ({error.detail})" if isinstance(error, ConnectFailed) and error.detail else ""
-                _log.warning("%s failed: %s %s%s", attempt.deployment, error.code, error.message, more)
-        if breaker.state == "open" and not was_open:
-            _log.warning("%s is passed by for %.0f s: its breaker opened", attempt.deployment, breaker.reopens_at - now)
         if isinstance(error, ProviderError) and error.provider_status is not None:
             attempt.provider_status = error.provider_status
+        self._tell_failure(error, now)
+
+    def timeout(self, kind: TimeoutKind) -> ProviderTimeout:
+        if self.clock.monotonic() >= self._exchange.deadline:
+            kind = "total"
+        return ProviderTimeout(_TIMEOUT_TEXT[kind], kind=kind)
+
+    # --- what the deployment's health is told ---
+
+    def _take_slot(self) -> bool:
+        """Whether it is a probe of the breaker's."""
+        load = self.health.load
+        load.in_flight += 1
+        if self._exchange.edge == "batch":
+            load.of_batches += 1
+        elif self.health.concurrency.limit is not None:
+            load.interactive.note(load.in_flight - load.of_batches, self.attempt.started)
+        return self.health.breaker.begin(self.attempt.started)
+
+    def _free_slot(self, now: float) -> None:
+        health, attempt = self.health, self.attempt
+        health.load.in_flight -= 1
+        if self._exchange.edge == "batch":
+            health.load.of_batches -= 1
+        if health.concurrency.limit is not None:
+            health.ended(attempt.started, now, answered=attempt.outcome == "success")
+
+    def _tell_success(self, usage: Usage | None, now: float) -> None:
+        if usage is not None:
+            self.health.load.observe_output(usage.output)
+        self.health.breaker.succeeded(now, self._probe)
+        if self._probe:
+            _log.warning("%s answers again: its breaker is %s", self.attempt.deployment, self.health.breaker.state)
+
+    def _tell_failure(self, error: BaseException, now: float) -> None:
+        attempt, breaker = self.attempt, self.health.breaker
+        was_open = breaker.state == "open"
+        self._tell_health(error, now)
+        if isinstance(error, GatewayError) and error.fault == "provider" and self.health.tell_once(error.code, now):
+            # What a provider says may hold a piece of a key; what a socket says does not.
+            more = f" ({error.detail})" if isinstance(error, ConnectFailed) and error.detail else ""
+            _log.warning("%s failed: %s %s%s", attempt.deployment, error.code, error.message, more)
+        if breaker.state == "open" and not was_open:
+            _log.warning("%s is passed by for %.0f s: its breaker opened", attempt.deployment, breaker.reopens_at - now)
 
     def _tell_health(self, error: BaseException, now: float) -> None:
         breaker = self.health.breaker
@@ -188,11 +246,6 @@ class Running:
             case _:
                 breaker.abandoned(self._probe)
 
-    def timeout(self, kind: TimeoutKind) -> ProviderTimeout:
-        if self.clock.monotonic() >= self._exchange.deadline:
-            kind = "total"
-        return ProviderTimeout(_TIMEOUT_TEXT[kind], kind=kind)
-
     def _cut_short(self, error: ProviderTimeout, now: float) -> bool:
         """The request's time was up, or what was left of it was less than the deployment is allowed: nothing is said against it."""
         if error.kind == "total":
@@ -206,17 +259,10 @@ class Running:
         if self._ended:
             return None
         self._ended = True
-        health, attempt = self.health, self.attempt
-        health.load.in_flight -= 1
-        now = attempt.ended = self.clock.monotonic()
-        attempt.outcome = outcome
-        if health.concurrency.limit is not None:
-            health.ended(attempt.started, now, answered=outcome == "success")
+        now = self.attempt.ended = self.clock.monotonic()
+        self.attempt.outcome = outcome
+        self._free_slot(now)
         return now
-
-
-#: A server that speaks Anthropic's protocol need not count tokens.
-_NOT_THERE = (404, 405)
 
 
 class BegunStream:
@@ -360,7 +406,7 @@ async def begin_stream(running: Running, patience_until: float, relay_of: Callab
     answer: Answer | None = None
     try:
         until = min(running.attempt.started + route.timeouts.first_token_s, patience_until)
-        answer, spoken = await _send(running, until)
+        answer, spoken = await running.send(until)
         relay = stream_relay(running.call, spoken, running.head) if relay_of is None else relay_of(spoken)
         held: list[bytes] = []
         held_bytes = 0
@@ -398,7 +444,7 @@ async def fetch_whole(running: Running, patience_until: float) -> FinishedAnswer
     answer: Answer | None = None
     try:
         until = min(running.attempt.started + running.candidate.route.timeouts.attempt_s, patience_until)
-        answer, spoken = await _send(running, until)
+        answer, spoken = await running.send(until)
         whole = whole_answer(await answer.read(until), running.call, spoken, running.head)
         running.begun()
         quality, bad = _judged(whole, running.call, route)
@@ -428,32 +474,6 @@ def _judged(whole: Whole, call: Call, route: Route) -> tuple[float, str | None]:
     else:
         bad = objection(facts, call, policy)
     return score(facts, call, policy), bad
-
-
-async def _send(running: Running, until: float) -> tuple[Answer, Dialect]:
-    """The answer, and the protocol it is in."""
-    call, deployment, provider = running.call, running.candidate.deployment, running.provider
-    try:
-        spoken = provider.speaks(call, deployment)
-    except NotExpressible:
-        if call.dialect == "anthropic_count":
-            return EstimatedCount(call), call.dialect
-        raise
-    try:
-        answer = await provider.send(
-            call,
-            deployment,
-            running.attempt,
-            dialect=spoken,
-            body=outgoing(call, spoken, deployment),
-            connect_until=min(running.attempt.started + running.candidate.route.timeouts.connect_s, until),
-            until=until,
-        )
-    except (ProviderRefusedRequest, ProviderModelMissing) as error:
-        if call.dialect == "anthropic_count" and error.provider_status in _NOT_THERE:
-            return EstimatedCount(call), call.dialect
-        raise
-    return answer, spoken
 
 
 def _check_not_empty(relay: Relay, running: Running, route: Route) -> None:

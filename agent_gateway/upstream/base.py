@@ -43,6 +43,28 @@ class Answer(Protocol):
         """Stops the provider's work at once if it has not ended. Idempotent."""
 
 
+class ReadyAnswer:
+    """An unary answer that is there already."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def read(self, until: float) -> bytes:
+        return self._body
+
+    async def next(self, until: float) -> bytes:
+        """Nothing is streamed."""
+        return b""
+
+    def pass_to(self, taker: Taker | None) -> None:
+        """Nor is there anything to pass."""
+
+    def close(self) -> None:
+        """There is nothing to stop."""
+
+
 class Provider(Protocol):
     """One provider: its address, key, quirks and protocol. Built from its own `Settings`; lives until a reload changes them."""
 
@@ -53,6 +75,11 @@ class Provider(Protocol):
 
     def speaks(self, call: Call, deployment: Deployment) -> Dialect:
         """The protocol in which this call goes out: the client's own where the provider speaks it. Raises `NotExpressible`."""
+
+    def takes_several(self, dialect: Dialect) -> bool:
+        """One call of this protocol may hold the inputs of several, each answered as if it had come alone: asked of embeddings and
+        completions.
+        """
 
     async def send(
         self, call: Call, deployment: Deployment, attempt: Attempt, *, dialect: Dialect, body: bytes, connect_until: float, until: float

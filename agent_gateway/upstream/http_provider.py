@@ -93,6 +93,9 @@ class HttpProvider(ABC):
     @abstractmethod
     def speaks(self, call: Call, deployment: Deployment) -> Dialect: ...
 
+    def takes_several(self, dialect: Dialect) -> bool:
+        return False
+
     @abstractmethod
     def endpoint(self, call: Call, deployment: Deployment, dialect: Dialect) -> Endpoint:
         """`dialect` is one that it speaks."""

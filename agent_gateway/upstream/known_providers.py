@@ -17,8 +17,8 @@ from agent_gateway.core.call import NO_NEEDS, Need
 from agent_gateway.core.route import OutputLimitField, Prefill
 from agent_gateway.upstream.origin import Origin
 
-#: What an OpenAI-compatible server may lack: needs of a request, and whole endpoints.
-Lack = Literal[Need, "completions", "embeddings"]
+#: What an OpenAI-compatible server may lack: needs of a request, whole endpoints, and several inputs in one call of them.
+Lack = Literal[Need, "completions", "embeddings", "several_prompts", "several_inputs"]
 
 
 class KnownModels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

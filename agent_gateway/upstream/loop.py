@@ -28,11 +28,13 @@ from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.plan import Candidate, Plan
 from agent_gateway.health.registry import Health
 from agent_gateway.protocols.base import codec_of
+from agent_gateway.protocols.several import SEVERAL
 from agent_gateway.protocols.transcript import Answer
 from agent_gateway.upstream.attempt import BegunStream, FinishedAnswer, Running, begin_stream, fetch_whole
 from agent_gateway.upstream.base import Provider
 from agent_gateway.upstream.fixed_reply import fixed_reply
 from agent_gateway.upstream.hedge import bill_losers, race
+from agent_gateway.upstream.merging import Merging
 from agent_gateway.upstream.quality import score
 from agent_gateway.upstream.recovery import Continuation, continued_stream, sent_text, used_so_far
 from agent_gateway.upstream.room import FULL, with_room
@@ -70,6 +72,7 @@ class AttemptLoop:
         self._clock = clock
         self._random = random or Random()
         self._sleep = sleep
+        self._merging = Merging(providers, health, clock)
 
     def provider(self, name: str) -> Provider | None:
         return self._providers.get(name)
@@ -136,7 +139,7 @@ class AttemptLoop:
                 repeats += 1
             try:
                 health = self._health.of(candidate.deployment.id)
-                if health.full:
+                if health.full and not self._merging.has_place(exchange.call, candidate):
                     candidate = await self._with_room(candidate, queue, exchange)
                     health = self._health.of(candidate.deployment.id)
                 if not repeated:
@@ -230,6 +233,8 @@ class AttemptLoop:
             call = exchange.call = exchange.fit(candidate.deployment)
         if call.stream and not candidate.route.streaming.enabled:
             call = codec_of(call.dialect).as_unary(call)
+        if call.dialect in SEVERAL and (running := self._merging.begin(exchange, call, candidate)) is not None:
+            return running
         return self._begun(exchange, call, candidate, choosy=choosy)
 
     def _begun(self, exchange: Exchange, call: Call, candidate: Candidate, *, choosy: bool = True) -> Running:
@@ -259,7 +264,8 @@ class AttemptLoop:
             return None
         wait_s, index = min(waits)
         candidate = plan.candidates[index]
-        self._health.of(candidate.deployment.id).repeats.add(now, total=0, hits=1)
+        # What one call was made for may all be asked for again.
+        self._health.of(candidate.deployment.id).repeats.add(now, total=0, hits=1 / exchange.attempts[-1].shared_by)
         await self._sleep(wait_s)
         return candidate
 

@@ -11,7 +11,7 @@ from agent_gateway.core.route import Deployment
 from agent_gateway.protocols.base import codec_of
 from agent_gateway.protocols.estimate import estimate_input_tokens
 from agent_gateway.protocols.openai_chat.relay import provider_body
-from agent_gateway.upstream.reply import Taker
+from agent_gateway.upstream.base import ReadyAnswer
 
 if TYPE_CHECKING:  # loaded by the first call that asks for it
     from agent_gateway.protocols.anthropic_count.codec import AnthropicCount
@@ -29,21 +29,6 @@ def outgoing(call: Call, spoken: Dialect, deployment: Deployment) -> bytes:
     return codec_of(spoken).pass_request(call, deployment)
 
 
-class EstimatedCount:
+def estimated_count(call: Call) -> ReadyAnswer:
     """The answer to "how many tokens is this?" where no provider that can count is configured: our own estimate."""
-
-    def __init__(self, call: Call) -> None:
-        self._body = cast("AnthropicCount", codec_of("anthropic_count")).counted(estimate_input_tokens(call))
-
-    async def read(self, until: float) -> bytes:
-        return self._body
-
-    async def next(self, until: float) -> bytes:
-        """Counts are not streamed."""
-        return b""
-
-    def pass_to(self, taker: Taker | None) -> None:
-        """Nor is there anything to pass."""
-
-    def close(self) -> None:
-        """There is nothing to stop."""
+    return ReadyAnswer(cast("AnthropicCount", codec_of("anthropic_count")).counted(estimate_input_tokens(call)))

@@ -111,7 +111,9 @@ async def test_the_soft_share_is_told_once_a_period() -> None:
     for _ in range(4):
         spend(await desk.ask(limits), 10, 0.2)
     assert [(account, round(spent, 6)) for account, spent in desk.soft] == [("key:k", 0.6)]
+    assert desk.limiter.nearly_spent() == {"key:k": pytest.approx(0.8)}
     desk.time.now = 86_400
+    assert desk.limiter.nearly_spent() == {}
     spend(await desk.ask(limits), 10, 0.7)
     assert len(desk.soft) == 2
 

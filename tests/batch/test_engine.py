@@ -24,6 +24,7 @@ from agent_gateway.batch.file_writer import FileWriter
 from agent_gateway.batch.identity import new_batch_id, new_file_id
 from agent_gateway.control.load import compile_mapping
 from agent_gateway.core.errors import Conflict, StoreDown
+from agent_gateway.protocols.openai_chat.client import read_call
 from agent_gateway.record.metrics import Metrics
 from agent_gateway.stores.base import Owner
 from agent_gateway.stores.batches import BatchStore, Claim, ItemResult, NewItem, StoredBatch, StoredFile, batches_of
@@ -125,7 +126,7 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(pacing_module, "ITEM_WAIT_S", 0.01)
     async with ScriptedProvider() as provider:
         price = {"input": 0.15, "output": 0.60}
-        deployments = {name: [{"provider": "scripted", "model": name, "price": price}] for name in ("m", "narrow", "bounded")}
+        deployments = {name: [{"provider": "scripted", "model": name, "price": price}] for name in ("m", "narrow", "bounded", "shared")}
         raw = {
             "state": {"database": f"sqlite:///{tmp_path}/gateway.db"},
             "retries": {"max_attempts": 1},
@@ -135,6 +136,7 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
                 "m": {"deployments": deployments["m"]},
                 "narrow": {"deployments": deployments["narrow"], "batching": {"concurrency": 3}},
                 "bounded": {"deployments": deployments["bounded"], "concurrency": {"max": 2}},
+                "shared": {"deployments": deployments["shared"], "concurrency": {"max": 5}},
             },
         }
         gateway = Gateway(compile_mapping(raw), environ={})
@@ -269,6 +271,21 @@ async def test_no_more_calls_are_under_way_than_a_deployment_bears(bench: Bench,
     batch = await bench.until(await bench.create(*map(str, range(20)), model=model), "completed")
     assert batch.completed == 20
     assert max(under_way) == most
+
+
+async def test_as_many_interactive_calls_as_there_were_lately_find_room_beside_a_batch(bench: Bench) -> None:
+    under_way: list[int] = []
+
+    def script(_: Heard) -> Any:
+        under_way.append(len(bench.engine._under_way))
+        return later(0.02, whole(ANSWER))
+
+    bench.provider.reply_by(script)
+    call = read_call(msgspec.json.encode({"model": "shared", "messages": [{"role": "user", "content": "Hi"}]}), {})
+    await asyncio.gather(*[bench.gateway._asked(call) for _ in range(3)])
+    batch = await bench.until(await bench.create(*map(str, range(20)), model="shared"), "completed")
+    assert batch.completed == 20
+    assert max(under_way) == 5 - 3
 
 
 async def test_a_store_that_is_gone_for_a_while_costs_nothing_but_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

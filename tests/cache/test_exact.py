@@ -46,6 +46,27 @@ async def test_the_same_request_gets_the_same_bytes_and_costs_nothing(stream: bo
     assert cache.results == {"hit": 1, "joined": 0, "miss": 1, "skipped": 0}
 
 
+async def test_it_says_what_it_has_and_counts_nothing() -> None:
+    cache, model = new_cache(), Model(saying())
+    assert not await cache.has(new_exchange(), route_of())
+    await asked(cache, model, new_exchange())
+    counted = dict(cache.results)
+    skipping = new_exchange()
+    skipping.uses_cache = False
+    had = [
+        await cache.has(exchange, route)
+        for exchange, route in (
+            (new_exchange(), route_of()),
+            (new_exchange(temperature=1), route_of()),
+            (new_exchange(key=None), route_of()),
+            (new_exchange(), route_of(enabled=False)),
+            (skipping, route_of()),
+        )
+    ]
+    assert had == [True, False, False, False, False]
+    assert (cache.results, model.calls) == (counted, 1)
+
+
 @either_way
 async def test_of_a_hundred_at_once_one_asks_the_model(stream: bool) -> None:
     go_on = asyncio.Event()

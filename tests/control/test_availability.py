@@ -9,7 +9,6 @@ from agent_gateway.core.settings import Settings
 from tests.control.conftest import Mistakes
 
 FILE = "providers: {local: {kind: openai, base_url: 'http://127.0.0.1:9/v1', api_key: x}}\n"
-MODEL = "models: {gpt: {deployments: [{provider: local, model: m, price: {input: 1, output: 1}}], %s}}\n"
 
 
 @pytest.mark.parametrize(
@@ -17,16 +16,6 @@ MODEL = "models: {gpt: {deployments: [{provider: local, model: m, price: {input:
     [
         ("preset: saver", ["preset: not available yet; leave it out"]),
         ("server: {workers: 2}", ["server.workers: not available yet; leave it out, or at 1"]),
-        (
-            "batching: {native: off, max_wait_ms: 1, timeout_s: 1}",
-            ["batching.max_wait_ms: not available yet; leave it out, or at 20"],
-        ),
-        ("monitoring: {otlp_endpoint: 'http://u:p@h'}", ["monitoring.otlp_endpoint: not available yet; leave it out"]),
-        ("alerts: {webhooks: ['https://h/secret']}", ["alerts.webhooks: not available yet; leave it out"]),
-        (
-            MODEL % "batching: {max_wait_ms: 1}",
-            ["models.gpt.batching.max_wait_ms: not available yet; leave it out, or at 20"],
-        ),
     ],
 )
 def test_what_comes_later_is_refused(mistakes: Mistakes, text: str, errors: list[str]) -> None:

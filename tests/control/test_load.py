@@ -247,7 +247,7 @@ SECRET = "sk-secret-0123456789abcdef"
         ONE_PROVIDER + "fallback: {model: ${MY_API_KEY}}",
         with_model("fallbacks: ['${MY_API_KEY}'], strategy: ${MY_API_KEY}"),
         with_deployments("{provider: ${MY_API_KEY}, model: m}"),
-        ONE_PROVIDER + "alerts: {webhooks: ['https://h/${MY_API_KEY}']}",
+        ONE_PROVIDER + "alerts: {webhooks: ['h:/${MY_API_KEY}']}",
         f"providers: {{x: {SECRET}}}",
         f"providers: {{x: {{kind: openai, api_key: [{SECRET}]}}}}",
         f"providers: {{x: {{kind: {SECRET}}}}}",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent_gateway.control.load import compile_mapping
 from agent_gateway.control.masking import MASK, changed, masked
-from agent_gateway.core.settings import Alerts, Auth, Guards, Server, Settings, State
+from agent_gateway.core.settings import Alerts, AlertWebhook, Auth, Guards, Server, Settings, State
 from agent_gateway.guard.checks.webhook import Options
 from agent_gateway.upstream.providers.openai import OpenAISettings
 
@@ -48,6 +48,11 @@ class Foreign(msgspec.Struct):
         (Settings(state=State(database=f"postgresql://u:a/{SECRET}?#{SECRET}@h:5/d")), "state.database", "postgresql://…@h:5/d"),
         (Settings(state=State(database="sqlite:////var/a@b.db")), "state.database", "sqlite:////var/a@b.db"),
         (Settings(alerts=Alerts(webhooks=(f"https://hooks.example/T0/{SECRET}",))), "alerts.webhooks", ["https://hooks.example/…"]),
+        (
+            Settings(alerts=Alerts(webhooks=(AlertWebhook(url=f"https://hooks.example/{SECRET}", secret=SECRET),))),
+            "alerts.webhooks",
+            [{"url": "https://hooks.example/…", "format": None, "secret": MASK}],
+        ),
         (Settings(providers={"a": OpenAISettings(api_key=SECRET)}), "providers.a.api_key", MASK),
         (Settings(providers={"a": OpenAISettings(api_keys=(SECRET, SECRET))}), "providers.a.api_keys", [MASK, MASK]),
         (Settings(providers={"a": OpenAISettings(base_url="https://h/v1")}), "providers.a.base_url", "https://h/v1"),

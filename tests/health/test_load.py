@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_gateway.health.load import DECAY_S, FADE_S, SAMPLES, SAMPLES_MIN, Latency, Load
+from agent_gateway.health.load import DECAY_S, FADE_S, PEAK_S, SAMPLES, SAMPLES_MIN, Latency, Load, Peak
 
 seconds = st.floats(0.001, 100)
 
@@ -97,3 +97,16 @@ def test_the_tokens_of_a_call_are_a_moving_average() -> None:
     for _ in range(200):
         load.observe_output(50)
     assert load.tokens_per_call == pytest.approx(50, abs=0.1)
+
+
+@given(st.lists(st.tuples(st.floats(0, PEAK_S * 1.5), st.integers(0, 100)), min_size=1, max_size=30))
+def test_a_peak_is_remembered_for_a_while(noted: list[tuple[float, int]]) -> None:
+    peak, now, told = Peak(), 0.0, []
+    for gap, count in noted:
+        now += gap
+        peak.note(count, now)
+        told.append((now, count))
+        value = peak.value(now)
+        assert value >= max([count for at, count in told if at > now - PEAK_S])
+        assert value <= max([count for at, count in told if at >= now - 3 * PEAK_S])
+    assert peak.value(now + 2 * PEAK_S) == 0

@@ -86,6 +86,8 @@ READS = {
     "GET /admin/v1/routes": 200,
     "GET /admin/v1/records": 200,
     "GET /admin/v1/records/{request_id}": 404,
+    "GET /admin/v1/slo": 200,
+    "GET /admin/v1/alerts": 200,
     "GET /admin/v1/sessions": 200,
     "GET /admin/v1/audit": 200,
     "GET /admin/v1/audit/head": 200,
@@ -100,6 +102,7 @@ CHANGES = {
     "POST /admin/v1/teams": 400,
     "PATCH /admin/v1/teams/{id}": 404,
     "DELETE /admin/v1/teams/{id}": 404,
+    "POST /admin/v1/alerts/{id}/silence": 404,
     "DELETE /admin/v1/users/{id}": 200,
 }
 

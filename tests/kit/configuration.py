@@ -29,6 +29,8 @@ def configuration(provider_port: int, closed_port: int, **sections: Any) -> dict
         "patient": {"deployments": [scripted], "retries": {"max_attempts": 3, "budget": 1}},
         # A deployment of its own, for its cooldown must not touch the others.
         "limited": {"deployments": [{**scripted, "model": LIMITED_MODEL}]},
+        # What comes within this time is one call, however busy the machine is.
+        "gathering": {"deployments": [scripted], "batching": {"max_wait_ms": 150}},
         "down": {"deployments": [{"provider": "closed", "model": PROVIDER_MODEL}]},
         **sections.pop("models", {}),
     }

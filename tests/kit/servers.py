@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis of the tests' own: on free ports, in a temporary folder, stopped when the tests end.
+"""PostgreSQL, Redis and Prometheus of the tests' own: on free ports, in a temporary folder, stopped when the tests end.
 
 Where there are no programs the test is skipped aloud, and fails in CI. `python -m tests.kit.servers`, a part of `make test`, installs
 them from Debian's packages where that can be.
@@ -15,12 +15,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import urlencode
 
+import msgspec
 import pytest
 
 from tests.kit.ports import free_port
@@ -28,7 +31,7 @@ from tests.kit.ports import free_port
 _START_S = 30.0
 _STOP_S = 20.0
 _INSTALL_S = 300.0
-_PACKAGES = {"postgres": "postgresql", "redis-server": "redis-server"}
+_PACKAGES = {"postgres": "postgresql", "redis-server": "redis-server", "prometheus": "prometheus", "promtool": "prometheus"}
 _POSTGRES_OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -143,6 +146,45 @@ class Redis(Server):
             return False
 
 
+class Prometheus(Server):
+    """Scrapes and evaluates every second; what it needs is told by `watch` before it starts."""
+
+    @classmethod
+    def create(cls) -> Prometheus:
+        program = _program("prometheus")
+        folder = Path(tempfile.mkdtemp(prefix="agent-gateway-prometheus-"))
+        port = free_port()
+        options = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}"]
+        return cls([program, *options], folder, port)
+
+    def watch(self, target: int, rules: Path) -> None:
+        """The gateway on that port."""
+        jobs = [{"job_name": "agent-gateway", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}]
+        every = {"scrape_interval": "1s", "evaluation_interval": "1s", "scrape_timeout": "1s"}
+        config = {"global": every, "rule_files": [str(rules)], "scrape_configs": jobs}
+        (self.folder / "prometheus.yml").write_bytes(msgspec.json.encode(config))  # JSON is YAML too
+
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def ask(self, path: str, **query: str) -> Any:
+        """`data` of an answer of its API."""
+        with urllib.request.urlopen(f"{self.url()}/api/v1/{path}?{urlencode(query)}", timeout=5) as reply:
+            return msgspec.json.decode(reply.read())["data"]
+
+    def answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url()}/-/ready", timeout=1) as reply:
+                return bool(reply.status == 200)
+        except OSError:
+            return False
+
+
+def promtool(*words: str) -> subprocess.CompletedProcess[str]:
+    """Prometheus's own checker of its rules."""
+    return subprocess.run([_program("promtool"), *words], capture_output=True, text=True, timeout=_START_S, check=False)
+
+
 _S = TypeVar("_S", bound=Server)
 _shared: dict[type[Server], Server] = {}
 
@@ -208,5 +250,5 @@ def _install(packages: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    if missing := [package for program, package in _PACKAGES.items() if _find(program) is None]:
-        _install(missing)
+    if missing := {package for program, package in _PACKAGES.items() if _find(program) is None}:
+        _install(sorted(missing))

@@ -167,6 +167,22 @@ async def test_a_completion(sdk: AsyncOpenAI) -> None:
     assert whole.usage.completion_tokens > 0
 
 
+async def test_several_prompts_are_answered_as_each_would_be(sdk: AsyncOpenAI) -> None:
+    prompts = ["Once upon a time", "In the beginning"]
+    together = await sdk.completions.create(model="gpt", prompt=prompts, n=2)
+    alone = [await sdk.completions.create(model="gpt", prompt=prompt, n=2) for prompt in prompts]
+    assert [choice.index for choice in together.choices] == [0, 1, 2, 3]
+    assert [choice.text for choice in together.choices] == [choice.text for one in alone for choice in one.choices]
+    assert together.usage is not None
+    assert together.usage.total_tokens == sum(one.usage.total_tokens for one in alone if one.usage)
+    stream = await sdk.completions.create(model="gpt", prompt=prompts, n=2, stream=True)
+    texts = ["", "", "", ""]
+    async for chunk in stream:
+        for choice in chunk.choices:
+            texts[choice.index] += choice.text
+    assert texts == [choice.text for choice in together.choices]
+
+
 # --- embeddings -------------------------------------------------------------------------------------------------------
 
 

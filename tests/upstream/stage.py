@@ -22,6 +22,7 @@ from agent_gateway.core.pricing import Price
 from agent_gateway.core.route import Deployment, Route
 from agent_gateway.health.registry import Health
 from agent_gateway.protocols.openai_chat.client import read_call
+from agent_gateway.protocols.several import SEVERAL
 from agent_gateway.routing.base import STRATEGIES, Strategy
 from agent_gateway.routing.planner import Planner
 from agent_gateway.upstream.base import Provider
@@ -176,11 +177,15 @@ class FakeProvider:
 
     def __init__(self) -> None:
         self.scripts: dict[str, Scripts] = {}
+        self.merges = True
         self.calls: list[Received] = []
         self.answers: list[FakeAnswer] = []
 
     def speaks(self, call: Call, deployment: Deployment) -> Dialect:
-        return "openai_chat"
+        return call.dialect if call.dialect in SEVERAL else "openai_chat"
+
+    def takes_several(self, dialect: Dialect) -> bool:
+        return self.merges
 
     async def send(
         self, call: Call, deployment: Deployment, attempt: Attempt, *, dialect: Dialect, body: bytes, connect_until: float, until: float
@@ -302,7 +307,7 @@ class Stage:
         return play(lambda: self.ask(call, timeout_s=timeout_s))
 
     def assert_nothing_leaks(self, exchange: Exchange) -> None:
-        assert [known.load.in_flight for _, known in self.health.deployments()] == [0] * len(self.health.deployments())
+        assert {(known.load.in_flight, known.load.of_batches) for _, known in self.health.deployments()} == {(0, 0)}
         assert all(answer.closed for answer in self.provider.answers)
         assert all(attempt.ended is not None and attempt.outcome is not None for attempt in exchange.attempts)
         assert len(exchange.attempts) <= self.asked.retries.max_attempts

@@ -108,7 +108,8 @@ class _Step:
         if await self._driver.planner.left_usd(self._tenure.batch, place) <= 0:
             await self._release(attempted=False)
             return True
-        lines = await requests_of(self._driver.store, self._tenure, part, place)
+        is_cached = await self._driver.planner.cached(self._tenure.batch, place)
+        lines = await requests_of(self._driver.store, self._tenure, part, place, is_cached)
         if not lines:
             return True
         part.account, part.sent_at, part.stage = part.account or place.provider.account(), part.sent_at or self._clock.wall(), "sending"

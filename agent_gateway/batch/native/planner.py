@@ -6,6 +6,7 @@ Promise: what goes there can still be run live within the window, whatever the p
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from agent_gateway.admission.keys import KeyRing
@@ -37,6 +38,8 @@ STOP_MAX_S = 900.0
 #: A call of a deployment that has not answered yet is expected to take so long (s); and all of them together, by this factor longer.
 EXPECTED_S = 5.0
 CAUTION = 1.2
+
+IsCached = Callable[[Call], Awaitable[bool]]
 
 _log = logging.getLogger("agent_gateway.batch")
 
@@ -102,9 +105,7 @@ class Planner:
 
     async def left_usd(self, batch: StoredBatch, place: Place) -> float:
         """What its key may still spend; 0 where it may not do this at all: live calls are told why. Raises `StoreDown`."""
-        wall = self._clock.wall()
-        call = Call(dialect=ENDPOINTS[batch.endpoint], model=place.route.name, body=b"", user=batch.owner.user or None)
-        exchange = Exchange(id=new_request_id(wall), call=call, started=self._clock.monotonic(), started_wall=wall, edge="native")
+        exchange = self._exchange(Call(dialect=ENDPOINTS[batch.endpoint], model=place.route.name, body=b"", user=batch.owner.user or None))
         gate = self._live.runtime.gate
         try:
             exchange.key = await key_of(self._keys, batch.owner.key, batch.key)
@@ -112,6 +113,28 @@ class Planner:
         except ClientError as error:
             _log.info("the batch %s is not sent to %s: %s", batch.id, place.deployment.id, error.message)
             return 0.0
+
+    async def cached(self, batch: StoredBatch, place: Place) -> IsCached | None:
+        """Whether a live call would be answered from the cache, for nothing. None: none would. Raises `StoreDown`."""
+        cache = self._live.runtime.cache
+        if cache is None or not place.route.cache.exact.enabled:
+            return None
+        try:
+            key = await key_of(self._keys, batch.owner.key, batch.key)
+        except ClientError:
+            return None
+
+        async def is_cached(call: Call) -> bool:
+            exchange = self._exchange(call)
+            exchange.key = key
+            return await cache.has(exchange, place.route)
+
+        return is_cached
+
+    def _exchange(self, call: Call) -> Exchange:
+        """For questions; it is never run."""
+        wall = self._clock.wall()
+        return Exchange(id=new_request_id(wall), call=call, started=self._clock.monotonic(), started_wall=wall, edge="native")
 
     def give_up_at(self, batch: StoredBatch, place: Place) -> float:
         """When live calls begin instead (Unix s): in time for all of the batch, at the concurrency and speed there is."""

@@ -7,7 +7,7 @@ import asyncio
 from agent_gateway.batch.native.base import Job
 from agent_gateway.batch.native.gathering import held
 from agent_gateway.batch.native.plan import Part
-from agent_gateway.batch.native.planner import Place
+from agent_gateway.batch.native.planner import IsCached, Place
 from agent_gateway.batch.native.results import item_call, not_run
 from agent_gateway.batch.tenure import Tenure
 from agent_gateway.core.call import Call
@@ -30,15 +30,16 @@ from agent_gateway.upstream.outgoing import outgoing
 WRITTEN_AT_ONCE = 20
 
 
-async def requests_of(store: BatchStore, tenure: Tenure, part: Part, place: Place) -> list[bytes]:
-    """The lines of its items. Those that a batch of the provider's cannot have are given back, and no longer the part's."""
+async def requests_of(store: BatchStore, tenure: Tenure, part: Part, place: Place, is_cached: IsCached | None) -> list[bytes]:
+    """The lines of its items. Those that a batch of the provider's cannot have, or need not, are given back, and no longer the part's."""
     lines: list[bytes] = []
     async for items in held(store, tenure.batch.id, part):
         unfit: list[ReturnedItem] = []
         for count, item in enumerate(items):
             if count % WRITTEN_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            line = _line(item, part, place)
+            call = item_call(item)
+            line = None if is_cached is not None and await is_cached(call) else _line(item, call, part, place)
             if line is None:
                 unfit.append(not_run(item, attempted=False))
             else:
@@ -68,8 +69,7 @@ def is_certain(error: ProviderError) -> bool:
     return is_refused(error) or isinstance(error, ConnectFailed | NoConnectionFree | ProviderKeyRefused | ProviderRateLimited)
 
 
-def _line(item: ClaimedItem, part: Part, place: Place) -> bytes | None:
-    call = item_call(item)
+def _line(item: ClaimedItem, call: Call, part: Part, place: Place) -> bytes | None:
     if not _may_go(call, place):
         return None
     try:

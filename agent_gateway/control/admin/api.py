@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 
+from agent_gateway.control.admin.alerts import AlertRoutes
 from agent_gateway.control.admin.audit import audit_routes
 from agent_gateway.control.admin.configuration import configuration_routes
 from agent_gateway.control.admin.feedback import feedback_routes
@@ -16,6 +17,7 @@ from agent_gateway.control.admin.keys import KeyRoutes
 from agent_gateway.control.admin.models import model_routes
 from agent_gateway.control.admin.records import record_routes
 from agent_gateway.control.admin.sessions import session_routes
+from agent_gateway.control.admin.slo import slo_routes
 from agent_gateway.control.admin.teams import TeamRoutes
 from agent_gateway.control.admin.usage import usage_routes
 from agent_gateway.control.admin.users import user_routes
@@ -27,6 +29,7 @@ from agent_gateway.core.admin import AdminAnswer, AdminAsk
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import Forbidden, MethodNotAllowed, NotFound
 from agent_gateway.health.registry import Health
+from agent_gateway.record.alerting.watch import Watch
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.session.live_streams import LiveStreams
 from agent_gateway.stores.base import Store
@@ -44,6 +47,7 @@ class AdminApi:
         streams: LiveStreams,
         health: Health,
         erase_answers: Callable[[str], Awaitable[int]],
+        alerts: Watch,
         clock: Clock,
     ) -> None:
         archive = recorder.archive
@@ -56,6 +60,8 @@ class AdminApi:
             *feedback_routes(archive, clock),
             *model_routes(configuration, health, clock),
             *record_routes(archive, clock),
+            *slo_routes(archive, alerts.slo, clock),
+            *AlertRoutes(alerts.engine, audit, clock).routes(),
             *session_routes(store, clock),
             *audit_routes(audit),
             *configuration_routes(configuration),

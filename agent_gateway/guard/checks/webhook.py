@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from hashlib import sha256
-from hmac import digest
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -16,11 +14,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent_gateway.core.errors import GatewayError
+from agent_gateway.core.webhook import check_webhook, is_open_to_others, signed
 from agent_gateway.guard.base import About, Action, CheckFailed, CheckSettings, Said, Side, Tools, Verdict
 
 #: Of what is sent and of what comes back (bytes).
 BODY_MAX_BYTES = 1024 * 1024
-SECRET_MIN_CHARS = 16
 
 _log = logging.getLogger("agent_gateway.guard")
 
@@ -37,17 +35,7 @@ class Options(CheckSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     on_failure: Literal["open", "closed"] = "closed"
 
     def __post_init__(self) -> None:
-        try:
-            parts = urlsplit(self.url)
-            right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            parts, right = urlsplit(""), False
-        if not right or not self.url.isascii() or not self.url.isprintable() or " " in self.url:
-            raise ValueError("url: is not an address; use https://…")
-        if parts.username is not None or parts.fragment:
-            raise ValueError("url: holds a user or a fragment; a service that must know who asks checks the signature (secret)")
-        if self.secret is not None and len(self.secret) < SECRET_MIN_CHARS:
-            raise ValueError(f"secret: is shorter than {SECRET_MIN_CHARS} characters; make one: openssl rand -hex 24")
+        check_webhook(self.url, self.secret)
 
     def __repr__(self) -> str:
         return f"Options(kind='webhook', timeout_s={self.timeout_s}, on_failure={self.on_failure!r})"
@@ -84,9 +72,8 @@ class Check:
     def __init__(self, settings: Options, tools: Tools) -> None:
         self._settings = settings
         self._tools = tools
-        parts = urlsplit(settings.url)
-        if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-            _log.warning("the guard %s sends what is said to %s unencrypted; use https", settings.title, parts.netloc)
+        if is_open_to_others(settings.url):
+            _log.warning("the guard %s sends what is said to %s unencrypted; use https", settings.title, urlsplit(settings.url).netloc)
 
     async def judge(self, said: Sequence[Said], about: About) -> Verdict | None:
         asked = Asked([text for text, _ in said], [role for _, role in said], about.side, about.request_id, about.model, about.key_id)
@@ -96,8 +83,9 @@ class Check:
         timeout_s = min(self._settings.timeout_s, about.left_s)
         if timeout_s <= 0:
             raise self._failed("the request has no time left")
+        headers = signed(body, self._settings.secret, self._tools.clock.wall())
         try:
-            status, reply = await self._tools.post(self._settings.url, body, self._headers(body), timeout_s)
+            status, reply = await self._tools.post(self._settings.url, body, headers, timeout_s)
         except (OSError, TimeoutError, GatewayError) as error:
             raise self._failed(f"{type(error).__name__}: {error}") from None
         if status != 200 or len(reply) > BODY_MAX_BYTES:
@@ -112,15 +100,6 @@ class Check:
         if action == "mask" and (answered.texts is None or len(answered.texts) != len(said)):
             raise self._failed("with mask it has to give back as many texts as it got")
         return Verdict(action, answered.texts)
-
-    def _headers(self, body: bytes) -> dict[str, str]:
-        """The signature is over the time as well, so that what was once sent is not good for ever."""
-        at = str(int(self._tools.clock.wall()))
-        headers = {"content-type": "application/json", "x-gateway-timestamp": at}
-        if self._settings.secret is not None:
-            signature = digest(self._settings.secret.encode(), at.encode() + b"." + body, sha256).hex()
-            headers["x-gateway-signature"] = f"sha256={signature}"
-        return headers
 
     def _failed(self, detail: str) -> CheckFailed:
         return CheckFailed(f"the webhook: {detail}", lets_pass=self._settings.on_failure == "open")

@@ -114,6 +114,16 @@ def continued(call: Call, text: str) -> Call:
     return structs.replace(call, body=_json.encode(members))
 
 
+def by_prompt(call: Call) -> list[Call]:
+    """A call for each of its prompts, where they are several texts; else the call itself."""
+    members = _members.decode(call.body)
+    match msgspec.json.decode(members["prompt"]):
+        case [str(), str(), *_] as prompts:
+            return [structs.replace(call, body=_json.encode(members | {"prompt": prompt})) for prompt in prompts]
+        case _:
+            return [call]
+
+
 def _one_text(prompt: Any) -> str | None:
     """None: several prompts, or tokens."""
     match prompt:

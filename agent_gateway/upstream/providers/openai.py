@@ -68,5 +68,8 @@ class OpenAIProvider(HttpProvider):
             case _:
                 return conversations
 
+    def takes_several(self, dialect: Dialect) -> bool:
+        return ("several_inputs" if dialect == "openai_embeddings" else "several_prompts") not in self._lacks
+
     def endpoint(self, call: Call, deployment: Deployment, dialect: Dialect) -> Endpoint:
         return self._endpoints[dialect]

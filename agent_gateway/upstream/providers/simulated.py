@@ -34,6 +34,9 @@ class SimulatedProvider:
     def speaks(self, call: Call, deployment: Deployment) -> Dialect:
         return call.dialect
 
+    def takes_several(self, dialect: Dialect) -> bool:
+        return True
+
     async def send(
         self, call: Call, deployment: Deployment, attempt: Attempt, *, dialect: Dialect, body: bytes, connect_until: float, until: float
     ) -> Answer:

@@ -282,7 +282,7 @@ async def test_each_model_of_a_batch_goes_its_own_way(simulated: Provider, tmp_p
 
 
 async def test_what_is_the_same_is_sent_once(simulated: Provider, tmp_path: Path) -> None:
-    same = {"temperature": 0, "messages": [{"role": "user", "content": "How are you?"}]}
+    same: dict[str, Any] = {"temperature": 0, "messages": [{"role": "user", "content": "How are you?"}]}
     async with running(configuration(simulated, tmp_path), simulated, tmp_path) as bench:
         batch = await bench.until(await bench.create("openai", "gemini", items=10, **same), "completed")
         bill = await bench.bill()

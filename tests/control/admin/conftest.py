@@ -20,10 +20,13 @@ from agent_gateway.core.admin import AdminAsk
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.settings import Budget, Limits
 from agent_gateway.health.registry import Health
+from agent_gateway.record.alerting.watch import Watch
 from agent_gateway.record.cost import settle
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.session.live_streams import MemoryStreams
 from agent_gateway.stores.base import Store, open_store
+from agent_gateway.upstream.transport import Transport
+from agent_gateway.upstream.web import Web
 
 NOW = 1_760_000_100.0
 CLOCK = Clock(wall=lambda: NOW)
@@ -40,6 +43,7 @@ class Stage:
     recorder: Recorder
     streams: MemoryStreams
     answers: MemoryEntries
+    alerts: Watch
 
     async def ask(
         self, method: str, path: str, body: Any = b"", query: Mapping[str, str] | None = None, key: Key | None = ADMIN
@@ -78,10 +82,13 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     audit = AuditLog(store, lambda: AUDIT_KEY, CLOCK)
     recorder = Recorder.for_settings(configuration.settings, CLOCK)
     streams, health = MemoryStreams(), Health()
+    alerts = Watch(recorder.metrics, dict, Web(Transport(environ={}), CLOCK).post, CLOCK)
+    alerts.configure(configuration.settings.alerts, {})
     for route in configuration.routes.values():
         health.follow(route)
     answers = MemoryEntries(CLOCK, bytes_max=2**20)
-    api = AdminApi(lambda: configuration, store, audit, recorder, streams, health, Exact(answers, settle, CLOCK).erase, CLOCK)
-    yield Stage(api, store, audit, recorder, streams, answers)
+    erase = Exact(answers, settle, CLOCK).erase
+    api = AdminApi(lambda: configuration, store, audit, recorder, streams, health, erase, alerts, CLOCK)
+    yield Stage(api, store, audit, recorder, streams, answers, alerts)
     await recorder.close(10)
     await store.close()

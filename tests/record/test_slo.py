@@ -1,0 +1,142 @@
+"""Service levels: every figure by hand, the same out of metrics and out of records, and over the time that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent_gateway.core.errors import BadRequest, ClientLeft, ProviderFault, ProviderTimeout
+from agent_gateway.core.exchange import Exchange
+from agent_gateway.core.settings import Settings, State
+from agent_gateway.core.usage import Usage
+from agent_gateway.record.metrics import DURATION_S
+from agent_gateway.record.recorder import Recorder
+from agent_gateway.record.slo import OBJECTIVES, TIMES, Sums, Verdict, judged, quantile, summed
+from agent_gateway.record.slo_window import MINUTE_S, SloWindow
+from tests.record.exchanges import attempt, exchange
+from tests.stores.stores import fresh_url
+
+
+def lasting(seconds: float, **fields: object) -> Exchange:
+    made = exchange(**fields)  # type: ignore[arg-type]
+    made.ended = made.started + seconds
+    if made.attempts:
+        made.attempts[-1].ended = made.ended
+    return made
+
+
+def told(sums: Sums) -> dict[str, Verdict]:
+    return {verdict.slo: verdict for verdict in judged(sums)}
+
+
+def crowd() -> Iterator[Exchange]:
+    """20 requests that count, one that its client left, and one that was the client's mistake."""
+    for _ in range(10):
+        yield lasting(1.5)
+    for _ in range(4):
+        yield lasting(7.0, stream=True, first_token=10.4)
+    yield lasting(3.0, stream=True, error=ProviderFault("cut"), first_token=12.5)
+    yield lasting(0.8, status="fallback", quality=0.6)
+    failing = [attempt(outcome="provider_timeout")]
+    yield lasting(1.2, attempts=failing, status="degraded", quality=0.0)
+    yield lasting(9.0, attempts=failing, error=ProviderTimeout("too late", kind="attempt"))
+    yield lasting(20.0, edge="batch")
+    yield lasting(1.0, edge="batch", usage=Usage(input=100, output=1000), cost_usd=0.5)
+    yield lasting(1.0, error=ClientLeft("gone"))
+    yield lasting(0.0, attempts=[], error=BadRequest("no"))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def recorder(request: pytest.FixtureRequest, tmp_path: Path) -> Recorder:
+    url = await fresh_url(request.param, request.config, tmp_path)
+    recorder = Recorder.for_settings(Settings(state=State(database=url)))
+    recorder.metrics.configure(["chat"], ["local/small"])
+    return recorder
+
+
+async def test_metrics_and_records_say_the_same(recorder: Recorder) -> None:
+    await recorder.start()
+    for made in crowd():
+        recorder.begin(made)
+        recorder.submit(made)
+    recorder.fold()
+    live = told(summed(recorder.metrics.families()))
+    await recorder.close(10)
+    assert recorder.archive is not None
+    kept = told(await recorder.archive.sums(0, 2**52))
+    await recorder.archive.close()
+    for name in ("fallback_rate", "availability", "errors", "timeouts"):
+        assert live[name].count == 20, name
+    assert live["availability"].figure == pytest.approx(17 / 20)
+    assert (live["fallback_rate"].figure, live["errors"].figure, live["timeouts"].figure) == (2 / 20, 2 / 20, 1 / 20)
+    assert (live["stream_completion"].figure, live["stream_errors"].figure) == (0.8, 0.2)
+    assert (live["first_token"].met, live["first_content"].met) == (False, False)
+    assert (live["fallback_quality"].figure, live["fallback_quality"].met) == (0.6, False)
+    assert (live["degraded_within"].met, live["duration_p50"].met, live["duration_p95"].met) == (True, True, False)
+    assert (live["batch_p95"].met, live["batch_errors"].figure, live["batch_errors"].met) == (False, 0.0, True)
+    for name, verdict in live.items():
+        if name not in ("records_complete", "model_latency"):  # the one only a process knows; a request's calls, or each of them
+            assert kept[name].figure == pytest.approx(verdict.figure), name
+            assert (kept[name].met, kept[name].count) == (verdict.met, verdict.count), name
+
+
+def test_a_target_is_judged_by_the_share_within_it() -> None:
+    sums = Sums()
+    place = DURATION_S.index(5.0)
+    sums.add("durations", 95, place)
+    sums.add("durations", 5, len(DURATION_S))
+    assert told(sums)["duration_p95"].met is True
+    sums.add("durations", 1, len(DURATION_S))
+    assert told(sums)["duration_p95"].met is False
+
+
+def test_throughput_is_judged_where_it_was_asked_for() -> None:
+    sums = Sums()
+    sums.add("batch_requests", 100)
+    sums.add("batch_peak", 50)
+    assert told(sums)["batch_throughput"].met is None
+    sums.add("batch_peak", 7_000)
+    assert (told(sums)["batch_throughput"].met, told(sums)["batch_throughput"].figure) == (True, 7_050 / 60)
+
+
+def test_a_ratio_is_what_is_used_of_the_target() -> None:
+    sums = Sums()
+    sums.add("requests", 200)
+    sums.add("available", 198)
+    sums.add("failed", 1)
+    found = told(sums)
+    assert (found["errors"].ratio, found["availability"].ratio) == (0.5, 0.98 / 0.99)
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "expected"),
+    [([0, 0, 0], 0.5, None), ([4, 0, 0], 0.5, 0.5), ([2, 2, 0], 0.75, 2.0), ([0, 0, 1], 0.5, 3.0)],
+)
+def test_a_quantile_is_spread_evenly_over_its_bucket(counts: list[int], share: float, expected: float | None) -> None:
+    assert quantile((1.0, 3.0), counts, share) == expected
+
+
+def test_a_window_holds_what_came_within_it() -> None:
+    window = SloWindow()
+    recorder = Recorder(metrics := Recorder.for_settings(Settings(state=State(database="sqlite:///:memory:"))).metrics)
+    recorder.metrics.configure(["chat"], [])
+    assert judged(window.sums(3600))[0].figure is None
+    for minute in range(180):
+        for _ in range(2 if minute < 120 else 1):
+            metrics.observe(lasting(1.0, error=ProviderFault("no") if minute < 120 else None))
+        metrics.observe(lasting(1.0, edge="batch"))
+        window.look(metrics.families(), minute * MINUTE_S)
+    sums = window.sums(30 * MINUTE_S)
+    assert (sums.number("requests"), sums.number("failed"), sums.number("batch_peak")) == (60, 0, 1)
+    assert window.sums(86_400.0).number("requests") == 120 * 3 + 60 * 2
+    assert window.ratios["errors"] < 0.1
+    assert window.ratios["duration_p50"] == pytest.approx(told(window.sums(3600))["duration_p50"].ratio)
+
+
+def test_every_target_on_a_time_is_a_bound() -> None:
+    for objective in OBJECTIVES:
+        if objective.unit == "s":
+            assert any(objective.target in bounds for bounds in TIMES.values()), objective.name
+    assert len({objective.name for objective in OBJECTIVES}) == len(OBJECTIVES)
