@@ -26,7 +26,7 @@ _IN_MEMORY = (
 _ASSUMED = (
     "A deployment answers as it did at that time, however many calls it is given.",
     "An answer takes as many tokens wherever it is made, prompt caches included.",
-    "Sessions, guards, the cache and native batches are not rehearsed; clients neither come more often nor ask again.",
+    "Sessions, guards, the cache, merged calls and native batches are not rehearsed; clients neither come more often nor ask again.",
     "Budgets begin unspent; keys and teams are those of today.",
 )
 #: Of each model, the figures that are told beside those of all.

@@ -70,6 +70,9 @@ class Troubled:
     def speaks(self, call: Call, deployment: Deployment) -> Dialect:
         return call.dialect
 
+    def takes_several(self, dialect: Dialect) -> bool:
+        return self._usual.takes_several(dialect)
+
     async def send(
         self, call: Call, deployment: Deployment, attempt: Attempt, *, dialect: Dialect, body: bytes, connect_until: float, until: float
     ) -> Answer:
