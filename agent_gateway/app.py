@@ -120,23 +120,24 @@ class Gateway:
             bodies=Bodies(int(settings.server.bodies_max_mb * 1024 * 1024)),
             connections_max=connections_max(),
         )
+        self.admin = AdminApi(
+            lambda: self.configuration,
+            self._store,
+            self._audit,
+            self._recorder,
+            self._streams,
+            self._health,
+            self._erase_answers,
+            self._alerts,
+            clock,
+        )
         self.app = App(
             self.live,
             limits,
             ready=self._why_not_ready,
             started=self._start,
             stopped=self._stop,
-            admin=AdminApi(
-                lambda: self.configuration,
-                self._store,
-                self._audit,
-                self._recorder,
-                self._streams,
-                self._health,
-                self._erase_answers,
-                self._alerts,
-                clock,
-            ),
+            admin=self.admin,
             batches=BatchRoom(Files(self._store, clock), Batches(self._store, self._batches, clock), Group),
             refusals=self._refusals,
         )
