@@ -134,8 +134,22 @@ class Gateway:
         )
 
     @cached_property
+    def admin(self) -> AdminApi:
+        return AdminApi(
+            lambda: self.configuration,
+            self._store,
+            self._audit,
+            self._recorder,
+            self._streams,
+            self._health,
+            self._erase_answers,
+            self._alerts,
+            self._clock,
+        )
+
+    @cached_property
     def app(self) -> App:
-        """Made when it is first asked for: a rehearsal has no doors."""
+        """Made when it is first asked for, as the admin API is: a rehearsal has no doors."""
         clock = self._clock
         return App(
             self.live,
@@ -143,17 +157,7 @@ class Gateway:
             ready=self._why_not_ready,
             started=self._start,
             stopped=self._stop,
-            admin=AdminApi(
-                lambda: self.configuration,
-                self._store,
-                self._audit,
-                self._recorder,
-                self._streams,
-                self._health,
-                self._erase_answers,
-                self._alerts,
-                clock,
-            ),
+            admin=self.admin,
             batches=BatchRoom(Files(self._store, clock), Batches(self._store, self._batches, clock), Group),
             refusals=self._refusals,
         )

@@ -91,6 +91,7 @@ class Kept:
     """A sink that keeps the rows."""
 
     name = "kept"
+    adopted = 0
     dropped = 0
 
     def __init__(self) -> None:
