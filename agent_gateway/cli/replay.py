@@ -207,8 +207,8 @@ def _change(before: float | None, after: float | None, name: str) -> str:
     if before is None or after is None:
         return ""
     if name == "fallback_rate":
-        return f"{(after - before) * 100:+.2f} points"
-    return f"{after / before - 1:+.1%}" if before else ""
+        return f"{round((after - before) * 100, 2) + 0.0:+.2f} points"
+    return f"{round(after / before - 1, 3) + 0.0:+.1%}" if before else ""
 
 
 def _misses(made: Forecast) -> Iterator[str]:
