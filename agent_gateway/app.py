@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -45,6 +46,7 @@ from agent_gateway.pipeline import Live, Runtime
 from agent_gateway.protocols.base import load_codecs
 from agent_gateway.record.alerting.engine import AlertEngine
 from agent_gateway.record.alerting.watch import Watch
+from agent_gateway.record.base import Address
 from agent_gateway.record.cost import settle
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.routing.base import STRATEGIES, Strategy
@@ -55,6 +57,7 @@ from agent_gateway.session.responses import Responses
 from agent_gateway.stores.base import IN_MEMORY, Store, Team, open_store
 from agent_gateway.stores.batches import BatchStore
 from agent_gateway.upstream.base import PROVIDERS, Provider
+from agent_gateway.upstream.known_providers import known_provider
 from agent_gateway.upstream.loop import AttemptLoop
 from agent_gateway.upstream.transport import Transport
 from agent_gateway.upstream.web import Web
@@ -131,8 +134,22 @@ class Gateway:
         )
 
     @cached_property
+    def admin(self) -> AdminApi:
+        return AdminApi(
+            lambda: self.configuration,
+            self._store,
+            self._audit,
+            self._recorder,
+            self._streams,
+            self._health,
+            self._erase_answers,
+            self._alerts,
+            self._clock,
+        )
+
+    @cached_property
     def app(self) -> App:
-        """Made when it is first asked for: a rehearsal has no doors."""
+        """Made when it is first asked for, as the admin API is: a rehearsal has no doors."""
         clock = self._clock
         return App(
             self.live,
@@ -140,17 +157,7 @@ class Gateway:
             ready=self._why_not_ready,
             started=self._start,
             stopped=self._stop,
-            admin=AdminApi(
-                lambda: self.configuration,
-                self._store,
-                self._audit,
-                self._recorder,
-                self._streams,
-                self._health,
-                self._erase_answers,
-                self._alerts,
-                clock,
-            ),
+            admin=self.admin,
             batches=BatchRoom(Files(self._store, clock), Batches(self._store, self._batches, clock), Group),
             refusals=self._refusals,
         )
@@ -246,6 +253,7 @@ class Gateway:
             _strategy_of(route)
         made = {name: self._provider(name, struct) for name, struct in settings.providers.items()}
         guards = self._guards(configuration)
+        sinks = self._recorder.further(settings.monitoring)
 
         def find(name: str) -> Route | None:
             route = known.get(name)
@@ -260,7 +268,8 @@ class Gateway:
         self._health.configure(known.values())
         deployments = [deployment.id for route in configuration.routes.values() for deployment in route.deployments]
         labels = list(configuration.routes) or configuration.listed[:MODEL_LABELS_MAX]
-        self._recorder.configure(settings.monitoring, labels, deployments)
+        addresses = {name: _address(struct) for name, struct in settings.providers.items()}
+        self._recorder.configure(settings.monitoring, labels, deployments, sinks, addresses)
         self._alerts.configure(settings.alerts, {name: route.fallback for name, route in configuration.routes.items()})
         self._keys.configure(settings.auth)
         self._limiter.configure(find)
@@ -399,6 +408,14 @@ def _streams(redis: str | None) -> LiveStreams:
     from agent_gateway.session.redis_streams import RedisStreams
 
     return RedisStreams(redis)
+
+
+def _address(settings: Any) -> Address:
+    """Of a provider, for those who read of its calls; a server that is known by its address is called by its own kind."""
+    url = str(getattr(settings, "base_url", ""))
+    known, parts = known_provider(settings.kind, url), urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return Address(settings.kind if known is None else known.kind, parts.hostname, port)
 
 
 def _strategy_of(route: Route) -> Strategy:

@@ -26,20 +26,16 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from agent_gateway.admission.keys import ADMIN
-from agent_gateway.control.admin.api import AdminApi
-from agent_gateway.control.audit import AuditLog
+from agent_gateway.app import Gateway
 from agent_gateway.control.load import compile_mapping
 from agent_gateway.core.admin import AdminAsk
 from agent_gateway.core.clock import Clock
-from agent_gateway.health.registry import Health
 from agent_gateway.record import figures
 from agent_gateway.record.figures import DAY_MS
-from agent_gateway.record.recorder import Recorder
 from agent_gateway.record.records_file import RecordsFile
 from agent_gateway.record.records_server import RecordsServer
 from agent_gateway.record.row import Record
-from agent_gateway.session.live_streams import MemoryStreams
-from agent_gateway.stores.base import open_store, records_path
+from agent_gateway.stores.base import records_path
 from tests.kit.servers import Postgres, own
 from tests.record.exchanges import records
 
@@ -156,13 +152,10 @@ async def measure(url: str, days: int, runs: int) -> None:
     clock = Clock(wall=lambda: now_ms / 1000)
     sim = {"deployments": [{"provider": "sim", "model": "small", "price": {"input": 1, "output": 2}}]}
     configuration = compile_mapping({"state": {"database": url}, "providers": {"sim": {"kind": "simulated"}}, "models": {"chat": sim}})
-    store = open_store(url)
-    recorder = Recorder.for_settings(configuration.settings, clock)
-    audit = AuditLog(store, lambda: b"k" * 32, clock)
-    api = AdminApi(lambda: configuration, store, audit, recorder, MemoryStreams(), Health(), _no_answers, clock)
+    gateway = Gateway(configuration, clock=clock)
 
     async def asked(path: str, query: dict[str, str]) -> Any:
-        told = await api.answer(AdminAsk("req_1", "GET", path, query, b"", replace(ADMIN), "10.0.0.1"))
+        told = await gateway.admin.answer(AdminAsk("req_1", "GET", path, query, b"", replace(ADMIN), "10.0.0.1"))
         return msgspec.json.decode(msgspec.json.encode(told.body))
 
     last_id = (await asked("records", {}))["data"][0]["id"]
@@ -177,13 +170,7 @@ async def measure(url: str, days: int, runs: int) -> None:
         slowest = max(slowest, median(times))
         print(f"  {name:40} {median(times):7.1f} ms  worst {max(times):7.1f}  {rows:5} rows", flush=True)
     print(f"  slowest: {slowest:.0f} ms (target: 300)")
-    await recorder.close(10)
-    await store.close()
-
-
-async def _no_answers(user: str) -> int:
-    """There is no cache."""
-    return 0
+    await gateway.app._stopped()
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """CPU of one request through everything but the sockets: µs a unary request, µs a streamed chunk, passed through and translated.
 
-    python benchmarks/hot_path.py [--rounds 5] [--only unary] [--limits] [--profile]
+    python benchmarks/hot_path.py [--rounds 5] [--only unary] [--limits] [--monitoring minimal,full] [--profile]
 
 Both ends are transports that hold the bytes: what the client would have received is counted, the provider answers from a can. The
 figure is the process's CPU time, best of the rounds, so it holds on a noisy machine; the kernel's part is not in it.
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ from agent_gateway.admission.keys import create_key
 from agent_gateway.app import Gateway
 from agent_gateway.cli.serving import calm_collector, let_generators_go
 from agent_gateway.control.load import load
+from agent_gateway.core.settings import Monitoring, MonitoringMode
 from agent_gateway.edge.fast_lane import FastLane
 from agent_gateway.stores.base import open_store
 from agent_gateway.upstream.connection import Connection
@@ -218,21 +220,29 @@ async def measure(gateway: Gateway, request: bytes, case: Case) -> float:
     return spent
 
 
-async def run(gateway: Gateway, key: str, cases: list[Case], rounds: int, profile: bool) -> None:
+async def run(gateway: Gateway, key: str, cases: list[Case], rounds: int, modes: list[MonitoringMode], profile: bool) -> None:
+    """The modes take turns, round by round: what else the machine does strikes all of them alike."""
     await gateway.app._started()
     for case in cases:
         request = case.request(key)
         await measure(gateway, request, case)
+        spent: dict[MonitoringMode, list[float]] = {mode: [] for mode in modes}
         profiler = cProfile.Profile() if profile else None
         if profiler:
             profiler.enable()
-        spent = min([await measure(gateway, request, case) for _ in range(rounds)])
+        for _ in range(rounds):
+            for mode, times in spent.items():
+                gateway._recorder.configure(Monitoring(mode=mode), ["chat-default"])
+                times.append(await measure(gateway, request, case))
         if profiler:
             profiler.disable()
             pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
-        each_us = spent / case.requests * 1e6
-        a_chunk = f"   {each_us / case.events:6.2f} µs a chunk" if case.stream else ""
-        print(f"{case.name:14}{each_us:8.2f} µs a request{a_chunk}", flush=True)
+        for mode, times in spent.items():
+            each_us = min(times) / case.requests * 1e6
+            a_chunk = f"   {each_us / case.events:6.2f} µs a chunk" if case.stream else ""
+            over = median([mine - first for mine, first in zip(times, spent[modes[0]], strict=True)]) / case.requests * 1e6
+            more = f"   {over:+6.2f} µs over {modes[0]} in the median round" if mode != modes[0] else ""
+            print(f"{case.name:14}{mode if len(modes) > 1 else '':9}{each_us:8.2f} µs a request{a_chunk}{more}", flush=True)
     await gateway.app._stopped()
 
 
@@ -240,10 +250,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--limits", action="store_true", help="with three limits and a budget of the key, and two limits of the model")
+    parser.add_argument("--monitoring", default="full", help="what is recorded; several (minimal,full) are compared")
     parser.add_argument("--only", default="", help="names of cases, separated by commas")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     only = arguments.only.split(",") if arguments.only else [case.name for case in CASES]
+    cases = [case for case in CASES if case.name in only]
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         configuration = configuration_in(Path(folder), LIMITS if arguments.limits else "")
         _, key = runner.run(create_key(open_store(configuration.settings.state.database), "benchmark"))
@@ -253,7 +265,7 @@ def main() -> None:
             gateway = Gateway(configuration)
             calm_collector()
             let_generators_go()
-            await run(gateway, key, [case for case in CASES if case.name in only], arguments.rounds, arguments.profile)
+            await run(gateway, key, cases, arguments.rounds, arguments.monitoring.split(","), arguments.profile)
 
         runner.run(go())
 

@@ -1,6 +1,6 @@
 """What a record costs: CPU of a request from `submit` to its row on disk, with 400 bytes asked and 300 answered.
 
-    python benchmarks/recorder.py [--requests N] [--rate R] [--stream]
+python benchmarks/recorder.py [--requests N] [--rate R] [--stream]
 """
 
 from __future__ import annotations

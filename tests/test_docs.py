@@ -29,6 +29,8 @@ from agent_gateway.core.errors import GatewayError, ProviderRefusedRequest
 from agent_gateway.core.exchange import Attempt, Status
 from agent_gateway.core.plan import Detour
 from agent_gateway.core.settings import FIXED_REPLY, POLICIES, DeploymentSettings, Model, Settings
+from agent_gateway.record.base import DATABASE, SINKS
+from agent_gateway.record.otlp import naming
 from agent_gateway.record.row import Record
 from agent_gateway.simulator.batches.faults import Some, Whole, steered_batch
 from agent_gateway.simulator.batches.settings import BatchSettings
@@ -152,6 +154,24 @@ def test_the_simulators_options_and_faults_are_documented() -> None:
     names = [name.replace("-N", "-3") for name in rows if not name.startswith(("--", "/"))]
     assert [name for name in names if steered_fault(name) is None and steered_batch(name) is None] == []
     assert {kind for name in names if (fault := steered_batch(name)) for kind in [fault.kind]} == {*get_args(Whole), *get_args(Some)}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SINKS.table if kind != DATABASE])
+def test_every_setting_of_a_sink_is_documented_with_its_default(kind: str) -> None:
+    text = (ROOT / "docs" / "monitoring.md").read_text()
+    rows = _rows(re.split(r"\n##", text.partition(f"`kind: {kind}`\n")[2])[0].partition("| attribute |")[0])
+    settings = dict(_settings(SINKS.load(kind).Settings, leave_out=["kind", "name"]))
+    assert {path: row.partition(" | ")[0] for path, row in rows.items()} == settings
+
+
+def test_every_name_of_opentelemetry_is_documented() -> None:
+    rows = _rows((ROOT / "docs" / "monitoring.md").read_text().partition("| attribute | of |")[2])
+    for name in naming.NAMES:
+        assert rows.pop(name.attribute).partition(" | ")[0] == ", ".join(name.places)
+    for one in naming.INSTRUMENTS:
+        kind = "sum" if one.bounds is None else "histogram"
+        assert rows.pop(one.name) == f"{kind}, `{one.unit}` | {one.description}"
+    assert rows == {}
 
 
 def test_every_known_provider_is_in_the_list() -> None:

@@ -26,7 +26,7 @@ _IN_MEMORY = (
 _ASSUMED = (
     "A deployment answers as it did at that time, however many calls it is given.",
     "An answer takes as many tokens wherever it is made, prompt caches included.",
-    "Sessions, guards, the cache and native batches are not rehearsed; clients neither come more often nor ask again.",
+    "Sessions, guards, the cache, merged calls and native batches are not rehearsed; clients neither come more often nor ask again.",
     "Budgets begin unspent; keys and teams are those of today.",
 )
 #: Of each model, the figures that are told beside those of all.
@@ -207,8 +207,8 @@ def _change(before: float | None, after: float | None, name: str) -> str:
     if before is None or after is None:
         return ""
     if name == "fallback_rate":
-        return f"{(after - before) * 100:+.2f} points"
-    return f"{after / before - 1:+.1%}" if before else ""
+        return f"{round((after - before) * 100, 2) + 0.0:+.2f} points"
+    return f"{round(after / before - 1, 3) + 0.0:+.1%}" if before else ""
 
 
 def _misses(made: Forecast) -> Iterator[str]:

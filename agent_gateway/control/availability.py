@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from agent_gateway.control.errors import Findings
-from agent_gateway.core.settings import POLICIES, Model, Settings
+from agent_gateway.core.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,10 @@ class Later:
     instead: str | None = None
 
 
-#: Path of a setting, or of a whole section. A section that a model may override is held to the same there.
+#: Path of a setting, or of a whole section.
 LATER: dict[str, Later] = {
     "preset": Later(),
     "server.workers": Later(),
-    "monitoring.otlp_endpoint": Later(),
 }
 
 _DEFAULTS = Settings()
@@ -37,17 +36,6 @@ def refuse_later(settings: Settings, findings: Findings) -> None:
     """An error for every setting that asks for what is not there yet."""
     for path, later in LATER.items():
         _compare(path, _at(settings, path), _at(_DEFAULTS, path), later, findings)
-        section = path.partition(".")[0]
-        if section in POLICIES:
-            for name, model in settings.models.items():
-                _compare_model(f"models.{name}.{path}", model, settings, path, later, findings)
-
-
-def _compare_model(at: str, model: Model, settings: Settings, path: str, later: Later, findings: Findings) -> None:
-    """What a model merely inherits is reported once, at the global section."""
-    value = _at(model, path)
-    if value != _at(settings, path):
-        _compare(at, value, _at(_DEFAULTS, path), later, findings)
 
 
 def _compare(path: str, value: Any, default: Any, later: Later, findings: Findings) -> None:

@@ -19,8 +19,10 @@ from agent_gateway.control.expand import expand
 from agent_gateway.control.prices import Catalogue, load_catalogue
 from agent_gateway.control.snapshot import Configuration, compile_configuration
 from agent_gateway.control.source import find_file, read_file
-from agent_gateway.core.settings import POLICIES, Guards, Model, Settings
-from agent_gateway.guard.base import CHECKS, TITLE, CheckSettings
+from agent_gateway.core.plugins import TITLE, Seat
+from agent_gateway.core.settings import POLICIES, Guards, Model, Monitoring, Settings
+from agent_gateway.guard.base import CHECKS, CheckSettings
+from agent_gateway.record.base import DATABASE, SINKS, SinkSettings
 from agent_gateway.routing.base import STRATEGIES
 from agent_gateway.upstream.base import PROVIDERS
 from agent_gateway.upstream.known_providers import known_provider
@@ -76,6 +78,7 @@ def _convert(raw: dict[str, Any], environ: Mapping[str, str], findings: Findings
     settings = to_struct(Settings, {name: value for name, value in raw.items() if name not in _NAMED}, "", findings)
     assert settings is not None, "no field of Settings is required"
     settings = _with(settings, guards=_guards(settings.guards, raw.get("guards"), "guards", findings))
+    settings = _with(settings, monitoring=_sinks(settings.monitoring, raw.get("monitoring"), findings))
     entries = {section: _entries(raw, section, findings) for section in _NAMED}
     if not raw.get("providers"):
         findings.error("providers", "is missing; name at least one, such as openai: {kind: openai, api_key: ${OPENAI_API_KEY}}")
@@ -123,38 +126,70 @@ def _guards(guards: Guards, raw: Any, path: str, findings: Findings) -> Guards:
 
 def _check(raw: Any, side: str, path: str, findings: Findings) -> CheckSettings | None:
     """A check's settings; None when they are wrong, which is then reported."""
-    if not isinstance(raw, dict):
-        findings.error(path, f"{shown(raw, path)} is not a mapping; write {{kind: …, action: …}}")
+    plugin = _plugin(CHECKS, raw, path, "{kind: …, action: …}", findings)
+    if plugin is None:
         return None
-    kind = raw.get("kind")
-    if kind is None:
-        findings.error(f"{path}.kind", f"is missing; use one of {', '.join(CHECKS.names)}")
-        return None
-    if kind not in CHECKS.names:
-        findings.error(f"{path}.kind", f"{shown(kind, path)} is not one of {', '.join(CHECKS.names)}")
-        return None
-    try:
-        plugin = CHECKS.load(str(kind))
-    except (ImportError, AttributeError) as error:  # one that a third party installed
-        findings.error(f"{path}.kind", f"the plug-in {kind} cannot be loaded: {error}")
-        return None
+    kind = raw["kind"]
     if side not in plugin.sides:
         findings.error(f"{path}.kind", f"{kind} checks {', '.join(sorted(plugin.sides))} only")
     made: CheckSettings | None = to_struct(plugin.Settings, raw, path, findings)
     return made
 
 
-def _check_titles(checks: Sequence[CheckSettings | None], path: str, findings: Findings) -> None:
+def _sinks(monitoring: Monitoring, raw: Any, findings: Findings) -> Monitoring:
+    """Each in two steps, as a check; `otlp_endpoint` is one more."""
+    given = raw.get("sinks") if isinstance(raw, dict) else None
+    sinks = [_sink(item, f"monitoring.sinks[{index}]", findings) for index, item in enumerate(given if isinstance(given, list) else ())]
+    if monitoring.otlp_endpoint is not None:
+        of_its_own = Findings(secrets=findings.secrets)
+        sinks.append(_sink({"kind": "otlp", "endpoint": monitoring.otlp_endpoint}, "", of_its_own))
+        for error in of_its_own.errors:
+            findings.error("monitoring.otlp_endpoint", error.partition(": ")[2])
+    _check_titles(sinks, "monitoring.sinks", findings)
+    return msgspec.structs.replace(monitoring, sinks=tuple(sink for sink in sinks if sink is not None))
+
+
+def _sink(raw: Any, path: str, findings: Findings) -> SinkSettings | None:
+    if isinstance(raw, dict) and raw.get("kind") == DATABASE:
+        findings.error(f"{path}.kind", "is where records go anyway; state.database says which it is")
+        return None
+    plugin = _plugin(SINKS, raw, path, "{kind: …}", findings)
+    made: SinkSettings | None = None if plugin is None else to_struct(plugin.Settings, raw, path, findings)
+    if made is not None and made.title == DATABASE:
+        findings.error(f"{path}.name", "is the name of where records go anyway; take another one")
+    return made
+
+
+def _plugin(seat: Seat, raw: Any, path: str, form: str, findings: Findings) -> Any:
+    """The plug-in that `kind` names; None when there is none, which is then reported."""
+    if not isinstance(raw, dict):
+        findings.error(path, f"{shown(raw, path)} is not a mapping; write {form}")
+        return None
+    kind = raw.get("kind")
+    if kind is None:
+        findings.error(f"{path}.kind", f"is missing; use one of {', '.join(seat.names)}")
+        return None
+    if kind not in seat.names:
+        findings.error(f"{path}.kind", f"{shown(kind, path)} is not one of {', '.join(seat.names)}")
+        return None
+    try:
+        return seat.load(str(kind))
+    except (ImportError, AttributeError) as error:  # one that a third party installed
+        findings.error(f"{path}.kind", f"the plug-in {kind} cannot be loaded: {error}")
+        return None
+
+
+def _check_titles(plugins: Sequence[CheckSettings | SinkSettings | None], path: str, findings: Findings) -> None:
     """Errors, headers and metrics tell them apart by these."""
     seen: dict[str, int] = {}
-    for index, check in enumerate(checks):
-        if check is None:
+    for index, plugin in enumerate(plugins):
+        if plugin is None:
             continue
-        if not TITLE.fullmatch(check.title):
+        if not TITLE.fullmatch(plugin.title):
             findings.error(f"{path}[{index}].name", "is 1 to 32 of a-z, 0-9, '_' and '-'")
-        elif check.title in seen:
-            findings.error(f"{path}[{index}].name", f"is {check.title} again, like [{seen[check.title]}]; give each a name of its own")
-        seen.setdefault(check.title, index)
+        elif plugin.title in seen:
+            findings.error(f"{path}[{index}].name", f"is {plugin.title} again, like [{seen[plugin.title]}]; give each a name of its own")
+        seen.setdefault(plugin.title, index)
 
 
 def _entries(raw: dict[str, Any], section: str, findings: Findings) -> dict[str, Any]:
@@ -193,9 +228,7 @@ def _provider(name: str, raw: Any, environ: Mapping[str, str], findings: Finding
     return None
 
 
-def _known(
-    path: str, raw: dict[str, Any], plugin: type[msgspec.Struct], environ: Mapping[str, str], findings: Findings
-) -> dict[str, Any]:
+def _known(path: str, raw: dict[str, Any], plugin: type[msgspec.Struct], environ: Mapping[str, str], findings: Findings) -> dict[str, Any]:
     """Defaults of a provider's settings, from its row in `upstream/known_providers.toml`.
 
     A kind that is a row alone also has its address from there, and its key from its variable. That a server merely speaks the API of

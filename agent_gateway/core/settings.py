@@ -172,7 +172,11 @@ class Fallback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Monitoring(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mode: MonitoringMode = "full"
     retention_days: Annotated[float, Meta(gt=0)] = 30
+    #: Short for a sink `{kind: otlp, endpoint: …}`.
     otlp_endpoint: str | None = None
+    #: Where records go besides the database: each a mapping with the `kind` of a plug-in and its own settings; once loaded, that
+    #: plug-in's struct.
+    sinks: tuple[Any, ...] = ()
 
 
 class Sessions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,7 +6,6 @@ together. What is done about it is the configuration's to say, and the stage's t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
@@ -25,8 +24,6 @@ Side = Literal["input", "output"]
 Action = Literal["block", "mask", "flag"]
 #: Whose text it is; `arguments` are a tool call's, `thought` is never changed: its provider may have signed it.
 Role = Literal["system", "user", "assistant", "tool", "arguments", "thought"]
-#: How a check is called in errors, headers and metrics.
-TITLE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 #: A match is at most so long in a stream (characters): more is never held back for it.
 REACH_MAX_CHARS = 8192

@@ -6,12 +6,13 @@ Promise: any bytes are read without an error, in memory bounded by `CONTENT_MAX_
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from agent_gateway.core.delta import (
     ArgumentsDelta,
@@ -34,9 +35,17 @@ from agent_gateway.wire.sse import FrameSplitter, frame_data
 CONTENT_MAX_CHARS = 1024 * 1024
 #: Answer bytes that are not compacted yet, of one exchange, at which `compact` is worth calling.
 COMPACT_BYTES = 16 * 1024
+#: Frames of a stream that are joined before they are read: fewer are read as quickly one by one (bytes).
+JOIN_BYTES = 1024
 #: Choices of an answer, and tool calls of a choice, that are kept.
 PARTS_MAX = 128
 
+#: Whose text comes in pieces, the likeliest first.
+_TEXT_MEMBERS = (b'"content":"', b'"reasoning_content":"', b'"arguments":"', b'"text":"')
+#: The rest of a JSON string, without its end.
+_TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*')
+_PADDING = b'"obfuscation":"'
+_PADDED = re.compile(rb',"obfuscation":"[^"\\]*"')
 _BREAKS = (b"\n\n", b"\r\n\r\n")
 
 
@@ -113,7 +122,29 @@ class _Reply(Struct, gc=False):
     error: Raw = _NULL
 
 
+class _PlainMessage(Struct, gc=False):
+    """What it may hold besides is there and empty, or this is no plain message."""
+
+    content: str
+    reasoning_content: Literal[""] | None = None
+    reasoning: Literal[""] | None = None
+    refusal: Literal[""] | None = None
+    tool_calls: Annotated[list[_ToolCall], Meta(max_length=0)] | None = None
+
+
+class _PlainChoice(Struct, gc=False):
+    message: _PlainMessage
+    index: int = 0
+    finish_reason: str | None = None
+
+
+class _PlainReply(Struct, gc=False):
+    choices: list[_PlainChoice]
+    error: None = None
+
+
 _reply = msgspec.json.Decoder(_Reply)
+_plain = msgspec.json.Decoder(_PlainReply)
 _usage = msgspec.json.Decoder(ToldUsage)
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -252,11 +283,16 @@ class Transcript:
         """
         if not data.startswith(b"data: {"):
             return False
-        lines = data[6:].removesuffix(b"data: [DONE]\n\n").replace(b"\ndata: ", b"\n")
+        joined = _joined(data) if len(data) > JOIN_BYTES else data
         try:
-            replies = _reply.decode_lines(lines)
+            replies = _replies(joined)
         except _UNREADABLE:
-            return False
+            if joined is data:
+                return False
+            try:
+                replies = _replies(data)
+            except _UNREADABLE:
+                return False
         for reply in replies:
             self._note(reply)
         return True
@@ -365,6 +401,34 @@ class Transcript:
             pieces.append(text)
 
 
+def _replies(frames: bytes) -> list[_Reply]:
+    return _reply.decode_lines(frames[6:].removesuffix(b"data: [DONE]\n\n").replace(b"\ndata: ", b"\n"))
+
+
+def _joined(frames: bytes) -> bytes:
+    """Frames that differ in their text alone as one; those before and behind them as they are. All of them, where it is otherwise.
+
+    A frame's end is told by its line breaks, which cannot stand inside JSON: so it is never taken for a part of a text.
+    """
+    start = frames.rfind(b"data: {", 0, len(frames) // 2)
+    for member in _TEXT_MEMBERS:
+        begin = frames.find(member, start)
+        if begin >= 0:
+            text = _TEXT.match(frames, begin + len(member))
+            end = -1 if text is None else frames.find(b"\n\n", text.end())
+            if text is None or end < 0 or frames.find(b"\n", start, end) >= 0:
+                break
+            before, after = frames[start : begin + len(member)], frames[text.end() : end + 2]
+            if _PADDING in after:  # of any length: OpenAI hides by it how long the texts are
+                frames, after = _PADDED.sub(b"", frames), _PADDED.sub(b"", after)
+            first, *same, last = frames.split(after)
+            texts = [frame.removeprefix(before) for frame in same]
+            if len(texts) < 2 or sum(map(len, same)) - sum(map(len, texts)) != len(before) * len(texts):
+                break
+            return b"".join((first, after, before, *texts, after, last))
+    return frames
+
+
 def compact(exchange: Exchange) -> None:
     """Reads what a stream has sent so far, so that it need not be kept, but for a frame that is not whole.
 
@@ -414,7 +478,26 @@ def take_answer(exchange: Exchange) -> Answer | None:
     """What is recorded of the answer; None when there was none."""
     if isinstance(exchange.transcript, Answer):
         return exchange.transcript
+    if exchange.transcript is None and len(exchange.answer) == 1 and (answer := _plain_answer(exchange.answer[0])) is not None:
+        exchange.answer.clear()
+        exchange.compacted_bytes = exchange.answer_bytes
+        exchange.transcript = answer
+        return answer
     return read_answer(exchange).answer()
+
+
+def _plain_answer(body: bytes | Delta) -> Answer | None:
+    """The usual whole answer, one choice that is one text; None when it is anything else."""
+    if type(body) is not bytes or not body.startswith(b"{"):
+        return None
+    try:
+        (choice,) = _plain.decode(body).choices
+    except (*_UNREADABLE, ValueError):
+        return None
+    text = choice.message.content
+    if choice.index != 0 or len(text) > CONTENT_MAX_CHARS:
+        return None
+    return Answer(content=text or None, finish_reason=choice.finish_reason or None)
 
 
 def _transcript(exchange: Exchange) -> Transcript:

@@ -11,7 +11,8 @@ from agent_gateway.record.row import without_details
 from agent_gateway.stores.operation import Operation
 
 _ERASED = (
-    "UPDATE records SET user_id = NULL, session_id = NULL, client_request_id = NULL, request = NULL, answer = NULL, attempts = ? "
+    "UPDATE records SET user_id = NULL, session_id = NULL, client_request_id = NULL, traceparent = NULL, request = NULL, answer = NULL, "
+    "attempts = ? "
     "WHERE id = ? AND started_ms = ?"
 )
 _DIMENSIONS = ", ".join([f"coalesce({name}, '')" for name in DIMENSIONS])

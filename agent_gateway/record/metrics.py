@@ -6,7 +6,7 @@ Promise: the number of series is bounded — a label is a configured name, a cod
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -14,6 +14,7 @@ from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.errors import Overloaded, ProviderTimeout, RateLimited, TimeoutKind
 from agent_gateway.core.exchange import Attempt, Exchange
 from agent_gateway.health.registry import Health
+from agent_gateway.record.completeness import Books, Completeness, Counted, Tally
 from agent_gateway.record.row import overhead_s, pattern_of
 
 if TYPE_CHECKING:
@@ -40,18 +41,6 @@ TOKEN_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.1
 OVERHEAD_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 #: A share, 0–1; the target is 0.3.
 EFFICIENCY = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-
-
-class Counted(Protocol):
-    """What a sink tells of itself."""
-
-    name: str
-
-    @property
-    def written(self) -> int: ...
-
-    @property
-    def dropped(self) -> int: ...
 
 
 class LiveStreams(Protocol):
@@ -211,7 +200,7 @@ class Metrics:
         self._deployments: set[str] = set()
         self._deployments_max = UNCONFIGURED_DEPLOYMENTS_MAX
         self._codes: set[str] = set()
-        self._sinks: list[Counted] = []
+        self._books = Books()
         self._health: Health | None = None
         self._live_streams: LiveStreams | None = None
         self._sessions: Sessions | None = None
@@ -221,7 +210,9 @@ class Metrics:
         self._cache: Cache | None = None
         self._alerts: Alerts | None = None
         self._clock: Clock = SYSTEM_CLOCK
-        self._dropped_before_sinks = 0
+        #: `ended` is not kept up to date: it follows from the two below.
+        self._tally = Tally()
+        self._recorder_holds: Callable[[], int] = lambda: 0
         self._edge_requests = 0
         self._in_flight: dict[str, int] = {}
 
@@ -279,7 +270,14 @@ class Metrics:
         self._alerts = alerts
 
     def watch(self, sink: Counted) -> None:
-        self._sinks.append(sink)
+        self._books.open(sink, self._reckoned())
+
+    def unwatch(self, sink: Counted) -> None:
+        self._books.close(sink)
+
+    def watch_recorder(self, holds: Callable[[], int]) -> None:
+        """`holds`: requests that have ended and are not worked in."""
+        self._recorder_holds = holds
 
     # --- on the path
 
@@ -300,7 +298,25 @@ class Metrics:
 
     def count_dropped(self, records: int) -> None:
         """Records lost before they reached a sink."""
-        self._dropped_before_sinks += records
+        self._tally.dropped += records
+
+    def count_handed(self, records: int) -> None:
+        """Records handed to all sinks."""
+        self._tally.handed += records
+
+    def count_exempt(self) -> None:
+        """A request that leaves no record because there is to be none."""
+        self._tally.exempt += 1
+
+    def completeness(self) -> dict[str, Completeness]:
+        """Of the records, by sink."""
+        return self._books.balance(self._reckoned())
+
+    def _reckoned(self) -> Tally:
+        tally = self._tally
+        tally.ended = self._edge_requests - sum(self._in_flight.values())
+        tally.waiting = self._recorder_holds()
+        return tally
 
     def observe_score(self, score: int) -> None:
         self._scores.observe(score)
@@ -459,7 +475,7 @@ class Metrics:
                 "slo_ratio", "Of the last hour: what is used of a target; up to 1 is well.", ("slo",), _keyed(self._alerts.slo_ratios)
             )
             yield _counter("alert_notices", "What webhooks were sent of them.", ("outcome",), _keyed(self._alerts.notices))
-        yield _counter("records", "Records of requests.", ("sink", "outcome"), self._records())
+        yield from self._collect_records()
 
     def _collect_health(self, health: Health) -> Iterable[Family]:
         """States as numbers: 0 is well; a breaker is 1 half open, 2 open; a model 1 in alert, 2 tripped, 3 recovering."""
@@ -501,12 +517,18 @@ class Metrics:
             under_way[label] = under_way.get(label, 0.0) + count
         return under_way
 
-    def _records(self) -> dict[tuple[str, ...], float]:
-        records: dict[tuple[str, ...], float] = {}
-        for sink in self._sinks:
-            records[sink.name, "written"] = sink.written
-            records[sink.name, "dropped"] = sink.dropped + self._dropped_before_sinks
-        return records
+    def _collect_records(self) -> Iterable[Family]:
+        told = self.completeness().items()
+        records = {(name, "written"): float(one.written) for name, one in told}
+        records |= {(name, "adopted"): float(one.adopted) for name, one in told}
+        records |= {(name, "dropped"): float(one.dropped) for name, one in told}
+        yield _counter("records", "Records of requests.", ("sink", "outcome"), records)
+        ratios = {(name,): one.ratio for name, one in told}
+        yield _gauge("records_complete_ratio", "Records that are safe, of those that are safe or lost.", ("sink",), ratios)
+        waiting = {(name,): float(one.waiting) for name, one in told}
+        yield _gauge("records_waiting", "Records that are on their way.", ("sink",), waiting)
+        missing = {(): float(self._reckoned().missing)}
+        yield _gauge("records_missing", "Requests that ended with neither a record nor a counted loss: 0, or a mistake.", (), missing)
 
 
 def _collect_streams(streams: LiveStreams) -> Iterable[Family]:

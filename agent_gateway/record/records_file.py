@@ -38,7 +38,7 @@ CHECKPOINT_PAGES = 1000
 CLEAR_TRIES = 20
 #: Rows kept when the database is in memory.
 MEMORY_ROWS = 10_000
-VERSION = 3
+VERSION = 4
 
 #: By version: what leads from the one before to it. The columns are those of `Record`, in its order; a test compares them.
 _STEPS = {
@@ -118,6 +118,7 @@ _STEPS = {
         "CREATE INDEX feedback_started ON feedback (started_ms)",
         "CREATE INDEX feedback_user ON feedback (user_id) WHERE user_id IS NOT NULL",
     ),
+    4: ("ALTER TABLE records ADD COLUMN traceparent TEXT",),
 }
 _BLOBS = {Record._fields.index(name) for name in ("attempts", "request", "answer")}
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

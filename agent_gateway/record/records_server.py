@@ -26,7 +26,7 @@ MIGRATION_TIMEOUT_S = 120.0
 SCHEMA_LOCK = 0x6167656E742D6772
 #: A day's partition is there this long before it begins.
 AHEAD_MS = HOUR_MS
-VERSION = 1
+VERSION = 2
 
 _T = TypeVar("_T")
 #: In the order of bytes, whatever the database's language: quicker, and the same on every machine.
@@ -73,6 +73,7 @@ _STEPS = {
         "CREATE INDEX feedback_started ON feedback (started_ms)",
         "CREATE INDEX feedback_user ON feedback (user_id) WHERE user_id IS NOT NULL",
     ),
+    2: (f"ALTER TABLE records ADD COLUMN IF NOT EXISTS traceparent {_TEXT}",),
 }
 #: Arrays, one a column: a statement of one shape, however many rows.
 _INSERT = (

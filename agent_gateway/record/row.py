@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from agent_gateway.core.call import Call
 from agent_gateway.core.exchange import Attempt, Edge, Exchange, Status
 from agent_gateway.core.plan import Plan
 from agent_gateway.core.usage import Usage
@@ -29,6 +30,8 @@ DETAIL_MAX_CHARS = 500
 NAME_MAX_CHARS = 256
 #: Of what is told of a choice among deployments (characters).
 ROUTE_MAX_CHARS = 500
+#: Of W3C's header; a longer one is none.
+TRACEPARENT_MAX_CHARS = 128
 
 
 class Record(NamedTuple):
@@ -78,6 +81,8 @@ class Record(NamedTuple):
     route: str | None
     #: Streams: mean time of a token after the first.
     per_token_ms: float | None
+    #: The client's own trace, as its header told it.
+    traceparent: str | None
 
 
 class AttemptRecord(msgspec.Struct, omit_defaults=True, gc=False):
@@ -172,6 +177,7 @@ def make_record(exchange: Exchange, mode: Mode) -> Record:
         exchange.edge,
         _route(exchange.plan),
         None if first_token is None or usage is None or usage.output < 2 else _ms((ended - first_token) / (usage.output - 1)),
+        _trace(call) if full and call.forward_headers else None,
     )
     return Record._make(values)  # half the cost of calling it
 
@@ -185,6 +191,10 @@ def packed(body: bytes | None) -> bytes | None:
 
 def unpacked(stored: bytes | None) -> bytes | None:
     return zlib.decompress(stored) if stored is not None and stored.startswith(b"x") else stored
+
+
+def body_bytes(record: Record) -> int:
+    return (len(record.request) if record.request else 0) + (len(record.answer) if record.answer else 0)
 
 
 def without_details(attempts: bytes | None) -> bytes | None:
@@ -240,6 +250,11 @@ def _route(plan: Plan | None) -> str | None:
 def _ms(seconds: float) -> float:
     """To the microsecond; cheaper than `round`."""
     return int(seconds * 1e6) / 1e3
+
+
+def _trace(call: Call) -> str | None:
+    told = call.forward_headers.get("traceparent")
+    return told if told is None or len(told) <= TRACEPARENT_MAX_CHARS else None
 
 
 def _name(name: str | None) -> str | None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from random import Random
 from statistics import fmean, median
 
-from agent_gateway.core.errors import GatewayError, ProviderError
+from agent_gateway.core.errors import ProviderError
 from agent_gateway.core.usage import Usage
 from agent_gateway.rehearsal.traffic import Done
 from agent_gateway.upstream.hedge import LOST_RACE
@@ -27,12 +27,16 @@ TOGETHER_S = 10.0
 _OWN_MAX = 4
 
 
-def _codes(error: type[GatewayError]) -> set[str]:
-    return {error.code}.union(*map(_codes, error.__subclasses__()))
+def _tree(error: type[ProviderError]) -> Iterator[type[ProviderError]]:
+    yield error
+    for child in error.__subclasses__():
+        yield from _tree(child)
 
 
-#: Outcomes that say something of a deployment. One that was cancelled, or came second in a race, might have done well.
-_TELLING = frozenset({SUCCESS, *_codes(ProviderError)})
+#: By outcome: how a deployment can fail.
+FAILURES = {error.code: error for error in _tree(ProviderError)}
+#: Other outcomes say nothing of a deployment; one that was cancelled, or came second in a race, might have done well.
+_TELLING = frozenset({SUCCESS, *FAILURES})
 _CUT_SHORT = frozenset({"cancelled", LOST_RACE})
 
 

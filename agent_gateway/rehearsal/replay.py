@@ -161,6 +161,7 @@ class _Adding:
     """A sink: records are added up, and gone."""
 
     name = "rehearsal"
+    adopted = 0
     dropped = 0
 
     def __init__(self, tally: Tally) -> None:

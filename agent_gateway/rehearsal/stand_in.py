@@ -6,8 +6,8 @@ Promise: the answers' bytes are of the client's own protocol, so that all of the
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
@@ -20,7 +20,7 @@ from agent_gateway.core.errors import ProviderError, ProviderRefusedRequest, Pro
 from agent_gateway.core.exchange import Attempt, Exchange
 from agent_gateway.core.route import Deployment
 from agent_gateway.core.usage import Usage
-from agent_gateway.rehearsal.behaviour import Act, Behaviour
+from agent_gateway.rehearsal.behaviour import FAILURES, Act, Behaviour
 from agent_gateway.rehearsal.performance import ANSWERED, performed
 from agent_gateway.rehearsal.traffic import Asked
 from agent_gateway.simulator.player import Player
@@ -32,15 +32,6 @@ from agent_gateway.upstream.transport import ReadTimeout
 NUMBER = "x-rehearsed-request"
 
 _FAILED = "The model provider failed, as it did when requests were recorded."
-
-
-def _tree(error: type[ProviderError]) -> Iterator[type[ProviderError]]:
-    yield error
-    for child in error.__subclasses__():
-        yield from _tree(child)
-
-
-_KINDS = {error.code: error for error in _tree(ProviderError)}
 
 
 @dataclass(slots=True)
@@ -74,6 +65,10 @@ class StandIn:
     def speaks(self, call: Call, deployment: Deployment) -> Dialect:
         return call.dialect
 
+    def takes_several(self, dialect: Dialect) -> bool:
+        """Each call meets what one did."""
+        return False
+
     async def send(
         self, call: Call, deployment: Deployment, attempt: Attempt, *, dialect: Dialect, body: bytes, connect_until: float, until: float
     ) -> Answer:
@@ -84,13 +79,14 @@ class StandIn:
         await self._connect(act, began, connect_until)
         attempt.connected = self._clock.monotonic()
         begins = call.stream and act.first_token_s is not None
-        if act.outcome not in ANSWERED and act.outcome != ProviderTimeout.code and not begins:
-            await self._wait(began, act.ended_s, until)
-            raise _failure(act)
-        if act.outcome not in ANSWERED and begins:
+        broken = None if act.outcome in ANSWERED else _failure(act)
+        if broken is not None and begins:
             request.said_tokens += act.output_tokens
+        elif broken is not None and act.outcome != ProviderTimeout.code:
+            await self._wait(began, act.ended_s, until)
+            raise broken
         reply = performed(act, call, usage, attempt.connected - began, int(self._clock.wall()))
-        answer = PlayedAnswer(Player(reply, self._clock), _failure(act))
+        answer = PlayedAnswer(Player(reply, self._clock), broken)
         await answer.open(until)
         attempt.first_byte = self._clock.monotonic()
         attempt.provider_status = reply.status
@@ -119,13 +115,14 @@ class StandIn:
         return self._behaviour.act(deployment.id, at, usage, request.chance, stream=call.stream, request=number), usage
 
     async def _connect(self, act: Act, began: float, until: float) -> None:
-        if act.connected_s is not None:
-            await self._wait(began, act.connected_s, until)
-        elif act.outcome == ProviderTimeout.code:
-            await self._wait(began, max(until - began, 0.0), until)
-            raise ProviderTimeout(_FAILED, kind="connect")
-        else:
-            await self._wait(began, act.ended_s, until)
+        seconds = act.connected_s
+        if seconds is None:
+            seconds = math.inf if act.outcome == ProviderTimeout.code else act.ended_s
+        try:
+            await self._wait(began, seconds, until)
+        except ReadTimeout:
+            raise ProviderTimeout(_FAILED, kind="connect") from None
+        if act.connected_s is None:
             raise _failure(act)
 
     async def _wait(self, began: float, seconds: float, until: float) -> None:
@@ -137,7 +134,7 @@ class StandIn:
 
 
 def _failure(act: Act) -> ProviderError:
-    kind = _KINDS.get(act.outcome, ProviderError)
+    kind = FAILURES[act.outcome]
     if issubclass(kind, ProviderRefusedRequest):
         return kind(_FAILED, status=act.provider_status or kind.status, body=b"", content_type="application/json")
     if kind is ProviderTimeout:

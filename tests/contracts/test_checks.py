@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agent_gateway.core.clock import SYSTEM_CLOCK
-from agent_gateway.guard.base import CHECKS, CONTEXT_CHARS, REACH_MAX_CHARS, TITLE, About, Check, Finder, Judge, Match, Said, Tools
+from agent_gateway.core.plugins import TITLE
+from agent_gateway.guard.base import CHECKS, CONTEXT_CHARS, REACH_MAX_CHARS, About, Check, Finder, Judge, Match, Said, Tools
 
 #: For each, settings with nothing that is left to its default, and where there are several ways to work, each of them.
 SETTINGS: dict[str, list[dict[str, Any]]] = {

@@ -16,7 +16,6 @@ FILE = "providers: {local: {kind: openai, base_url: 'http://127.0.0.1:9/v1', api
     [
         ("preset: saver", ["preset: not available yet; leave it out"]),
         ("server: {workers: 2}", ["server.workers: not available yet; leave it out, or at 1"]),
-        ("monitoring: {otlp_endpoint: 'http://u:p@h'}", ["monitoring.otlp_endpoint: not available yet; leave it out"]),
     ],
 )
 def test_what_comes_later_is_refused(mistakes: Mistakes, text: str, errors: list[str]) -> None:

@@ -71,9 +71,7 @@ def test_every_schema_in_it_is_one(told: Any) -> None:
         for operation in methods.values():
             schemas += [parameter["schema"] for parameter in operation["parameters"]]
             schemas += [content["schema"] for content in operation.get("requestBody", {}).get("content", {}).values()]
-            schemas += [
-                content["schema"] for answer in operation["responses"].values() for content in answer.get("content", {}).values()
-            ]
+            schemas += [content["schema"] for answer in operation["responses"].values() for content in answer.get("content", {}).values()]
     for schema in schemas:
         jsonschema.Draft202012Validator.check_schema(schema)
 

@@ -62,9 +62,7 @@ def test_every_model_costs_what_the_package_says(table: Catalogue, at: datetime)
             assert (known.id, known.context) == (found.id, found.context_window)
             price = known.price(at)
             if price is None:
-                assert not {"input_mtok", "output_mtok"} & {
-                    key for key, value in vars(found.get_prices(at)).items() if value is not None
-                }
+                assert not {"input_mtok", "output_mtok"} & {key for key, value in vars(found.get_prices(at)).items() if value is not None}
                 continue
             compared += 1
             if price.cost_usd(USAGE) != pytest.approx(float(package_cost(model.id, provider.id, at)), rel=1e-9, abs=1e-15):
@@ -116,11 +114,7 @@ def test_a_seller_of_others_models_has_their_price(table: Catalogue) -> None:
 
 def test_a_compact_date_is_also_found_dashed() -> None:
     catalogue = Catalogue(
-        (
-            prices.Seller(
-                "s", "https://s", ["contains", "m"], (), (Known("m-2025-12-11", ["equals", "m-2025-12-11"], (Rates(1),)),)
-            ),
-        )
+        (prices.Seller("s", "https://s", ["contains", "m"], (), (Known("m-2025-12-11", ["equals", "m-2025-12-11"], (Rates(1),)),)),)
     )
     assert catalogue.find("M-20251211", "s") is not None
     assert catalogue.find("m-20251399", "s") is None
@@ -143,9 +137,7 @@ def test_an_unknown_operator_is_not_taken_for_no_match() -> None:
         (Rates(1, from_time=time(16, 30), to_time=time(9)), False),
         (Rates(1, from_time=time(16, 30), to_time=time(9, 31)), True),
         (
-            Rates(
-                1, from_time=time(17, tzinfo=timezone(timedelta(hours=8))), to_time=time(18, tzinfo=timezone(timedelta(hours=8)))
-            ),
+            Rates(1, from_time=time(17, tzinfo=timezone(timedelta(hours=8))), to_time=time(18, tzinfo=timezone(timedelta(hours=8)))),
             True,
         ),
     ],

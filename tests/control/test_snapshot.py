@@ -106,9 +106,7 @@ def test_a_price_that_is_assumed_is_said_once_for_all_models_of_a_provider(load_
         ("llama-3", ["groq/llama-3"]),
     ],
 )
-def test_a_name_is_found_under_models_then_at_its_provider_then_at_its_maker(
-    load_text: Load, name: str, found: list[str]
-) -> None:
+def test_a_name_is_found_under_models_then_at_its_provider_then_at_its_maker(load_text: Load, name: str, found: list[str]) -> None:
     assert deployments(load_text(PROVIDERS + MODELS).find(name)) == found
 
 

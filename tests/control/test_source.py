@@ -75,9 +75,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
     assert read_file(file) == {"models": {}}
 
 
-def test_the_option_is_before_the_variable_and_that_before_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_option_is_before_the_variable_and_that_before_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert find_file(None, {}) is None
     Path("gateway.yaml").touch()

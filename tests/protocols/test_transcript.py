@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_gateway.core.usage import Usage
+from agent_gateway.protocols import transcript as module
 from agent_gateway.protocols.transcript import (
     COMPACT_BYTES,
     CONTENT_MAX_CHARS,
@@ -135,6 +136,51 @@ def test_what_is_known_of_a_plain_body_is_told_without_reading_it() -> None:
 
 
 FRAMES = st.one_of(st.text(max_size=20).map(chunk), st.sampled_from([FINISH, TOOLS, b": hold on\n\n", b"data: oops\n\n"]))
+
+
+PIECES = st.lists(
+    st.text(max_size=6) | st.sampled_from(['"', "\\", '"},"finish_reason":null}]}', "data: {", '"content":"', "\n\n"]), min_size=3
+)
+
+
+def _frame(member: str, text: str, padding: str | None) -> bytes:
+    delta = {"tool_calls": [{"index": 0, "function": {"arguments": text}}]} if member == "arguments" else {member: text}
+    frame = {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+    return b"data: %b\n\n" % msgspec.json.encode(frame if padding is None else frame | {"obfuscation": padding})
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["content", "reasoning_content", "arguments"]), PIECES), max_size=3),
+    st.sampled_from([None, "", "aZ09"]),
+    st.lists(FRAMES, max_size=2),
+    st.integers(1, 60),
+)
+def test_joining_frames_before_they_are_read_changes_nothing(
+    runs: list[tuple[str, list[str]]], padding: str | None, others: list[bytes], kept_max_chars: int
+) -> None:
+    frames = [_frame(member, text, padding and padding[: len(text)]) for member, pieces in runs for text in pieces]
+    data = b"".join([chunk(""), *frames, *others, *frames[:4], FINISH])
+    plain, joined = Transcript(kept_max_chars), Transcript(kept_max_chars)
+    plain.read(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "JOIN_BYTES", 0)
+        joined.read(data)
+    assert encoded(joined.answer()) == encoded(plain.answer())
+    assert (joined.chars, joined.truncated, joined.unread_bytes) == (plain.chars, plain.truncated, plain.unread_bytes)
+
+
+def test_a_long_stream_is_joined_to_a_few_frames() -> None:
+    for padding in (None, "abcdefg"):
+        frames = [_frame("content", f" token{number}", padding and padding[: number % 7]) for number in range(64)]
+        data = b"".join([chunk(""), *frames, FINISH])
+        assert len(module._joined(data)) < len(data) / 4
+
+
+@pytest.mark.parametrize("text", ["", "Hello", "x" * CONTENT_MAX_CHARS, "x" * (CONTENT_MAX_CHARS + 1)])
+@pytest.mark.parametrize("more", [{}, {"refusal": None, "tool_calls": []}, {"reasoning_content": "Hm."}, {"refusal": "No."}])
+def test_a_plain_body_is_read_in_one_go_to_the_same_answer(text: str, more: dict[str, object]) -> None:
+    body = msgspec.json.encode({"choices": [{"index": 0, "message": {"content": text, **more}, "finish_reason": "stop"}]})
+    assert encoded(take_answer(exchange(answer=[body]))) == encoded(read(body))
 
 
 @given(st.lists(FRAMES))

@@ -108,6 +108,7 @@ def test_every_name_of_the_contract_is_there_with_its_labels(metrics: Metrics) -
 class _Sink:
     name = "database"
     written = 5
+    adopted = 0
     dropped = 2
 
 

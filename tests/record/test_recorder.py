@@ -20,6 +20,7 @@ from agent_gateway.record import recorder as module
 from agent_gateway.record.metrics import Metrics
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.record.row import Record
+from agent_gateway.record.sinks.jsonl import JsonlSettings
 from tests.kit.eventually import eventually
 from tests.record.exchanges import exchange
 
@@ -28,7 +29,7 @@ class ListSink:
     """Keeps what it is given."""
 
     name = "database"
-    dropped = 0
+    adopted = dropped = 0
 
     def __init__(self) -> None:
         self.rows: list[Record] = []
@@ -82,6 +83,35 @@ async def test_what_ended_before_a_user_is_erased_is_erased_too() -> None:
     assert await recorder.erase("user-7") == 2
 
 
+async def test_a_reload_begins_and_ends_sinks_and_leaves_the_others_alone(tmp_path: Path) -> None:
+    recorder, database = made()
+    await recorder.start()
+
+    def follow(*names: str) -> None:
+        sinks = tuple(JsonlSettings(name=name, path=str(tmp_path / name)) for name in names)
+        monitoring = Monitoring(sinks=sinks)
+        recorder.configure(monitoring, ["chat"], further=recorder.further(monitoring))
+
+    for names, count in ((("a", "b"), 3), (("b", "c"), 4), ((), 5)):
+        follow(*names)
+        pass_through(recorder, *(exchange() for _ in range(count)))
+    await recorder.close(10)
+    assert len(database.rows) == 12
+    assert {name: len((tmp_path / name).read_bytes().splitlines()) for name in "abc"} == {"a": 3, "b": 7, "c": 4}
+
+
+async def test_a_sink_that_is_stuck_takes_no_time_of_the_others() -> None:
+    class Stuck(ListSink):
+        async def close(self, timeout_s: float) -> None:
+            await asyncio.sleep(3600)
+
+    free = ListSink()
+    recorder = Recorder(Metrics(), [Stuck(), free])
+    closing = asyncio.ensure_future(recorder.close(5))
+    await eventually(lambda: free.closed, "the other one")
+    closing.cancel()
+
+
 async def test_a_submitted_exchange_is_recorded_by_itself() -> None:
     recorder, sink = made()
     await recorder.start()
@@ -106,6 +136,20 @@ async def test_slices_leave_the_loop_to_others() -> None:
     assert max(steps) <= module.SLICE_EXCHANGES
     assert len({left for left in rounds if left}) >= 4
     await recorder.close(1)
+
+
+async def test_a_loop_that_comes_round_seldom_takes_more_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under overload: what ends in one round of the loop is more than an ordinary slice."""
+    monkeypatch.setattr(module, "QUEUE_MAX_EXCHANGES", 2000)
+    monkeypatch.setattr(module, "BACKLOG_EXCHANGES", 100)
+    monkeypatch.setattr(module, "SLICE_S", 1.0)
+    recorder, sink = made()
+    await recorder.start()
+    for _ in range(20):
+        pass_through(recorder, *(exchange() for _ in range(module.SLICE_EXCHANGES * 3)))
+        recorder._slice()
+    await recorder.close(5)
+    assert len(sink.rows) == 20 * module.SLICE_EXCHANGES * 3
 
 
 async def test_nothing_is_scheduled_while_nothing_waits() -> None:

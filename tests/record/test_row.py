@@ -77,6 +77,7 @@ def test_a_full_record_tells_the_whole_story() -> None:
         edge="http",
         route=None,
         per_token_ms=record.per_token_ms,
+        traceparent=None,
     )
     assert record.per_token_ms == pytest.approx(400 / 11, abs=0.001)
     assert made.cost_usd == pytest.approx(54e-6)

@@ -70,6 +70,9 @@ class Troubled:
     def speaks(self, call: Call, deployment: Deployment) -> Dialect:
         return call.dialect
 
+    def takes_several(self, dialect: Dialect) -> bool:
+        return self._usual.takes_several(dialect)
+
     async def send(
         self, call: Call, deployment: Deployment, attempt: Attempt, *, dialect: Dialect, body: bytes, connect_until: float, until: float
     ) -> Answer:
@@ -88,6 +91,7 @@ class Kept:
     """A sink that keeps the rows."""
 
     name = "kept"
+    adopted = 0
     dropped = 0
 
     def __init__(self) -> None:

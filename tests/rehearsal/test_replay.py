@@ -187,3 +187,29 @@ def test_a_stream_that_broke_off_is_carried_on_where_the_configuration_says_so()
     assert figures.error == 0
     assert figures.attempts_per_request > 1.05
     assert under(traffic, changed(strategy="priority", fallbacks=[], streaming={"recovery": "error"})).error >= 5
+
+
+@pytest.mark.parametrize(
+    ("outcome", "connected_ms", "status"),
+    [
+        ("provider_unreachable", None, None),
+        ("provider_timeout", None, None),
+        ("provider_timeout", 10.0, 200),
+        ("provider_error", 10.0, 503),
+        ("provider_rate_limited", 10.0, 429),
+        ("provider_malformed_reply", 10.0, 200),
+        ("provider_refused_request", 10.0, 400),
+        ("context_length_exceeded", 10.0, 400),
+        ("quality", 10.0, 200),
+    ],
+)
+@pytest.mark.parametrize("stream", [0, 1])
+def test_a_call_fails_as_it_did(outcome: str, connected_ms: float | None, status: int | None, stream: int) -> None:
+    bad = AttemptRecord("east/large", 0.0, connected_ms, None, None, 90.0, outcome, status)
+    nothing = {"status": "error", "error_code": outcome, "stream": stream, "input_tokens": None, "output_tokens": None}
+    fine = AttemptRecord("east/large", 0.0, 10.0, 20.0, 30.0 if stream else None, 900.0, "success", 200)
+    failed = [record(number, [bad], **nothing) for number in range(20)]
+    later = [record(5_000 + number, [fine], stream=stream) for number in range(20)]
+    alone = {**changed(deployments=CHAT[:1], fallbacks=[]), "fallback": {"reply": None}, "retries": {"max_attempts": 1}}
+    figures = under(asyncio.run(read(each([*failed, *later]))), alone)
+    assert (figures.error, figures.success) == (20, 20)

@@ -76,6 +76,8 @@ class RecordShown(Struct, frozen=True, kw_only=True):
     route: str | None
     #: Streams: mean time of a token after the first.
     per_token_ms: float | None
+    #: The client's trace, as its header of that name told it.
+    traceparent: str | None
 
 
 class RecordWhole(RecordShown, frozen=True, kw_only=True):

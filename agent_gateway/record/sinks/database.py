@@ -34,8 +34,8 @@ BATCH_BYTES = 8 * 1024 * 1024
 WAITING_MAX_ROWS = 50_000
 WAITING_MAX_BYTES = 64 * 1024 * 1024
 #: Rows kept in memory while neither the database nor the spill file can be written; more are dropped.
-HELD_MAX_ROWS = 5_000
-HELD_MAX_BYTES = 16 * 1024 * 1024
+HELD_MAX_ROWS = 50_000
+HELD_MAX_BYTES = 64 * 1024 * 1024
 #: Wait before the next try of a database that is down (s), doubled up to the second.
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 5.0
@@ -96,7 +96,7 @@ class DatabaseSink:
         # The loop counts what it gives, the thread what it has done: each number has one writer.
         self._given_rows = self._given_bytes = self._refused = 0
         self._done_rows = self._done_bytes = 0
-        self._written = self._lost = 0
+        self._written = self._adopted = self._lost = 0
 
         # The thread's own.
         self._spill = Spill(_spill_prefix(path)) if path else None
@@ -123,6 +123,10 @@ class DatabaseSink:
     @property
     def written(self) -> int:
         return self._written
+
+    @property
+    def adopted(self) -> int:
+        return self._adopted
 
     @property
     def dropped(self) -> int:
@@ -378,7 +382,10 @@ class DatabaseSink:
             self._load_orphans = False
             for orphan in orphans(_spill_prefix(self._path)):
                 with orphan:
-                    if not self._insert_all(orphan.batches()):
+                    before = self._written
+                    loaded = self._insert_all(orphan.batches())
+                    self._adopted += self._written - before
+                    if not loaded:
                         self._load_orphans = True
                         return
                     orphan.remove()

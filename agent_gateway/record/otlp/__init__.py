@@ -1,0 +1,1 @@
+"""Records in OpenTelemetry's words and bytes."""
