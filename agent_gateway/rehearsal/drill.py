@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
@@ -108,6 +109,8 @@ class _Play:
             task.add_done_callback(asking.discard)
         await asyncio.sleep(max(LENGTH_S - self._clock.monotonic(), 0.0))
         looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking  # what it failed by is to be seen
         if asking:
             await asyncio.wait(asking, timeout=_LAST_S)
         await self._recorder.close(0.0)

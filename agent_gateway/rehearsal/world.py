@@ -69,6 +69,7 @@ class Disk:
     """A sink: records are safe while it can be written, else lost. It adds up what keys have spent, as the ledger of an operator's own."""
 
     name = "database"
+    adopted = 0
 
     def __init__(self, scenario: Scenario, clock: Clock) -> None:
         self._scenario = scenario
