@@ -59,13 +59,20 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         client = BatchClient(arguments.url or os.environ.get("GATEWAY_URL") or URL, arguments.key or os.environ.get("GATEWAY_KEY"))
         endpoint = _endpoint(arguments.file)
-    except (ValueError, OSError) as error:
-        print(f"agent-gateway batch submit: {error}", file=sys.stderr)
-        return 2
+        _check_output(arguments.output)
+    except OSError as error:
+        return _misused(f"{arguments.file} cannot be read: {error.strerror or error}")
+    except ValueError as error:
+        return _misused(str(error))
     try:
         return _submit(arguments, client, endpoint)
     except (Refused, Unreachable, OSError) as error:
         return refuse(str(error))
+
+
+def _misused(why: str) -> int:
+    print(f"agent-gateway batch submit: {why}", file=sys.stderr)
+    return 2
 
 
 def _submit(arguments: argparse.Namespace, client: BatchClient, endpoint: str) -> int:
@@ -100,11 +107,23 @@ def _endpoint(file: Path) -> str:
 
     with file.open("rb") as lines:
         first = next((line for line in lines if line.strip()), b"")
+    if not first:
+        raise ValueError(f"{file} is empty; each line of it is to be a request")
     try:
         return str(msgspec.json.decode(first, type=dict[str, Any])["url"])
     except (msgspec.MsgspecError, KeyError):
         wanted = '{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {…}}'
         raise ValueError(f"the first line of {file} is no request such as {wanted}") from None
+
+
+def _check_output(output: Path | None) -> None:
+    """Before anything is submitted, and so paid for. Raises `ValueError`."""
+    if output is None:
+        return
+    if output.is_dir():
+        raise ValueError(f"--output: {output} is a folder; name a file in it")
+    if not output.parent.is_dir():
+        raise ValueError(f"--output: {output} cannot be written: there is no folder {output.parent}")
 
 
 def _lines(file: Path, model: str | None) -> Iterator[bytes]:
@@ -243,9 +262,24 @@ def _tell_ended(batch: dict[str, Any], written: dict[str, str], *, as_json: bool
     for error in (batch["errors"] or {"data": []})["data"]:
         line = "" if error.get("line") is None else f"line {error['line']}: "
         print(f"{line}{error['message']}", file=sys.stderr)
+    if batch["status"] == "failed":
+        print(f"{batch['id']} is failed: nothing was run; mend what is told above and submit it again")
+        return
     counts = batch["request_counts"]
     saved = f", {batch['saved_ratio']:.0%} below single calls" if batch["saved_ratio"] else ""
     told = f"{counts['completed']} of {counts['total']} answered, {counts['failed']} failed, ${batch['cost_usd']:.4f}{saved}"
     print(f"{batch['id']} is {batch['status']}: {told}")
     for what, path in written.items():
         print(f"{what}: {path}")
+    if "errors" in written:
+        print(f"the first of them: {_first_failure(Path(written['errors']))}")
+
+
+def _first_failure(errors: Path) -> str:
+    """A mistake that is in every line is told without a look into the file."""
+    import msgspec
+
+    with errors.open("rb") as lines:
+        failed = msgspec.json.decode(next(lines))
+    error = failed["error"] or failed["response"]["body"]["error"]
+    return f"{failed['custom_id']}: {error['message']}"

@@ -234,8 +234,8 @@ def _relative(column: Column, name: str) -> str:
 def _notes(made: Forecast, traffic: Traffic, keys: Mapping[str, Key], new: Configuration) -> Iterator[str]:
     for deployment, likes, share in _assumed(made):
         yield (
-            f"{deployment}: {share:.1%} of all calls are of a kind (stream or whole answer) that no record of it tells of; it is taken to "
-            f"be as fast as {likes}, and where it was never called at all, never to fail."
+            f"{deployment}: {share:.1%} of all calls are of a kind (stream or whole answer) that it never answered in the records; it is "
+            f"taken to be as fast as {likes}, and where it was never called at all, never to fail."
         )
     missing = sorted({asked.call.model for asked in traffic.requests if new.find(asked.call.model) is None})
     if missing:

@@ -14,6 +14,7 @@ from agent_gateway.control.errors import Findings
 from agent_gateway.core.settings import Alerts, Auth, Model, Sessions, Settings, Timeouts, Tls
 from agent_gateway.core.webhook import check_webhook
 from agent_gateway.record.alerting.rules import RULES
+from agent_gateway.record.alerting.signals import Share
 from agent_gateway.record.metrics import DURATION_S
 from agent_gateway.upstream.known_providers import known_provider
 from agent_gateway.upstream.origin import Origin
@@ -140,9 +141,14 @@ def _check_alerts(alerts: Alerts, findings: Findings) -> None:
         at = f"alerts.rules.{name}"
         if name not in rules:
             findings.error(at, f"there is no such rule; {unknown(name, rules)}")
-        elif wanted.bound_s is None:
             continue
-        elif rules[name].bound is None:
+        rule = rules[name]
+        if (wanted.threshold or 0) >= 1 and rule.unit == "share" and isinstance(rule.signal, Share):
+            never = f"{wanted.threshold:g} is never exceeded, for it is a share; give a number below 1 (0.05 is 5 %)"
+            findings.error(f"{at}.threshold", never)
+        if wanted.bound_s is None:
+            continue
+        if rule.bound is None:
             findings.error(f"{at}.bound_s", "is of rules about times; this one has a threshold only")
         elif wanted.bound_s not in DURATION_S:
             bounds = ", ".join(f"{bound:g}" for bound in DURATION_S if bound >= 0.1)

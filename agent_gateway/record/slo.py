@@ -195,7 +195,9 @@ def _times_of(name: str) -> Callable[..., None]:
 
 
 def _add_durations(sums: Sums, histograms: Sequence[Histogram], pattern: str) -> None:
-    _add_histograms(sums, "batch_durations" if pattern == "batching" else "durations", histograms)
+    """How long a provider's own batch took is nobody's latency."""
+    if pattern != "native":
+        _add_histograms(sums, "batch_durations" if pattern == "batching" else "durations", histograms)
 
 
 def _add_quality(sums: Sums, histograms: Sequence[Histogram], status: str) -> None:
@@ -293,7 +295,14 @@ OBJECTIVES: tuple[Objective, ...] = (
     _below("batch_p95", "batching", "p95 of an item of a batch", 8.0, "s", _time("batch_durations", 0.95)),
     _below("batch_p99", "batching", "p99 of an item of a batch", 15.0, "s", _time("batch_durations", 0.99)),
     _above("batch_throughput", "batching", "items of batches a second, in the busiest minute", 100.0, "per_s", _peak),
-    _below("batch_errors", "batching", "items of batches that fail", 0.005, "share", _share("batch_failed", "batch_requests")),
+    _below(
+        "batch_errors",
+        "batching",
+        "items of batches that fail, also by the client's fault",
+        0.005,
+        "share",
+        _share("batch_failed", "batch_requests"),
+    ),
     _below("fallback_rate", "fallback", "requests that the model itself does not answer", 0.05, "share", _share("fell_back", "requests")),
     _below("degraded_within", "fallback", "p95 of the time to a fixed reply", 2.0, "s", _time("degraded_durations", 0.95)),
     _above("availability", "fallback", "requests that a model or the cache answers", 0.98, "share", _share("available", "requests")),

@@ -109,6 +109,7 @@ def test_failed_requests_are_the_answer_no(submit: Run, file: Path) -> None:
     status, out, _ = submit(file, "--watch")
     assert status == 1
     assert "1 of 2 answered, 1 failed" in out
+    assert "\nthe first of them: refused: " in out
     errors = read_jsonl((file.parent / "requests.results.errors.jsonl").read_bytes())
     assert [error["custom_id"] for error in errors] == ["refused"]
 
@@ -117,7 +118,7 @@ def test_bad_lines_are_told_with_their_numbers(submit: Run, file: Path) -> None:
     file.write_bytes(jsonl(chats(1)) + b"nonsense\n" + jsonl(chats(1)))
     for words in ((), ("--model", "chat")):
         status, out, err = submit(file, "--watch", *words)
-        assert (status, " is failed: 0 of 0 answered" in out) == (1, True)
+        assert (status, " is failed: nothing was run" in out) == (1, True)
         assert "\nline 2: " in err
         assert "\nline 3: custom_id" in err
 
@@ -166,11 +167,29 @@ def test_a_gateway_that_starts_anew_is_waited_for(submit: Run, gateway: Gateway,
     assert looks > 4
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense\n", b'{"custom_id": "a"}\n'])
+@pytest.mark.parametrize("content", [b"nonsense\n", b'{"custom_id": "a"}\n'])
 def test_what_is_no_file_of_requests(submit: Run, file: Path, content: bytes) -> None:
     file.write_bytes(content)
     status, _, err = submit(file)
     assert (status, "is no request such as" in err) == (2, True)
+
+
+def test_files_that_cannot_be_used_are_told_before_anything_is_submitted(
+    submit: Run, gateway: Gateway, key: str, file: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.write_bytes(b"\n")
+    none, nowhere = tmp_path / "none.jsonl", tmp_path / "nowhere" / "answers.jsonl"
+    for words, why in (
+        ((empty,), f"{empty} is empty; each line of it is to be a request"),
+        ((none,), f"{none} cannot be read: No such file or directory"),
+        ((tmp_path,), f"{tmp_path} cannot be read: Is a directory"),
+        ((file, "--output", nowhere), f"--output: {nowhere} cannot be written: there is no folder {nowhere.parent}"),
+        ((file, "--output", tmp_path), f"--output: {tmp_path} is a folder; name a file in it"),
+    ):
+        status, _, err = submit(*words)
+        assert (status, err) == (2, f"agent-gateway batch submit: {why}\n")
+    assert batches(gateway, key) == []
 
 
 def test_usage(submit: Run, file: Path, tmp_path: Path) -> None:

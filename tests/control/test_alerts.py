@@ -23,6 +23,10 @@ FILE = "providers: {sim: {kind: simulated}}\nalerts: {%s}\n"
         ("rules: {cost: {bound_s: 5}}", "alerts.rules.cost.bound_s: is of rules about times; this one has a threshold only"),
         ("rules: {latency: {bound_s: 7}}", "alerts.rules.latency.bound_s: 7 is no bound of the histogram's buckets; use one of 0.1, 0.25"),
         ("rules: {latency: {threshold: 0}}", "alerts.rules.latency.threshold: 0"),
+        (
+            "rules: {latency: {threshold: 5}}",
+            "alerts.rules.latency.threshold: 5 is never exceeded, for it is a share; give a number below 1",
+        ),
         ("rules: {latency: {treshold: 1}}", "alerts.rules.latency.treshold: is not a setting"),
     ],
 )

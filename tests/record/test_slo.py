@@ -32,7 +32,7 @@ def told(sums: Sums) -> dict[str, Verdict]:
 
 
 def crowd() -> Iterator[Exchange]:
-    """20 requests that count, one that its client left, and one that was the client's mistake."""
+    """25 requests that count, five of them in a provider's own batch, one that its client left, and one that was the client's mistake."""
     for _ in range(10):
         yield lasting(1.5)
     for _ in range(4):
@@ -44,6 +44,10 @@ def crowd() -> Iterator[Exchange]:
     yield lasting(9.0, attempts=failing, error=ProviderTimeout("too late", kind="attempt"))
     yield lasting(20.0, edge="batch")
     yield lasting(1.0, edge="batch", usage=Usage(input=100, output=1000), cost_usd=0.5)
+    for _ in range(5):
+        made = lasting(80_000.0, edge="native", attempts=[attempt(started=10.0)])
+        made.attempts[0].ended = None  # when the provider ran it is not known
+        yield made
     yield lasting(1.0, error=ClientLeft("gone"))
     yield lasting(0.0, attempts=[], error=BadRequest("no"))
 
@@ -68,9 +72,9 @@ async def test_metrics_and_records_say_the_same(recorder: Recorder) -> None:
     kept = told(await recorder.archive.sums(0, 2**52))
     await recorder.archive.close()
     for name in ("fallback_rate", "availability", "errors", "timeouts"):
-        assert live[name].count == 20, name
-    assert live["availability"].figure == pytest.approx(17 / 20)
-    assert (live["fallback_rate"].figure, live["errors"].figure, live["timeouts"].figure) == (2 / 20, 2 / 20, 1 / 20)
+        assert live[name].count == 25, name
+    assert live["availability"].figure == pytest.approx(22 / 25)
+    assert (live["fallback_rate"].figure, live["errors"].figure, live["timeouts"].figure) == (2 / 25, 2 / 25, 1 / 25)
     assert (live["stream_completion"].figure, live["stream_errors"].figure) == (0.8, 0.2)
     assert (live["first_token"].met, live["first_content"].met) == (False, False)
     assert (live["fallback_quality"].figure, live["fallback_quality"].met) == (0.6, False)
