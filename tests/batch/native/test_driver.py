@@ -12,12 +12,14 @@ import pytest
 from openai import AsyncOpenAI
 
 from agent_gateway.admission.keys import create_key
+from agent_gateway.batch import tenure
 from agent_gateway.batch.native import gathering, planner, taking_in
 from agent_gateway.batch.native.base import BATCH_APIS, BatchApi, Job, Outcome, Progress
 from agent_gateway.batch.native.plan import plan_of
-from agent_gateway.core.errors import ConnectionCut, ProviderTimeout
+from agent_gateway.core.errors import ConnectionCut, ProviderTimeout, StoreDown
 from agent_gateway.core.settings import Budget
 from agent_gateway.stores.base import Owner
+from agent_gateway.stores.batches import ItemResult
 from tests.batch.native.bench import KINDS, MODEL, PRICE, Bench, configuration, running
 from tests.kit.eventually import eventually
 from tests.kit.records import Record
@@ -88,6 +90,15 @@ async def _records(bench: Bench, count: int) -> list[Record]:
         return records if len(records) >= count else None
 
     return await eventually(all_of_them, f"{count} records")
+
+
+async def _has_spent(bench: Bench, key_id: str, usd: float) -> None:
+    async def spent() -> float:
+        return next(iter((await bench.gateway._store.spend_of({(f"key:{key_id}", 0.0)})).values()), 0.0)
+
+    async with asyncio.timeout(10):
+        while await spent() != pytest.approx(usd):  # noqa: ASYNC110 (nothing tells of it)
+            await asyncio.sleep(0.05)
 
 
 # --- what ends early --------------------------------------------------------------------------------------------------
@@ -206,6 +217,27 @@ async def test_results_that_break_off_are_asked_for_again(simulated: Provider, t
         assert len(await _records(bench, ITEMS)) == ITEMS
 
 
+async def test_what_could_not_be_written_is_paid_for_once(simulated: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(configuration(simulated, tmp_path), simulated, tmp_path) as bench:
+        finish, tries = bench.store.finish_items, Counter[str]()
+
+        async def down(results: Sequence[ItemResult]) -> dict[tuple[str, int], int]:
+            tries["finish"] += 1
+            if tries["finish"] == 1:
+                raise StoreDown("The store is down.")
+            return await finish(results)
+
+        monkeypatch.setattr(bench.store, "finish_items", down)
+        monkeypatch.setattr(tenure, "LEASE_S", 0.1)  # what was begun is taken up again after it
+        key, _ = await create_key(bench.gateway._store, "buyer", budget=Budget(usd=1.0, per="total"))
+        batch = await bench.until(await bench.create("openai", items=ITEMS, owner=Owner(key.id)), "completed")
+        assert tries["finish"] == 2
+        await _records(bench, ITEMS)
+        text = bench.gateway._recorder.scrape()[0].decode()
+        assert [line.split()[1] for line in text.splitlines() if line.startswith("agent_gateway_requests_total{")] == [f"{ITEMS}.0"], text
+        await _has_spent(bench, key.id, batch.cost_usd)
+
+
 # --- what goes, and what does not -------------------------------------------------------------------------------------
 
 
@@ -322,13 +354,7 @@ async def test_a_budget_is_spent_and_what_it_does_not_hold_is_not_sent(simulated
         stranger, _ = await create_key(store, "stranger", models=frozenset({"anthropic"}))
         batch = await bench.until(await bench.create("openai", items=50, owner=Owner(rich.id)), "completed")
         assert batch.native_saved_usd > 0
-
-        async def spent() -> float:
-            return next(iter((await store.spend_of({(f"key:{rich.id}", 0.0)})).values()), 0.0)
-
-        async with asyncio.timeout(10):
-            while await spent() != pytest.approx(batch.cost_usd):  # noqa: ASYNC110 (nothing tells of it)
-                await asyncio.sleep(0.05)
+        await _has_spent(bench, rich.id, batch.cost_usd)
         # A few are expected to cost what there is; the others are run live, where the budget is exact.
         batch_id = await bench.create("openai", items=50, owner=Owner(poor.id))
         async with asyncio.timeout(10):
