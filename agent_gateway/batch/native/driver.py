@@ -20,6 +20,8 @@ from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import ProviderError
 from agent_gateway.stores.batches import BatchStore, StoredBatch
 
+#: Open batches looked at.
+BATCHES_MAX = 1_000
 #: A part that runs is looked at again after this share of the time that it has taken so far, within these bounds (s).
 POLL_SHARE = 0.1
 POLL_MIN_S = 1.0
@@ -59,11 +61,14 @@ class Driver:
         batch = tenure.batch
         place = self.planner.place_at(batch, target.model, target.deployment)
         if place is not None and not self.is_over(batch):
-            left_usd = await self.planner.left_usd(batch, place)
+            left_usd = await self.left_usd(batch, place)
             await gather(self.store, self.clock, tenure, plan, target, place, self.planner.give_up_at(batch, place), left_usd)
         await self.store.hasten_items(batch.id, target.model, now=self.clock.wall())  # what was not gathered
         plan.targets.remove(target)
         await tenure.change(plan=plan.written())
+
+    async def left_usd(self, batch: StoredBatch, place: Place, *, without: str | None = None) -> float:
+        return await self.planner.left_usd(batch, place, await self.store.open_batches(limit=BATCHES_MAX), without)
 
     def is_over(self, batch: StoredBatch) -> bool:
         return batch.status != "in_progress" or batch.expires_at <= self.clock.wall()
@@ -105,7 +110,7 @@ class _Step:
 
     async def _send(self, place: Place) -> bool:
         part = self._part
-        if await self._driver.planner.left_usd(self._tenure.batch, place) <= 0:
+        if await self._driver.left_usd(self._tenure.batch, place, without=part.id) <= 0:
             await self._release(attempted=False)
             return True
         is_cached = await self._driver.planner.cached(self._tenure.batch, place)

@@ -367,6 +367,26 @@ async def test_a_budget_is_spent_and_what_it_does_not_hold_is_not_sent(simulated
         assert (await bench.bill())["batch"].calls == before["batch"].calls
 
 
+async def test_a_budget_is_not_spent_twice_by_what_is_at_providers_already(slow: Provider, tmp_path: Path) -> None:
+    config = configuration(slow, tmp_path, auth={"require_key": True, "admin_key": "sk-admin-0123456789abcdef"})
+    config["models"]["openai"]["batching"] = {"concurrency": 1}
+    async with running(config, slow, tmp_path) as bench:
+        key, _ = await create_key(bench.gateway._store, "poor", budget=Budget(usd=0.0005, per="total"))
+        other, _ = await create_key(bench.gateway._store, "another", budget=Budget(usd=0.0005, per="total"))
+        first = await bench.create("openai", "anthropic", items=100, owner=Owner(key.id))
+        sent = await bench.part(first, "waiting")
+        assert 0 < sent.items < 50
+        assert sent.estimated_usd >= 0.0005
+        assert len(plan_of(await bench.find(first)).parts) == 1, "nothing is left for the other model"
+        second = await bench.create("openai", items=50, owner=Owner(key.id))
+        async with asyncio.timeout(10):
+            while (found := await bench.find(second)).status == "validating" or plan_of(found).targets:  # noqa: ASYNC110 (nothing tells of it)
+                await asyncio.sleep(0.02)
+        assert found.plan is None
+        third = await bench.create("openai", items=50, owner=Owner(other.id))
+        assert (await bench.part(third, "waiting")).items == sent.items
+
+
 async def test_a_part_stays_with_the_key_that_it_was_sent_with(
     simulated: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
