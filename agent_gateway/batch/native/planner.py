@@ -178,8 +178,13 @@ class Targets:
             self._by_model[item.model] = None if place is None else Target(model=item.model, deployment=place.deployment.id)
         return item if self._by_model[item.model] is None else replace(item, due_at=self._due_at)
 
+    @property
+    def models(self) -> set[str]:
+        """Those whose items go to a provider, when all of it is read."""
+        return {model for model, target in self._by_model.items() if target is not None}
+
     def plan(self) -> bytes | None:
-        """`StoredBatch.plan`, when all of it is read."""
+        """`StoredBatch.plan`, as above."""
         return Plan(targets=[target for target in self._by_model.values() if target is not None]).written()
 
 

@@ -19,7 +19,7 @@ from agent_gateway.batch.native.plan import plan_of
 from agent_gateway.core.errors import ConnectionCut, ProviderTimeout, StoreDown
 from agent_gateway.core.settings import Budget
 from agent_gateway.stores.base import Owner
-from agent_gateway.stores.batches import ItemResult
+from agent_gateway.stores.batches import ItemResult, NewItem
 from tests.batch.native.bench import KINDS, MODEL, PRICE, Bench, configuration, running
 from tests.kit.eventually import eventually
 from tests.kit.records import Record
@@ -299,6 +299,16 @@ async def test_a_short_window_is_for_live_calls(simulated: Provider, tmp_path: P
     async with running(configuration(simulated, tmp_path), simulated, tmp_path) as bench:
         await bench.until(await bench.create("openai", window_s=600.0), "completed")
         assert (await bench.bill())["batch"].calls == 0
+
+
+async def test_what_one_who_is_gone_meant_for_a_provider_is_not_put_off_by_another(simulated: Provider, tmp_path: Path) -> None:
+    """Whose configuration sends it nowhere: it was read in halfway, and is due only in 18 hours."""
+    config = configuration(simulated, tmp_path)
+    config["models"]["openai"]["batching"] = {"native": "off"}
+    async with running(config, simulated, tmp_path) as bench:
+        items = [NewItem(number, f"item {number - 1}", "openai", b'{"model":"openai","messages":[]}', due_at=1e11) for number in (1, 2)]
+        batch = await bench.until(await bench.create("openai", already=items), "completed")
+        assert (batch.completed + batch.failed, (await bench.bill())["batch"].calls) == (6, 0)
 
 
 async def test_each_model_of_a_batch_goes_its_own_way(simulated: Provider, tmp_path: Path) -> None:
