@@ -18,9 +18,15 @@ CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 async def dripping(peer: Peer) -> None:
-    """A line every now and then, for ever."""
+    """A line every now and then, for as long as somebody listens."""
     await peer.request()
     await peer.send(CHUNKED)
+    drops = asyncio.create_task(_drip(peer))
+    await peer.gone()
+    drops.cancel()
+
+
+async def _drip(peer: Peer) -> None:
     while True:
         await peer.send(b"3\r\n{}\n\r\n")
         await asyncio.sleep(0.01)
