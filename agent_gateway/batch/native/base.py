@@ -69,8 +69,9 @@ class Progress:
     #: Files at the provider: those that hold results, and those that it keeps because of this batch.
     results: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
-    #: Why it failed, in the provider's words.
+    #: Why it failed, in the provider's words; and whether that is only because too much waits there already.
     detail: str = ""
+    may_pass: bool = False
 
 
 @dataclass(frozen=True, slots=True)

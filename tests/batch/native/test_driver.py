@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,32 @@ async def test_what_was_run_before_a_batch_was_cancelled_is_taken(slow: Provider
         assert 1 < batch.completed < 100
         assert batch.completed == len(await bench.lines(batch.output_file)) == (await bench.bill())["batch"].calls
         assert batch.cost_usd == pytest.approx((await bench.bill())["batch"].usd)
+
+
+async def test_a_part_is_sent_again_until_there_is_room_for_it(
+    simulated: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = BATCH_APIS.load("openai")
+    create, look, made, full = api.create, api.look, list[str](), list[Job]()
+
+    async def noted(self: BatchApi, job: Job, lines: Sequence[bytes]) -> str:
+        made.append(str(await create(self, job, lines)))
+        return made[-1]
+
+    async def too_much(self: BatchApi, job: Job) -> Progress:
+        progress: Progress = await look(self, job)
+        if progress.state != "failed" or len(full) == 2:
+            return progress
+        full.append(job)
+        return replace(progress, may_pass=True)
+
+    monkeypatch.setattr(api, "create", noted)
+    monkeypatch.setattr(api, "look", too_much)
+    async with running(configuration(simulated, tmp_path, ["batch-fail"]), simulated, tmp_path) as bench:
+        batch = await bench.until(await bench.create("openai:batch-fail", items=ITEMS), "completed")
+        assert [job.upstream for job in full] == made[:2]
+        assert (len(made), len(set(made))) == (3, 3)
+        assert ((await bench.bill())["live"].calls, batch.completed, batch.lost_calls) == (ITEMS, ITEMS, 0)
 
 
 # --- what nobody can know ---------------------------------------------------------------------------------------------
