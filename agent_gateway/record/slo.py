@@ -195,7 +195,7 @@ def _times_of(name: str) -> Callable[..., None]:
 
 
 def _add_durations(sums: Sums, histograms: Sequence[Histogram], pattern: str) -> None:
-    """How long a provider's own batch took is nobody's latency."""
+    """What a provider runs in a batch of its own takes hours, and nobody waits for it."""
     if pattern != "native":
         _add_histograms(sums, "batch_durations" if pattern == "batching" else "durations", histograms)
 

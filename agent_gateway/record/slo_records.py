@@ -18,15 +18,15 @@ _COUNTS = (
     f"count(quality) {_DURING} GROUP BY 1, 2, 3, 4, 5"
 )
 _PEAK = f"SELECT max(items) FROM (SELECT count(*) AS items {_DURING} AND pattern = 'batching' GROUP BY started_ms / 60000) AS minutes"  # noqa: S608
-#: By what is counted: the time (ms), and of which records. A request's model calls took what the gateway did not. How long a
-#: provider's own batch took is nobody's latency.
+#: By what is counted: the time (ms), and of which records. A request's model calls took what the gateway did not. Of what a provider runs
+#: in a batch of its own no time is one that somebody waited.
 _MEASURED = {
     "durations": ("duration_ms", "pattern NOT IN ('batching', 'native')"),
     "batch_durations": ("duration_ms", "pattern = 'batching'"),
     "degraded_durations": ("duration_ms", "status = 'degraded'"),
     "first_tokens": ("ttft_ms", "ttft_ms IS NOT NULL"),
     "model_calls": ("duration_ms - overhead_ms", "attempts_count > 0 AND pattern <> 'native'"),
-    "overheads": ("overhead_ms", "overhead_ms IS NOT NULL"),
+    "overheads": ("overhead_ms", "overhead_ms IS NOT NULL AND pattern <> 'native'"),
 }
 
 

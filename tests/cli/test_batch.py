@@ -195,6 +195,8 @@ def test_files_that_cannot_be_used_are_told_before_anything_is_submitted(
 def test_usage(submit: Run, file: Path, tmp_path: Path) -> None:
     assert submit(tmp_path / "none.jsonl")[0] == 2
     assert submit(file, "--url", "ftp://x")[0] == 2
+    status, _, err = submit(file, "--window", "3h")
+    assert (status, "'3h' (choose from '10m', '1h', '24h')" in err) == (2, True)
     assert submit()[0] == 2
 
 
