@@ -522,13 +522,12 @@ class Metrics:
         records = {(name, "written"): float(one.written) for name, one in told}
         records |= {(name, "adopted"): float(one.adopted) for name, one in told}
         records |= {(name, "dropped"): float(one.dropped) for name, one in told}
+        records |= {(name, "missing"): float(max(one.missing, 0)) for name, one in told}
         yield _counter("records", "Records of requests.", ("sink", "outcome"), records)
         ratios = {(name,): one.ratio for name, one in told}
         yield _gauge("records_complete_ratio", "Records that are safe, of those that are safe or lost.", ("sink",), ratios)
         waiting = {(name,): float(one.waiting) for name, one in told}
         yield _gauge("records_waiting", "Records that are on their way.", ("sink",), waiting)
-        missing = {(): float(self._reckoned().missing)}
-        yield _gauge("records_missing", "Requests that ended with neither a record nor a counted loss: 0, or a mistake.", (), missing)
 
 
 def _collect_streams(streams: LiveStreams) -> Iterable[Family]:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from agent_gateway.core.errors import ProviderTimeout
+from agent_gateway.record.completeness import RECORDS_LOST
 from agent_gateway.record.metrics import DURATION_S, OVERHEAD_S, Family, Histogram
 
 Unit = Literal["s", "share", "usd", "per_s"]
@@ -205,8 +206,11 @@ def _add_quality(sums: Sums, histograms: Sequence[Histogram], status: str) -> No
 
 
 def _add_records(sums: Sums, counts: Sequence[float], outcome: str) -> None:
+    """As the books have it: what an earlier process left behind makes up for nothing."""
+    if outcome == "adopted":
+        return
     sums.add("records", sum(counts))
-    if outcome == "dropped":
+    if outcome in RECORDS_LOST:
         sums.add("records_lost", sum(counts))
 
 
