@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-
 #: Outcomes of `records_total`: known to be lost, and gone without a trace.
 RECORDS_LOST = ("dropped", "missing")
 

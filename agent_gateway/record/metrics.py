@@ -331,7 +331,8 @@ class Metrics:
         count = self._requests.get(labels) or self._new_count(*labels)
         count.requests += 1
         count.durations.observe(ended - exchange.started)
-        self._overhead.observe(overhead_s(exchange, ended))
+        if pattern != "native":  # when its call began and ended is not known
+            self._overhead.observe(overhead_s(exchange, ended))
         figures = count.figures
         self._observe_tokens(exchange, figures, ended)
         for attempt in exchange.attempts:

@@ -35,6 +35,8 @@ _NUMBERS = (
     *("batch_requests", "batch_failed", "batch_peak", "input_tokens", "output_tokens", "cost_usd"),
     *("fallback_quality", "fallback_rated", "records", "records_lost"),
 )
+#: Items of batches in a minute, from which on their number is judged: who asks for less is not served worse.
+PEAK_LEAST = 6_000
 _PLACES: dict[str, slice] = {}
 for _name, _length in [*[(name, 1) for name in _NUMBERS], *[(name, len(bounds) + 1) for name, bounds in TIMES.items()]]:
     _begin = max((place.stop for place in _PLACES.values()), default=0)
@@ -196,6 +198,8 @@ def _times_of(name: str) -> Callable[..., None]:
 
 
 def _add_durations(sums: Sums, histograms: Sequence[Histogram], pattern: str) -> None:
+    if pattern == "native":  # when a provider's own batch is done says nothing of anybody's speed
+        return
     _add_histograms(sums, "batch_durations" if pattern == "batching" else "durations", histograms)
 
 
@@ -265,7 +269,7 @@ def _share(part: str, whole: str) -> Callable[[Sums, float], Figure]:
 
 
 def _peak(sums: Sums, target: float) -> Figure:
-    """Judged only where so much was asked for: who asks for less is not served worse."""
+    """Judged only where so much was asked for."""
     peak = sums.number("batch_peak") / 60
     return Figure(peak if peak >= target else None, sums.number("batch_requests"))
 
@@ -296,7 +300,7 @@ OBJECTIVES: tuple[Objective, ...] = (
     _below("stream_errors", "streaming", "streams that end in an error", 0.01, "share", _share("streams_failed", "streams")),
     _below("batch_p95", "batching", "p95 of an item of a batch", 8.0, "s", _time("batch_durations", 0.95)),
     _below("batch_p99", "batching", "p99 of an item of a batch", 15.0, "s", _time("batch_durations", 0.99)),
-    _above("batch_throughput", "batching", "items of batches a second, in the busiest minute", 100.0, "per_s", _peak),
+    _above("batch_throughput", "batching", "items of batches a second, in the busiest minute", PEAK_LEAST / 60, "per_s", _peak),
     _below("batch_errors", "batching", "items of batches that fail", 0.005, "share", _share("batch_failed", "batch_requests")),
     _below("fallback_rate", "fallback", "requests that the model itself does not answer", 0.05, "share", _share("fell_back", "requests")),
     _below("degraded_within", "fallback", "p95 of the time to a fixed reply", 2.0, "s", _time("degraded_durations", 0.95)),
