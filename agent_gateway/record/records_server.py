@@ -185,7 +185,8 @@ class RecordsServer:
                 async with connection.transaction():
                     rows = await connection.fetch(_INSERT, *columns)
             except asyncpg.CharacterNotInRepertoireError:
-                rows = await connection.fetch(_INSERT, *map(_without_nul, columns))
+                records = [Record._make(_without_nul(record)) for record in records]
+                rows = await connection.fetch(_INSERT, *zip(*records, strict=True))
             inserted = {row[0] for row in rows}
             if inserted:
                 by_id = {record.id: record for record in records if record.id in inserted}

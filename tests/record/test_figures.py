@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -175,7 +175,10 @@ def test_a_score_is_added_in_the_order_in_which_records_are() -> None:
     operation = scoring(Feedback("req_1", "key-1", 5, None, 0))
     text, values = next(operation)
     asked = []
-    answers = {"SELECT started_ms": [(0, None, "chat", "", "unary", "openai_chat", "success", "", "key-1")], "UPDATE figures": [(1,)]}
+    answers: dict[str, list[Sequence[Any]]] = {
+        "SELECT started_ms": [(0, None, "chat", "", "unary", "openai_chat", "success", "", "key-1")],
+        "UPDATE figures": [(1,)],
+    }
     with suppress(StopIteration):
         while True:
             asked += [values[2]] if text.startswith("UPDATE figures") else []

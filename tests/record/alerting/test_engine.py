@@ -278,7 +278,8 @@ def test_lost_records_are_an_alert_whatever_another_process_left_behind(outcome:
         stage.count("records", "database", "adopted", by=10_000)
         fired += [(change.what, change.alert.rule, round(change.alert.value, 3)) for change in stage.look()]
     assert fired == [("firing", "records_lost", 0.05)]
+    over = []
     for _ in range(60):
         stage.count("records", "database", "written", by=100)
-        fired += [(change.what, change.alert.rule) for change in stage.look()]
-    assert fired[1:] == [("resolved", "records_lost")], "the share is of a time, not since the start"
+        over += [(change.what, change.alert.rule) for change in stage.look()]
+    assert over == [("resolved", "records_lost")], "the share is of a time, not since the start"
