@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from random import Random
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -32,6 +35,7 @@ from agent_gateway.core.clock import SYSTEM_CLOCK, Clock, new_request_id
 from agent_gateway.core.errors import StoreDown
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.route import Route
+from agent_gateway.core.settings import Monitoring
 from agent_gateway.edge.app import App
 from agent_gateway.edge.batch_room import BatchRoom
 from agent_gateway.edge.bodies import Bodies
@@ -40,6 +44,7 @@ from agent_gateway.edge.server import Server
 from agent_gateway.health.registry import Health
 from agent_gateway.pipeline import Live, Runtime
 from agent_gateway.protocols.base import load_codecs
+from agent_gateway.record.alerting.engine import AlertEngine
 from agent_gateway.record.alerting.watch import Watch
 from agent_gateway.record.base import Address
 from agent_gateway.record.cost import settle
@@ -49,7 +54,7 @@ from agent_gateway.routing.planner import Planner
 from agent_gateway.session.live_streams import LiveStreams, MemoryStreams
 from agent_gateway.session.memory import Memory
 from agent_gateway.session.responses import Responses
-from agent_gateway.stores.base import open_store
+from agent_gateway.stores.base import IN_MEMORY, Store, Team, open_store
 from agent_gateway.stores.batches import BatchStore
 from agent_gateway.upstream.base import PROVIDERS, Provider
 from agent_gateway.upstream.known_providers import known_provider
@@ -79,18 +84,25 @@ class Gateway:
         environ: Mapping[str, str] = os.environ,
         options: Mapping[str, Any] | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        recorder: Recorder | None = None,
+        providers: Mapping[str, Provider] | None = None,
+        store: Store | None = None,
+        random: Random | None = None,
     ) -> None:
+        """`recorder`, `providers` (by their configured names) and `store` stand in for those that the configuration would have made."""
         self.configuration = configuration
         self._environ = environ
         self._options = options
         self._clock = clock
+        self._given = providers
+        self._random = random
         # Outlives every reload.
         settings = configuration.settings
-        self._health = Health()
+        self._health = Health(random)
         self._transport = Transport(environ=environ)
-        self._recorder = Recorder.for_settings(settings, clock)
+        self._recorder = recorder or Recorder.for_settings(settings, clock)
         self._recorder.metrics.watch_health(self._health, clock)
-        self._store = open_store(settings.state.database)
+        self._store = store or open_store(settings.state.database)
         self._web = Web(self._transport, clock)
         self._keys = KeyRing(self._store, clock, auth=settings.auth, fetch=self._web.get)
         self._limiter = Limiter(clock, self._store, self._keys.team, redis=settings.state.redis)
@@ -115,12 +127,15 @@ class Gateway:
         self._batches = Engine(self._store, self.live, self._keys, self._health, clock) if isinstance(self._store, BatchStore) else None
         if self._batches is not None:
             self._recorder.metrics.watch_batches(self._batches.figures)
-        limits = Limits(
+        self.limits = Limits(
             body_max_bytes=int(settings.server.body_max_mb * 1024 * 1024),
             bodies=Bodies(int(settings.server.bodies_max_mb * 1024 * 1024)),
             connections_max=connections_max(),
         )
-        self.admin = AdminApi(
+
+    @cached_property
+    def admin(self) -> AdminApi:
+        return AdminApi(
             lambda: self.configuration,
             self._store,
             self._audit,
@@ -129,11 +144,16 @@ class Gateway:
             self._health,
             self._erase_answers,
             self._alerts,
-            clock,
+            self._clock,
         )
-        self.app = App(
+
+    @cached_property
+    def app(self) -> App:
+        """Made when it is first asked for, as the admin API is: a rehearsal has no doors."""
+        clock = self._clock
+        return App(
             self.live,
-            limits,
+            self.limits,
             ready=self._why_not_ready,
             started=self._start,
             stopped=self._stop,
@@ -141,7 +161,42 @@ class Gateway:
             batches=BatchRoom(Files(self._store, clock), Batches(self._store, self._batches, clock), Group),
             refusals=self._refusals,
         )
-        self.limits = limits
+
+    @classmethod
+    def rehearsal(
+        cls,
+        configuration: Configuration,
+        clock: Clock,
+        *,
+        recorder: Recorder,
+        providers: Mapping[str, Provider],
+        random: Random,
+        store: Store | None = None,
+    ) -> Gateway:
+        """One that the world does not hear of: its state ends with it, and nothing is sent but to the given providers."""
+        settings = configuration.settings
+        settings = msgspec.structs.replace(
+            settings,
+            state=msgspec.structs.replace(settings.state, database=IN_MEMORY, redis=None),
+            monitoring=Monitoring(mode="minimal"),
+            alerts=msgspec.structs.replace(settings.alerts, webhooks=()),
+        )
+        configuration = replace(configuration, settings=settings)
+        return cls(configuration, environ={}, clock=clock, recorder=recorder, providers=providers, store=store, random=random)
+
+    @property
+    def alerts(self) -> AlertEngine:
+        return self._alerts.engine
+
+    @property
+    def health(self) -> Health:
+        return self._health
+
+    async def meet(self, teams: Iterable[Team]) -> None:
+        """Of a rehearsal: those whose budgets hold in it."""
+        for team in teams:
+            await self._store.put_team(team)
+        await self._keys.refresh()
 
     def server(self, listening: Any) -> Server:
         settings = self.configuration.settings.server
@@ -229,8 +284,8 @@ class Gateway:
                 key_required=settings.auth.key_required,
                 admin_open=settings.auth.admin_key is None,
             ),
-            planner=Planner(find, _strategy_of, self._health, self._clock, routes=configuration.routes),
-            upstream=AttemptLoop(providers, self._health, self._clock),
+            planner=Planner(find, _strategy_of, self._health, self._clock, self._random, routes=configuration.routes),
+            upstream=AttemptLoop(providers, self._health, self._clock, random=self._random),
             recorder=self._recorder,
             memory=self._memory,
             responses=self._responses,
@@ -242,6 +297,8 @@ class Gateway:
 
     def _provider(self, name: str, settings: Any) -> tuple[msgspec.Struct, Provider]:
         """The one there is, where its settings did not change."""
+        if self._given is not None:
+            return settings, self._given[name]
         known = self._providers.get(name)
         if known is not None and known[0] == settings:
             return known

@@ -6,7 +6,7 @@ Promise: memory does not grow with their number; what is written is whole, or is
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
@@ -44,13 +44,19 @@ class Writer(Protocol):
 async def export(archive: Archive, writer: Writer, since_ms: int, until_ms: int) -> int:
     """How many there were."""
     count = 0
-    last: tuple[int, str] = (since_ms, "")
-    while page := await archive.oldest(last, until_ms, PAGE_ROWS):
+    async for page in pages(archive, since_ms, until_ms):
         writer.write(page)
         count += len(page)
-        last = page[-1].started_ms, page[-1].id
     writer.close()
     return count
+
+
+async def pages(archive: Archive, since_ms: int, until_ms: int) -> AsyncIterator[Sequence[Record]]:
+    """All of a time, oldest first."""
+    last: tuple[int, str] = (since_ms, "")
+    while page := await archive.oldest(last, until_ms, PAGE_ROWS):
+        yield page
+        last = page[-1].started_ms, page[-1].id
 
 
 def write_lines(out: BinaryIO) -> Writer:

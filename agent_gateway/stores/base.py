@@ -27,6 +27,8 @@ BACKENDS = Seat(
     },
 )
 
+#: State that ends with the process.
+IN_MEMORY = "sqlite:///:memory:"
 #: What a URL may begin with, and the backend that it means.
 _SCHEMES = {
     "sqlite": "sqlite",

@@ -72,6 +72,16 @@ def test_it_is_in_the_seat() -> None:
     assert msgspec.convert({"kind": "simulated", "ttft_ms": 5}, SimulatedProvider.Settings).ttft_ms == 5
 
 
+async def test_it_is_steered_by_deployment() -> None:
+    stage = Stage()
+    stage.provider = SimulatedProvider(
+        STEADY, None, stage.time.clock, stage.time.sleep, steering=lambda deployment: "fail-401" if deployment.model == "locked" else ""
+    )
+    assert await all_of(await stage.send()) == expected(stream=False)
+    with pytest.raises(ProviderKeyRefused):
+        await stage.send("locked")
+
+
 async def test_a_unary_answer_is_the_simulators() -> None:
     stage = Stage()
     answer = await stage.send()

@@ -6,35 +6,42 @@ Promise: the same bytes at the same times as the simulator over HTTP.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import ClassVar
 from urllib.parse import quote
 
 from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import Clock
-from agent_gateway.core.errors import ConnectionCut
 from agent_gateway.core.exchange import Attempt
 from agent_gateway.core.route import Deployment
-from agent_gateway.simulator.player import ConnectionDropped, DeadlinePassed, Player, Sleep
+from agent_gateway.simulator.player import Player, Sleep
 from agent_gateway.simulator.settings import SimulatorSettings
 from agent_gateway.simulator.simulator import Simulator
 from agent_gateway.upstream.base import Answer
+from agent_gateway.upstream.played import PlayedAnswer
 from agent_gateway.upstream.refusal import refusal
-from agent_gateway.upstream.reply import Taker
-from agent_gateway.upstream.transport import ReadTimeout, Transport
-
-_CUT = "The model provider's connection was lost before its answer was complete."
+from agent_gateway.upstream.transport import Transport
 
 
 class SimulatedProvider:
     Settings: ClassVar[type[SimulatorSettings]] = SimulatorSettings
 
     def __init__(
-        self, settings: SimulatorSettings, transport: Transport | None, clock: Clock, sleep: Sleep = asyncio.sleep
+        self,
+        settings: SimulatorSettings,
+        transport: Transport | None,
+        clock: Clock,
+        sleep: Sleep = asyncio.sleep,
+        *,
+        steering: Callable[[Deployment], str] = lambda deployment: "",
     ) -> None:
-        """`transport` is what the seat hands to every plug-in; there is no network here to use it for."""
+        """`transport` is what the seat hands to every plug-in; there is no network here to use it for. `steering` may name a fault
+        (see `simulator.faults`) for a call of a deployment.
+        """
         self._simulator = Simulator(settings, clock)
         self._clock = clock
         self._sleep = sleep
+        self._steering = steering
 
     def speaks(self, call: Call, deployment: Deployment) -> Dialect:
         return call.dialect
@@ -45,8 +52,9 @@ class SimulatedProvider:
     async def send(
         self, call: Call, deployment: Deployment, attempt: Attempt, *, dialect: Dialect, body: bytes, connect_until: float, until: float
     ) -> Answer:
-        reply = self._simulator.reply(dialect, body, path=_gemini_path(call, deployment) if dialect == "gemini" else "")
-        answer = _SimulatedAnswer(Player(reply, self._clock, self._sleep))
+        path = _gemini_path(call, deployment) if dialect == "gemini" else ""
+        reply = self._simulator.reply(dialect, body, self._steering(deployment), path)
+        answer = PlayedAnswer(Player(reply, self._clock, self._sleep))
         attempt.connected = self._clock.monotonic()
         await answer.open(until)
         attempt.first_byte = self._clock.monotonic()
@@ -67,36 +75,3 @@ class SimulatedProvider:
 def _gemini_path(call: Call, deployment: Deployment) -> str:
     """That protocol says the model, and whether it is to stream, in the path."""
     return f"/v1beta/models/{quote(deployment.model)}:{'streamGenerateContent?alt=sse' if call.stream else 'generateContent'}"
-
-
-class _SimulatedAnswer:
-    """The player, in the seat's terms."""
-
-    __slots__ = ("_player", "close")
-
-    def __init__(self, player: Player) -> None:
-        self._player = player
-        self.close = player.close
-
-    async def open(self, until: float) -> None:
-        try:
-            await self._player.open(until)
-        except DeadlinePassed:
-            raise ReadTimeout from None
-
-    async def read(self, until: float) -> bytes:
-        parts: list[bytes] = []
-        while part := await self.next(until):
-            parts.append(part)
-        return b"".join(parts)
-
-    async def next(self, until: float) -> bytes:
-        try:
-            return await self._player.next(until)
-        except DeadlinePassed:
-            raise ReadTimeout from None
-        except ConnectionDropped:
-            raise ConnectionCut(_CUT, detail="simulated") from None
-
-    def pass_to(self, taker: Taker | None) -> None:
-        """There is no connection that could pass anything: it is `next` that makes what comes."""
