@@ -2,6 +2,9 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 
+# One more than there are processors, for tests wait now and then; more than 4 only get in each other's way.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
@@ -13,7 +16,7 @@ run: $(STAMP)
 
 test: check
 	$(BIN)/python -m tests.kit.servers
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 
+from agent_gateway.admission.budgets import Purse
 from agent_gateway.admission.keys import ADMIN, GATEWAY, Key, KeyRing
 from agent_gateway.admission.limits import Limiter
 from agent_gateway.core.errors import Forbidden, GatewayError, Unauthenticated, UnknownModel
@@ -91,9 +92,7 @@ class Gate:
                 self.check_endpoint(exchange, call.path)
         route = self._find(call.model)
         if route is None:
-            raise UnknownModel(
-                f"The model {call.model[:200]!r} does not exist here. GET /v1/models lists those that do.", param="model"
-            )
+            raise UnknownModel(f"The model {call.model[:200]!r} does not exist here. GET /v1/models lists those that do.", param="model")
         exchange.route = route
         timeout_s = route.timeouts.total_s if exchange.timeout_s is None else min(route.timeouts.total_s, exchange.timeout_s)
         exchange.deadline = exchange.started + timeout_s - min(LAST_WORD_S, timeout_s / 10)
@@ -105,8 +104,8 @@ class Gate:
         """
         return self._limiter.reserve(exchange, route, exchange.key, self._limits_of(exchange))
 
-    async def left_usd(self, exchange: Exchange, route: Route) -> float:
-        """What its budgets still have (USD); infinite where there are none."""
+    async def left_usd(self, exchange: Exchange, route: Route) -> dict[Purse, float]:
+        """What each of its budgets still has (USD)."""
         return await self._limiter.left_usd(exchange, route, exchange.key, self._limits_of(exchange))
 
     def charge(self, exchange: Exchange, route: Route) -> None:

@@ -181,12 +181,12 @@ class Limiter:
             return self._reserve_after_meeting(exchange, standing, share)
         return self._reserve(exchange, standing, share)
 
-    async def left_usd(self, exchange: Exchange, route: Route, key: Key | None, limits: Limits) -> float:
-        """Of the budgets that it would draw on, what the one that has least still has; infinite where there is none."""
+    async def left_usd(self, exchange: Exchange, route: Route, key: Key | None, limits: Limits) -> dict[Purse, float]:
+        """Of each budget that it would draw on, what it still has."""
         standing = self._standing(exchange, route, key, limits)
         if standing.purses and not self._met(standing):
             await self._ledger.meet(standing.purses)
-        return min((purse.budget.usd - purse.spent - purse.used for purse in standing.purses), default=inf)
+        return {purse: purse.budget.usd - purse.spent - purse.used for purse in standing.purses}
 
     def charge(self, exchange: Exchange, route: Route, key: Key | None, limits: Limits) -> None:
         """What it costs is spent of its budgets, whether or not they have it."""

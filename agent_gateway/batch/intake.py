@@ -36,6 +36,8 @@ async def take_in(store: BatchStore, tenure: Tenure, clock: Clock, planner: Plan
         await tenure.end(status="failed", failed_at=now, errors=msgspec.json.encode(submission.errors))
     else:
         models = tuple(sorted(submission.models))
+        for model in submission.models - targets.models:  # by one who is gone, and had another configuration, they may have been put off
+            await store.hasten_items(batch.id, model, now=now)
         await tenure.end(status="in_progress", in_progress_at=now, total=submission.total, models=models, plan=targets.plan())
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from agent_gateway.batch.closing import close_batch
 from agent_gateway.batch.figures import BatchFigures
 from agent_gateway.batch.intake import take_in
-from agent_gateway.batch.native.driver import Driver
+from agent_gateway.batch.native.driver import BATCHES_MAX, Driver
 from agent_gateway.batch.native.plan import next_at
 from agent_gateway.batch.native.planner import Planner
 from agent_gateway.batch.tenure import Overtaken, Tenure
@@ -20,8 +20,7 @@ from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import GatewayError
 from agent_gateway.stores.batches import BatchStore, StoredBatch
 
-#: Batches looked at; those that one process reads in or closes at once, and those whose parts at providers it sees to.
-BATCHES_MAX = 1_000
+#: Batches that one process reads in or closes at once, and those whose parts at providers it sees to.
 JOBS_MAX = 2
 DRIVES_MAX = 2
 #: Parts are seen to for so long after the window's end (s); then the batch is closed without them.

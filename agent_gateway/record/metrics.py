@@ -332,7 +332,7 @@ class Metrics:
         count = self._requests.get(labels) or self._new_count(*labels)
         count.requests += 1
         count.durations.observe(ended - exchange.started)
-        if pattern != "native":  # when its call began and ended is not known
+        if pattern != "native":  # there the gateway was in nobody's way
             self._overhead.observe(overhead_s(exchange, ended))
         figures = count.figures
         self._observe_tokens(exchange, figures, ended)

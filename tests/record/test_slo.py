@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -63,9 +63,10 @@ async def recorder(request: pytest.FixtureRequest, tmp_path: Path) -> Recorder:
     return recorder
 
 
-async def test_metrics_and_records_say_the_same(recorder: Recorder) -> None:
+async def both_told(recorder: Recorder, exchanges: Iterable[Exchange]) -> tuple[dict[str, Verdict], dict[str, Verdict]]:
+    """Out of metrics, and out of records."""
     await recorder.start()
-    for made in crowd():
+    for made in exchanges:
         recorder.begin(made)
         recorder.submit(made)
     recorder.fold()
@@ -74,6 +75,11 @@ async def test_metrics_and_records_say_the_same(recorder: Recorder) -> None:
     assert recorder.archive is not None
     kept = told(await recorder.archive.sums(0, 2**52))
     await recorder.archive.close()
+    return live, kept
+
+
+async def test_metrics_and_records_say_the_same(recorder: Recorder) -> None:
+    live, kept = await both_told(recorder, crowd())
     for name in ("fallback_rate", "availability", "errors", "timeouts"):
         assert live[name].count == 20, name
     assert live["availability"].figure == pytest.approx(17 / 20)
@@ -156,6 +162,17 @@ def test_what_another_process_left_behind_makes_no_records_complete() -> None:
 
 
 OUTCOMES = {("database", "written"): 97, ("database", "adopted"): 5_000, ("database", "dropped"): 2, ("database", "missing"): 1}
+
+
+async def test_nobody_waits_for_what_a_provider_runs_in_a_batch(recorder: Recorder) -> None:
+    asked = lasting(1.5)
+    in_a_batch = [lasting(40_000.0, edge="native") for _ in range(20)]
+    for made in in_a_batch:
+        made.attempts[-1].ended = None
+    for verdicts in await both_told(recorder, [asked, *in_a_batch]):
+        assert verdicts["availability"].count == 21
+        for name in ("duration_p50", "duration_p99", "overhead_p99", "model_latency"):
+            assert (verdicts[name].count, verdicts[name].met) == (1, True), name
 
 
 def test_a_target_is_judged_by_the_share_within_it() -> None:

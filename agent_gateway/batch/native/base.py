@@ -33,8 +33,9 @@ ASK_S = 30.0
 SAID_MAX_BYTES = 4 * 1024 * 1024
 #: To send a part, and to be told that it is there (s).
 SEND_S = 300.0
-#: Of results: until the next piece comes (s), and one line (bytes).
+#: Of results: until the next piece comes, and until all of a file has (s); and one line (bytes).
 IDLE_S = 60.0
+FILE_S = 3_600.0
 LINE_MAX_BYTES = 64 * 1024 * 1024
 
 _Said = TypeVar("_Said")
@@ -68,8 +69,9 @@ class Progress:
     #: Files at the provider: those that hold results, and those that it keeps because of this batch.
     results: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
-    #: Why it failed, in the provider's words.
+    #: Why it failed, in the provider's words; and whether that is only because too much waits there already.
     detail: str = ""
+    may_pass: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +159,11 @@ class Desk:
     async def lines(self, path: str, account: str) -> AsyncGenerator[bytes, None]:
         """Of a file, as they come, without the empty ones; `path`: whole."""
         reply = await self.reply("GET", path, account)
+        until = self._clock.monotonic() + FILE_S
         pieces: list[bytes] = []
         size = 0
         try:
-            while data := await reply.next(self._clock.monotonic() + IDLE_S):
+            while data := await reply.next(min(self._clock.monotonic() + IDLE_S, until)):
                 first, *rest = data.split(b"\n")
                 pieces.append(first)
                 size += len(first)

@@ -20,6 +20,8 @@ from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import ProviderError
 from agent_gateway.stores.batches import BatchStore, StoredBatch
 
+#: Open batches looked at.
+BATCHES_MAX = 1_000
 #: A part that runs is looked at again after this share of the time that it has taken so far, within these bounds (s).
 POLL_SHARE = 0.1
 POLL_MIN_S = 1.0
@@ -27,6 +29,9 @@ POLL_MAX_S = 60.0
 #: After a failure, doubled with each further one (s).
 RETRY_S = 2.0
 RETRY_MAX_S = 60.0
+#: Where too much waits already, a part is sent again after `POLL_SHARE` too, within these bounds (s).
+QUEUE_MIN_S = 60.0
+QUEUE_MAX_S = 1_800.0
 #: This share of the window a part is tried to be sent, and so often what is not there is asked for; then its items are run live.
 SEND_SHARE = 0.05
 GONE_TRIES = 3
@@ -59,11 +64,14 @@ class Driver:
         batch = tenure.batch
         place = self.planner.place_at(batch, target.model, target.deployment)
         if place is not None and not self.is_over(batch):
-            left_usd = await self.planner.left_usd(batch, place)
+            left_usd = await self.left_usd(batch, place)
             await gather(self.store, self.clock, tenure, plan, target, place, self.planner.give_up_at(batch, place), left_usd)
         await self.store.hasten_items(batch.id, target.model, now=self.clock.wall())  # what was not gathered
         plan.targets.remove(target)
         await tenure.change(plan=plan.written())
+
+    async def left_usd(self, batch: StoredBatch, place: Place, *, without: str | None = None) -> float:
+        return await self.planner.left_usd(batch, place, await self.store.open_batches(limit=BATCHES_MAX), without)
 
     def is_over(self, batch: StoredBatch) -> bool:
         return batch.status != "in_progress" or batch.expires_at <= self.clock.wall()
@@ -105,7 +113,7 @@ class _Step:
 
     async def _send(self, place: Place) -> bool:
         part = self._part
-        if await self._driver.planner.left_usd(self._tenure.batch, place) <= 0:
+        if await self._driver.left_usd(self._tenure.batch, place, without=part.id) <= 0:
             await self._release(attempted=False)
             return True
         is_cached = await self._driver.planner.cached(self._tenure.batch, place)
@@ -149,6 +157,9 @@ class _Step:
         match progress.state:
             case "ended":
                 await self._driver.taking_in.take_in(self._tenure, part, place, job, progress)
+            case "failed" if progress.may_pass and not self._over:
+                await self._tenure.during(place.api.discard(job, progress))
+                return self._hold(progress.detail)
             case "failed":
                 _log.warning(
                     "%s has failed with a batch (%s); its requests are run live", part.deployment, progress.detail or "it does not say why"
@@ -169,6 +180,14 @@ class _Step:
             return await self._abandon(late)
         since = part.stopping_at or part.sent_at
         part.failures, part.next_at = 0, now + min(max(POLL_SHARE * (now - since), POLL_MIN_S), POLL_MAX_S)
+        return False
+
+    def _hold(self, why: str) -> bool:
+        """Until there is room for it: as long as the window allows, that is worth the wait."""
+        part, now = self._part, self._clock.wall()
+        _log.info("%s has no room for a batch of %d requests yet (%s); it is sent again later", part.deployment, part.items, why)
+        part.stage, part.account, part.upstream = "held", "", None  # another key may be the better one
+        part.next_at = now + min(max(POLL_SHARE * (now - part.sent_at), QUEUE_MIN_S), QUEUE_MAX_S)
         return False
 
     def _begin_waiting(self) -> None:

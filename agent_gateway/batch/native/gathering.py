@@ -80,16 +80,14 @@ class _Fill:
         lease_until = due_at(batch) + stop_s(batch) + LEASE_SLACK_S
         requests = size = 0
         async for items in held(self._store, batch.id, part):  # by another, who is gone
-            requests, size = self._counted(items, requests, size)
-            part.items += len(items)
+            requests, size = self._counted(part, items, requests, size)
         while requests < PART_REQUESTS and size < PART_BYTES and self._left_usd > 0:
             now, limit = self._clock.wall(), min(self._claimed_at_once(part.items, size), PART_REQUESTS - requests)
             claim = Claim(part.holder, {part.model: limit}, now, lease_until - now, limit, batch=batch.id, early=True)
             found = await self._store.claim_items(claim)
             if not found:
                 return False
-            requests, size = self._counted(found, requests, size)
-            part.items += len(found)
+            requests, size = self._counted(part, found, requests, size)
             if self._left_usd <= 0:
                 await self._give_back(part, found)
             await self._tenure.renew()
@@ -105,19 +103,24 @@ class _Fill:
         for item in reversed(found[1:]):
             if self._left_usd + self._estimated_usd(item) > 0:
                 break
-            self._left_usd += self._estimated_usd(item)
+            self._expect(part, -self._estimated_usd(item))
             beyond.append(item)
         if beyond:
             await self._store.return_items([not_run(item, attempted=False) for item in beyond])
             part.items -= len(beyond)
 
-    def _counted(self, items: Sequence[ClaimedItem], requests: int, size: int) -> tuple[int, int]:
+    def _counted(self, part: Part, items: Sequence[ClaimedItem], requests: int, size: int) -> tuple[int, int]:
+        part.items += len(items)
         for item in items:
             requests += self._requests_of(item)
             size += len(item.body)
             if self._left_usd < inf:
-                self._left_usd -= self._estimated_usd(item)
+                self._expect(part, self._estimated_usd(item))
         return requests, size
+
+    def _expect(self, part: Part, usd: float) -> None:
+        part.estimated_usd += usd
+        self._left_usd -= usd
 
     def _requests_of(self, item: ClaimedItem) -> int:
         if self._place.dialect != "openai_embeddings":

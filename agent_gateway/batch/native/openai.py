@@ -32,6 +32,7 @@ class _File(Struct):
 
 
 class _Error(Struct):
+    code: str | None = None
     message: str | None = None
 
 
@@ -71,6 +72,10 @@ class _Line(Struct):
 
 
 _line = msgspec.json.Decoder(_Line)
+
+
+#: Of a batch that failed because an organization's tokens that wait for batches are as many as it may have.
+TOO_MUCH_WAITS = "token_limit_exceeded"
 
 
 class OpenAIBatches:
@@ -114,8 +119,10 @@ class OpenAIBatches:
             case "expired" | "cancelled":
                 return Progress("ended", results=results, files=files)
             case "failed":
-                said = [error.message or "" for error in (batch.errors and batch.errors.data) or ()]
-                return Progress("failed", files=files, detail="; ".join(said[:3]))
+                errors = (batch.errors and batch.errors.data) or []
+                said = "; ".join([error.message or "" for error in errors[:3]])
+                may_pass = bool(errors) and all(error.code == TOO_MUCH_WAITS for error in errors)
+                return Progress("failed", files=files, detail=said, may_pass=may_pass)
             case _:
                 return Progress("running")
 

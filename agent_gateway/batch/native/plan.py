@@ -26,6 +26,8 @@ class Part(Struct, kw_only=True, omit_defaults=True):
     give_up_at: float
     stage: Stage = "gathering"
     items: int = 0
+    #: What they are expected to cost (USD), where a budget is to pay for them.
+    estimated_usd: float = 0.0
     account: str = ""
     #: For the first time (Unix s).
     sent_at: float = 0.0

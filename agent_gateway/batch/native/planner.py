@@ -6,13 +6,16 @@ Promise: what goes there can still be run live within the window, whatever the p
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import inf
 
+from agent_gateway.admission.budgets import Purse
 from agent_gateway.admission.keys import KeyRing
 from agent_gateway.batch.identity import key_of
 from agent_gateway.batch.native.base import BATCH_APIS, BatchApi
-from agent_gateway.batch.native.plan import Plan, Target
+from agent_gateway.batch.native.plan import Plan, Target, plan_of
 from agent_gateway.batch.submission import ENDPOINTS
 from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import Clock, new_request_id
@@ -103,16 +106,30 @@ class Planner:
         price = None if deployment.price is None else deployment.price.at(known.price_share)
         return Place(route, deployment, provider, api, dialect, price)
 
-    async def left_usd(self, batch: StoredBatch, place: Place) -> float:
-        """What its key may still spend; 0 where it may not do this at all: live calls are told why. Raises `StoreDown`."""
-        exchange = self._exchange(Call(dialect=ENDPOINTS[batch.endpoint], model=place.route.name, body=b"", user=batch.owner.user or None))
-        gate = self._live.runtime.gate
+    async def left_usd(self, batch: StoredBatch, place: Place, open_ones: Iterable[StoredBatch], without: str | None = None) -> float:
+        """What its key may still spend beside what all parts of the open batches are expected to cost, but for the one that is `without`.
+        0 where it may not do this at all: live calls are told why. Raises `StoreDown`.
+        """
         try:
-            exchange.key = await key_of(self._keys, batch.owner.key, batch.key)
-            return await gate.left_usd(exchange, gate.admit(exchange))
+            left_usd = await self._budgets(batch, place.route.name)
         except ClientError as error:
             _log.info("the batch %s is not sent to %s: %s", batch.id, place.deployment.id, error.message)
             return 0.0
+        if left_usd:
+            for other in open_ones:
+                for part in plan_of(other).parts:
+                    if part.estimated_usd and part.id != without:
+                        with suppress(ClientError):  # of those who may not any more, nobody pays
+                            for purse in left_usd.keys() & (await self._budgets(other, part.model)).keys():
+                                left_usd[purse] -= part.estimated_usd
+        return min(left_usd.values(), default=inf)
+
+    async def _budgets(self, batch: StoredBatch, model: str) -> dict[Purse, float]:
+        """Those that its items of a model draw on, and what each still has (USD)."""
+        exchange = self._exchange(Call(dialect=ENDPOINTS[batch.endpoint], model=model, body=b"", user=batch.owner.user or None))
+        gate = self._live.runtime.gate
+        exchange.key = await key_of(self._keys, batch.owner.key, batch.key)
+        return await gate.left_usd(exchange, gate.admit(exchange))
 
     async def cached(self, batch: StoredBatch, place: Place) -> IsCached | None:
         """Whether a live call would be answered from the cache, for nothing. None: none would. Raises `StoreDown`."""
@@ -161,8 +178,13 @@ class Targets:
             self._by_model[item.model] = None if place is None else Target(model=item.model, deployment=place.deployment.id)
         return item if self._by_model[item.model] is None else replace(item, due_at=self._due_at)
 
+    @property
+    def models(self) -> set[str]:
+        """Those whose items go to a provider, when all of it is read."""
+        return {model for model, target in self._by_model.items() if target is not None}
+
     def plan(self) -> bytes | None:
-        """`StoredBatch.plan`, when all of it is read."""
+        """`StoredBatch.plan`, as above."""
         return Plan(targets=[target for target in self._by_model.values() if target is not None]).written()
 
 
@@ -178,4 +200,4 @@ def stop_s(batch: StoredBatch) -> float:
 
 def _rate(place: Place) -> float:
     """Of a million tokens in and as many out; what has no price comes last."""
-    return float("inf") if place.price is None else place.price.input + place.price.output
+    return inf if place.price is None else place.price.input + place.price.output

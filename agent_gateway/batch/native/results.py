@@ -46,14 +46,13 @@ def item_call(item: ClaimedItem) -> Call:
     return msgspec.structs.replace(call, user=item.owner.user) if item.owner.user else call
 
 
-def settled(item: ClaimedItem, outcome: Outcome, part: Part, place: Place, buyer: Buyer, runtime: Runtime) -> ItemResult | ReturnedItem:
-    """With its record; to be called for what was run (`outcome.status`)."""
+def settled(
+    item: ClaimedItem, outcome: Outcome, part: Part, place: Place, buyer: Buyer, runtime: Runtime
+) -> tuple[ItemResult | ReturnedItem, Exchange]:
+    """Of what was run (`outcome.status`). The exchange is for `record`, once what became of the item was heard."""
     exchange = _exchange(item, part, place, buyer, runtime)
     attempt = exchange.attempts[0]
     attempt.provider_status = outcome.status
-    runtime.recorder.begin(exchange)
-    if buyer.charged:
-        runtime.gate.charge(exchange, place.route)
     body = b""
     error: GatewayError | None = None
     try:
@@ -70,13 +69,19 @@ def settled(item: ClaimedItem, outcome: Outcome, part: Part, place: Place, buyer
     attempt.error_detail = None if error is None else error.detail or error.message
     exchange.end(error, runtime.clock.monotonic())
     settle(exchange)
-    result = _result(item, exchange, body, error, place)
+    return _result(item, exchange, body, error, place), exchange
+
+
+def record(exchange: Exchange, place: Place, buyer: Buyer, runtime: Runtime) -> None:
+    """And paid for."""
+    runtime.recorder.begin(exchange)
+    if buyer.charged:
+        runtime.gate.charge(exchange, place.route)
     runtime.recorder.submit(exchange)
-    return result
 
 
 def _exchange(item: ClaimedItem, part: Part, place: Place, buyer: Buyer, runtime: Runtime) -> Exchange:
-    """It began when it was sent. Its id is the same however often it is made: what is recorded twice is kept once."""
+    """It began when it was sent. Its id is the same however often it is made."""
     now, waited_s = runtime.clock.monotonic(), max(runtime.clock.wall() - part.sent_at, 0.0)
     exchange = Exchange(
         id=f"req_{int(part.sent_at * 1000):012x}{part.id[:8]}{item.number:08x}",

@@ -38,6 +38,7 @@ async def requests_of(store: BatchStore, tenure: Tenure, part: Part, place: Plac
         for count, item in enumerate(items):
             if count % WRITTEN_AT_ONCE == 0:
                 await asyncio.sleep(0)
+                await tenure.renew()  # a cache may take its time
             call = item_call(item)
             line = None if is_cached is not None and await is_cached(call) else _line(item, call, part, place)
             if line is None:
@@ -46,7 +47,6 @@ async def requests_of(store: BatchStore, tenure: Tenure, part: Part, place: Plac
                 lines.append(line)
         if unfit:
             await store.return_items(unfit)
-        await tenure.renew()
     part.items = len(lines)
     return lines
 

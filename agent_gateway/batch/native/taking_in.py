@@ -17,10 +17,11 @@ from agent_gateway.batch.native.base import Job, Outcome, Progress
 from agent_gateway.batch.native.gathering import held
 from agent_gateway.batch.native.plan import Part
 from agent_gateway.batch.native.planner import Place
-from agent_gateway.batch.native.results import Buyer, not_run, settled
+from agent_gateway.batch.native.results import Buyer, not_run, record, settled
 from agent_gateway.batch.tenure import Tenure
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import Unauthenticated
+from agent_gateway.core.exchange import Exchange
 from agent_gateway.pipeline import Live
 from agent_gateway.stores.batches import BatchStore, ItemResult, ReturnedItem, StoredBatch
 
@@ -72,27 +73,34 @@ class TakingIn:
         return released
 
     async def _settle(self, batch: StoredBatch, part: Part, place: Place, buyer: Buyer, outcomes: dict[int, Outcome]) -> None:
+        """What was heard is recorded, and paid for: neither what another has settled meanwhile, nor twice what is settled again."""
+        runtime = self._live.runtime
         items = await self._store.held_items(batch.id, part.holder, limit=len(outcomes), among=outcomes.keys())
-        results: list[ItemResult] = []
-        returned: list[ReturnedItem] = []
+        finished: list[tuple[ItemResult, Exchange]] = []
+        returned: list[tuple[ReturnedItem, Exchange | None]] = []
         for count, item in enumerate(items):
             if count % READ_AT_ONCE == 0:
                 await asyncio.sleep(0)
             outcome = outcomes[item.number]
             if outcome.status is None:
-                returned.append(not_run(item))
+                returned.append((not_run(item), None))
                 continue
-            match settled(item, outcome, part, place, buyer, self._live.runtime):
-                case ItemResult() as result:
-                    results.append(result)
-                case ReturnedItem() as one:
-                    returned.append(one)
-        if results:
-            accepted = await self._store.finish_items(results)
-            for result in results:
-                self._figures.items[result.state] += accepted.get((result.batch, result.number), 0)
+            match settled(item, outcome, part, place, buyer, runtime):
+                case (ItemResult() as result, exchange):
+                    finished.append((result, exchange))
+                case (ReturnedItem() as again, exchange):
+                    returned.append((again, exchange))
+        if finished:
+            accepted = await self._store.finish_items([result for result, _ in finished])
+            for result, exchange in finished:
+                if ended := accepted.get((result.batch, result.number)):
+                    self._figures.items[result.state] += ended
+                    record(exchange, place, buyer, runtime)
         if returned:
-            await self._store.return_items(returned)
+            await self._store.return_items([again for again, _ in returned])
+            for _, failed in returned:
+                if failed is not None:
+                    record(failed, place, buyer, runtime)
 
     async def _buyer(self, batch: StoredBatch) -> Buyer:
         """What was bought is delivered, though its key may be gone by now."""

@@ -19,7 +19,7 @@ from agent_gateway.batch.identity import new_batch_id, new_file_id
 from agent_gateway.batch.native.plan import Part, plan_of
 from agent_gateway.control.load import compile_mapping
 from agent_gateway.stores.base import Owner
-from agent_gateway.stores.batches import BatchStore, StoredBatch, StoredFile, batches_of
+from agent_gateway.stores.batches import BatchStore, NewItem, StoredBatch, StoredFile, batches_of
 from tests.kit.records import Record, read_records
 from tests.simulator.serving import Provider
 
@@ -54,17 +54,28 @@ class Bench:
         self._folder = folder
 
     async def create(
-        self, *models: str, items: int = 6, endpoint: str = "chat", owner: Owner = NOBODY, window_s: float = DAY_S, **more: Any
+        self,
+        *models: str,
+        items: int = 6,
+        endpoint: str = "chat",
+        owner: Owner = NOBODY,
+        window_s: float = DAY_S,
+        already: Sequence[NewItem] = (),
+        **more: Any,
     ) -> str:
-        """Its id; the models take turns."""
+        """Its id; the models take turns. `already`: what another has read of it."""
         now = time.time()
         writer = FileWriter(self.store, StoredFile(new_file_id(), owner, "in.jsonl", "batch", now))
         for number in range(items):
             await writer.write(line(f"item {number}", models[number % len(models)], endpoint, **more))
         file = await writer.complete()
         assert file is not None
-        batch = StoredBatch(new_batch_id(), owner, ENDPOINTS[endpoint], file.id, "24h", now, now + window_s)
+        until = time.time() + 1e6 if already else 0.0
+        batch = StoredBatch(new_batch_id(), owner, ENDPOINTS[endpoint], file.id, "24h", now, now + window_s, lease_until=until)
         await self.store.create_batch(batch)
+        if already:
+            await self.store.add_items(batch.id, already)
+            await self.store.update_batch(batch.id, batch.version, lease_until=0.0)  # as its end would
         self.engine.wake()
         return batch.id
 

@@ -18,6 +18,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacing, "ITEM_WAIT_S", 0.01)
     monkeypatch.setattr(driver, "POLL_MIN_S", 0.02)
     monkeypatch.setattr(driver, "RETRY_S", 0.02)
+    monkeypatch.setattr(driver, "QUEUE_MIN_S", 0.02)
     monkeypatch.setattr(driver, "SEND_SHARE", 1 / 86_400)
 
 

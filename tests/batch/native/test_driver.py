@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import pytest
 from openai import AsyncOpenAI
 
 from agent_gateway.admission.keys import create_key
+from agent_gateway.batch import tenure
 from agent_gateway.batch.native import gathering, planner, taking_in
 from agent_gateway.batch.native.base import BATCH_APIS, BatchApi, Job, Outcome, Progress
 from agent_gateway.batch.native.plan import plan_of
-from agent_gateway.core.errors import ConnectionCut, ProviderTimeout
+from agent_gateway.core.errors import ConnectionCut, ProviderTimeout, StoreDown
 from agent_gateway.core.settings import Budget
 from agent_gateway.stores.base import Owner
+from agent_gateway.stores.batches import ItemResult, NewItem
 from tests.batch.native.bench import KINDS, MODEL, PRICE, Bench, configuration, running
 from tests.kit.eventually import eventually
 from tests.kit.records import Record
@@ -90,6 +93,15 @@ async def _records(bench: Bench, count: int) -> list[Record]:
     return await eventually(all_of_them, f"{count} records")
 
 
+async def _has_spent(bench: Bench, key_id: str, usd: float) -> None:
+    async def spent() -> float:
+        return next(iter((await bench.gateway._store.spend_of({(f"key:{key_id}", 0.0)})).values()), 0.0)
+
+    async with asyncio.timeout(10):
+        while await spent() != pytest.approx(usd):  # noqa: ASYNC110 (nothing tells of it)
+            await asyncio.sleep(0.05)
+
+
 # --- what ends early --------------------------------------------------------------------------------------------------
 
 
@@ -137,6 +149,32 @@ async def test_what_was_run_before_a_batch_was_cancelled_is_taken(slow: Provider
         assert 1 < batch.completed < 100
         assert batch.completed == len(await bench.lines(batch.output_file)) == (await bench.bill())["batch"].calls
         assert batch.cost_usd == pytest.approx((await bench.bill())["batch"].usd)
+
+
+async def test_a_part_is_sent_again_until_there_is_room_for_it(
+    simulated: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = BATCH_APIS.load("openai")
+    create, look, made, full = api.create, api.look, list[str](), list[Job]()
+
+    async def noted(self: BatchApi, job: Job, lines: Sequence[bytes]) -> str:
+        made.append(str(await create(self, job, lines)))
+        return made[-1]
+
+    async def too_much(self: BatchApi, job: Job) -> Progress:
+        progress: Progress = await look(self, job)
+        if progress.state != "failed" or len(full) == 2:
+            return progress
+        full.append(job)
+        return replace(progress, may_pass=True)
+
+    monkeypatch.setattr(api, "create", noted)
+    monkeypatch.setattr(api, "look", too_much)
+    async with running(configuration(simulated, tmp_path, ["batch-fail"]), simulated, tmp_path) as bench:
+        batch = await bench.until(await bench.create("openai:batch-fail", items=ITEMS), "completed")
+        assert [job.upstream for job in full] == made[:2]
+        assert (len(made), len(set(made))) == (3, 3)
+        assert ((await bench.bill())["live"].calls, batch.completed, batch.lost_calls) == (ITEMS, ITEMS, 0)
 
 
 # --- what nobody can know ---------------------------------------------------------------------------------------------
@@ -206,6 +244,27 @@ async def test_results_that_break_off_are_asked_for_again(simulated: Provider, t
         assert len(await _records(bench, ITEMS)) == ITEMS
 
 
+async def test_what_could_not_be_written_is_paid_for_once(simulated: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(configuration(simulated, tmp_path), simulated, tmp_path) as bench:
+        finish, tries = bench.store.finish_items, Counter[str]()
+
+        async def down(results: Sequence[ItemResult]) -> dict[tuple[str, int], int]:
+            tries["finish"] += 1
+            if tries["finish"] == 1:
+                raise StoreDown("The store is down.")
+            return await finish(results)
+
+        monkeypatch.setattr(bench.store, "finish_items", down)
+        monkeypatch.setattr(tenure, "LEASE_S", 0.1)  # what was begun is taken up again after it
+        key, _ = await create_key(bench.gateway._store, "buyer", budget=Budget(usd=1.0, per="total"))
+        batch = await bench.until(await bench.create("openai", items=ITEMS, owner=Owner(key.id)), "completed")
+        assert tries["finish"] == 2
+        await _records(bench, ITEMS)
+        text = bench.gateway._recorder.scrape()[0].decode()
+        assert [line.split()[1] for line in text.splitlines() if line.startswith("agent_gateway_requests_total{")] == [f"{ITEMS}.0"], text
+        await _has_spent(bench, key.id, batch.cost_usd)
+
+
 # --- what goes, and what does not -------------------------------------------------------------------------------------
 
 
@@ -269,6 +328,16 @@ async def test_a_short_window_is_for_live_calls(simulated: Provider, tmp_path: P
         assert (await bench.bill())["batch"].calls == 0
 
 
+async def test_what_one_who_is_gone_meant_for_a_provider_is_not_put_off_by_another(simulated: Provider, tmp_path: Path) -> None:
+    """Whose configuration sends it nowhere: it was read in halfway, and is due only in 18 hours."""
+    config = configuration(simulated, tmp_path)
+    config["models"]["openai"]["batching"] = {"native": "off"}
+    async with running(config, simulated, tmp_path) as bench:
+        items = [NewItem(number, f"item {number - 1}", "openai", b'{"model":"openai","messages":[]}', due_at=1e11) for number in (1, 2)]
+        batch = await bench.until(await bench.create("openai", already=items), "completed")
+        assert (batch.completed + batch.failed, (await bench.bill())["batch"].calls) == (6, 0)
+
+
 async def test_each_model_of_a_batch_goes_its_own_way(simulated: Provider, tmp_path: Path) -> None:
     models = {"off": {"deployments": [{"provider": "openai", "model": MODEL, "price": PRICE}], "batching": {"native": "off"}}}
     async with running(configuration(simulated, tmp_path, models=models), simulated, tmp_path) as bench:
@@ -322,13 +391,7 @@ async def test_a_budget_is_spent_and_what_it_does_not_hold_is_not_sent(simulated
         stranger, _ = await create_key(store, "stranger", models=frozenset({"anthropic"}))
         batch = await bench.until(await bench.create("openai", items=50, owner=Owner(rich.id)), "completed")
         assert batch.native_saved_usd > 0
-
-        async def spent() -> float:
-            return next(iter((await store.spend_of({(f"key:{rich.id}", 0.0)})).values()), 0.0)
-
-        async with asyncio.timeout(10):
-            while await spent() != pytest.approx(batch.cost_usd):  # noqa: ASYNC110 (nothing tells of it)
-                await asyncio.sleep(0.05)
+        await _has_spent(bench, rich.id, batch.cost_usd)
         # A few are expected to cost what there is; the others are run live, where the budget is exact.
         batch_id = await bench.create("openai", items=50, owner=Owner(poor.id))
         async with asyncio.timeout(10):
@@ -339,6 +402,26 @@ async def test_a_budget_is_spent_and_what_it_does_not_hold_is_not_sent(simulated
         failed = await bench.until(await bench.create("openai", owner=Owner(stranger.id)), "completed")
         assert (failed.completed, failed.failed) == (0, 6)
         assert (await bench.bill())["batch"].calls == before["batch"].calls
+
+
+async def test_a_budget_is_not_spent_twice_by_what_is_at_providers_already(slow: Provider, tmp_path: Path) -> None:
+    config = configuration(slow, tmp_path, auth={"require_key": True, "admin_key": "sk-admin-0123456789abcdef"})
+    config["models"]["openai"]["batching"] = {"concurrency": 1}
+    async with running(config, slow, tmp_path) as bench:
+        key, _ = await create_key(bench.gateway._store, "poor", budget=Budget(usd=0.0005, per="total"))
+        other, _ = await create_key(bench.gateway._store, "another", budget=Budget(usd=0.0005, per="total"))
+        first = await bench.create("openai", "anthropic", items=100, owner=Owner(key.id))
+        sent = await bench.part(first, "waiting")
+        assert 0 < sent.items < 50
+        assert sent.estimated_usd >= 0.0005
+        assert len(plan_of(await bench.find(first)).parts) == 1, "nothing is left for the other model"
+        second = await bench.create("openai", items=50, owner=Owner(key.id))
+        async with asyncio.timeout(10):
+            while (found := await bench.find(second)).status == "validating" or plan_of(found).targets:  # noqa: ASYNC110 (nothing tells of it)
+                await asyncio.sleep(0.02)
+        assert found.plan is None
+        third = await bench.create("openai", items=50, owner=Owner(other.id))
+        assert (await bench.part(third, "waiting")).items == sent.items
 
 
 async def test_a_part_stays_with_the_key_that_it_was_sent_with(
