@@ -144,6 +144,8 @@ def questions(now_ms: int, last_id: str) -> Mapping[str, tuple[str, dict[str, st
         "figures by day and model, 30 days": ("figures", month | {"step": "day", "group_by": "model", "limit": "1000"}),
         "figures by hour and key, a day": ("figures", {"group_by": "key", "limit": "1000"}),
         "feedback by model, 30 days": ("feedback", month),
+        "service levels, a day": ("slo", {"since": "24h"}),
+        "service levels, 30 days": ("slo", month),
     }
 
 

@@ -95,7 +95,7 @@ async def run(trouble: Trouble, seconds: float, trouble_s: float, rate: float) -
 async def figures(gateway: Gateway) -> str:
     """What the gateway itself says of it."""
     text = (await ask(gateway.url, "/metrics")).body.decode()
-    names = ("records_complete_ratio", "records_missing", 'records_total{outcome="dropped"')
+    names = ("records_complete_ratio", 'records_total{outcome="dropped"', 'records_total{outcome="missing"')
     told = [
         line.removeprefix("agent_gateway_")
         for line in text.splitlines()

@@ -48,7 +48,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     submit.add_argument("--url", metavar="URL", help=f"the gateway (default: GATEWAY_URL, else {URL})")
     submit.add_argument("--key", metavar="KEY", help="the key to show (default: GATEWAY_KEY)")
     submit.add_argument("--model", metavar="NAME", help="the model to ask, whatever the lines say (default: as they say)")
-    submit.add_argument("--window", default="24h", choices=("10m", "1h", "24h"), metavar="24h", help="it is over after 10m, 1h or 24h (default: 24h)")
+    windows = ("10m", "1h", "24h")
+    submit.add_argument("--window", default="24h", choices=windows, metavar="24h", help="it is over after 10m, 1h or 24h (default: 24h)")
     submit.add_argument("--output", type=Path, metavar="FILE", help="where the answers go (default: FILE.results.jsonl beside FILE)")
     submit.add_argument("--json", action="store_true", help="print JSON, and no progress bar")
 

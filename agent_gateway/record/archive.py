@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from agent_gateway.core.errors import BadRequest
 from agent_gateway.core.exchange import Status
-from agent_gateway.record.figures import DAY_MS, DURATIONS, FIRST_TOKENS, HOUR_MS, MODEL, TIMEOUT_CODES, Kind
+from agent_gateway.record.figures import DAY_MS, DURATIONS, FIRST_TOKENS, MODEL, TIMEOUT_CODES, Kind, spans
 from agent_gateway.record.row import Record
 from agent_gateway.record.slo import Sums
 from agent_gateway.record.slo_records import sums_of
@@ -259,28 +259,12 @@ def _used(group: Group, since_ms: int, until_ms: int | None) -> tuple[str, list[
     if group == "user":
         return _used_by_record("user_id", "AND user_id IS NOT NULL"), [since_ms, ends_ms]
     by_step, by_record = _USED[group]
-    first_hour, last_hour = _whole(since_ms, ends_ms, HOUR_MS)
-    first_day, last_day = _whole(first_hour, last_hour, DAY_MS)
     parts: list[str] = []
     values: list[Any] = []
-    spans: tuple[tuple[Kind | None, int, int], ...] = (
-        (None, since_ms, first_hour),
-        (_kind(group, "hour"), first_hour, first_day),
-        (_kind(group, "day"), first_day, last_day),
-        (_kind(group, "hour"), last_day, last_hour),
-        (None, last_hour, ends_ms),
-    )
-    for kind, begins, ends in spans:
-        if begins < ends:
-            parts.append(_used_by_record(by_record) if kind is None else _used_by_step(by_step))
-            values += [begins, ends] if kind is None else [kind, begins, ends]
+    for step, begins, ends in spans(since_ms, ends_ms):
+        parts.append(_used_by_record(by_record) if step is None else _used_by_step(by_step))
+        values += [begins, ends] if step is None else [_kind(group, step), begins, ends]
     return " UNION ALL ".join(parts), values
-
-
-def _whole(begins_ms: int, ends_ms: int, step_ms: int) -> tuple[int, int]:
-    """From the first to the end of the last whole step in a time; where there is none, the time's end twice."""
-    first, last = -(-begins_ms // step_ms) * step_ms, ends_ms // step_ms * step_ms
-    return (first, last) if first < last else (ends_ms, ends_ms)
 
 
 def _used_by_step(name: str) -> str:

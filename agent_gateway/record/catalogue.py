@@ -97,7 +97,11 @@ CATALOGUE: dict[str, tuple[Shown, ...]] = {
         _count("batch_items", "Items of batches", "status"),
         _times("batch_duration_seconds", "Batch"),
     ),
-    "Records": (_count("records", "Records", "sink", "outcome"),),
+    "Records": (
+        _count("records", "Records", "sink", "outcome"),
+        _state("records_complete_ratio", "Records that are complete", "sink"),
+        _state("records_waiting", "Records on their way", "sink"),
+    ),
 }
 
 
@@ -140,10 +144,17 @@ def expressions(shown: Shown) -> dict[str, str]:
         case "counter":
             return {legend or "all": f"sum{by} (rate({name}_total[$__rate_interval]))"}
         case "gauge":
-            return {legend or "all": f"{'max' if shown.metric.endswith(('_state', '_ratio')) else 'sum'}{by} ({name})"}
+            return {legend or "all": f"{_together(shown.metric)}{by} ({name})"}
         case "histogram":
             buckets = f"sum by ({', '.join((*shown.by, 'le'))}) (rate({name}_bucket[$__rate_interval]))"
             return {f"p{share} {legend}".rstrip(): f"histogram_quantile({share / 100:g}, {buckets})" for share in (50, 95, 99)}
+
+
+def _together(gauge: str) -> str:
+    """Of several gateways: how many there are, or the one that is worst."""
+    if gauge.endswith("_complete_ratio"):
+        return "min"
+    return "max" if gauge.endswith(("_state", "_ratio")) else "sum"
 
 
 def _panel(shown: Shown, place: dict[str, int]) -> dict[str, Any]:

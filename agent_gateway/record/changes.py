@@ -58,7 +58,7 @@ def scoring(feedback: Feedback, row_lock: str = "") -> Operation[bool]:
     before = yield "SELECT score FROM feedback WHERE request_id = ?", (feedback.request_id,)
     yield _GIVEN, (feedback.request_id, started_ms, user, feedback.score, feedback.comment, feedback.given_ms)
     more, higher = (0, feedback.score - before[0][0]) if before else (1, feedback.score)
-    for kind, step_ms in STEPS_MS.items():
+    for kind, step_ms in sorted(STEPS_MS.items()):  # as the writer of records adds to them, so that neither waits for the other for ever
         for names in _places(kind, dimensions):
             if (yield _SCORED, (more, higher, kind, started_ms // step_ms * step_ms, *names)):
                 break

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+#: Outcomes of `records_total`: known to be lost, and gone without a trace.
+RECORDS_LOST = ("dropped", "missing")
+
 
 class Counted(Protocol):
     """What a sink tells of itself."""

@@ -14,7 +14,7 @@ from operator import add, itemgetter, sub
 from typing import Any, Literal
 
 from agent_gateway.core.errors import ProviderTimeout, RequestTimeout, Unauthenticated, UnknownModel
-from agent_gateway.record.metrics import DURATION_S, OTHER
+from agent_gateway.record.metrics import DURATION_S, OTHER, OVERHEAD_S
 from agent_gateway.record.row import Record
 
 HOUR_MS = 3_600_000
@@ -38,6 +38,7 @@ STEPS_MS: dict[Kind, int] = {
 
 #: Upper bounds of the buckets of times; the last bucket is everything above.
 BOUNDS_MS = tuple(bound * 1000 for bound in DURATION_S)
+OVERHEAD_BOUNDS_MS = tuple(bound * 1000 for bound in OVERHEAD_S)
 #: By which they are told apart: columns of `Record`, "" where that has NULL, or where the kind of figures does not have it.
 DIMENSIONS = ("model", "deployment", "pattern", "dialect", "status", "error_code", "key_id")
 #: Those that a kind of figures has, by the first word of its name; all but keys where it has one word.
@@ -48,11 +49,14 @@ _COUNTS = (
     "tokens_estimated",
 )
 _AMOUNTS = ("cost_usd", "duration_ms", "overhead_ms", "ttft_ms", "quality")
-#: Requests by their whole time, and streams by their time to first token: one column a bucket.
+#: Requests by their whole time, streams by their time to first token, requests that called a model by the time that its calls took, and
+#: requests by what the gateway added: one column a bucket.
 DURATIONS = tuple(f"duration_{place}" for place in range(len(BOUNDS_MS) + 1))
 FIRST_TOKENS = tuple(f"ttft_{place}" for place in range(len(BOUNDS_MS) + 1))
+CALLS = tuple(f"calls_{place}" for place in range(len(BOUNDS_MS) + 1))
+OVERHEADS = tuple(f"overhead_{place}" for place in range(len(OVERHEAD_BOUNDS_MS) + 1))
 #: Whole numbers; `rated`: requests whose quality is known.
-_WHOLE = ("requests", *_COUNTS, "rated", *DURATIONS, *FIRST_TOKENS)
+_WHOLE = ("requests", *_COUNTS, "rated", *DURATIONS, *FIRST_TOKENS, *CALLS, *OVERHEADS)
 #: What is known only later, of `/v1/feedback`.
 _SCORES = ("scores", "score")
 #: What a record adds to.
@@ -69,7 +73,10 @@ _NAMELESS_CODES = (UnknownModel.code, Unauthenticated.code)
 _dimensions = itemgetter(*map(Record._fields.index, DIMENSIONS))
 _values = itemgetter(*map(Record._fields.index, (*_COUNTS, *_AMOUNTS)))
 _started = itemgetter(Record._fields.index("started_ms"))
-_DURATION, _FIRST_TOKEN, _QUALITY = (len(_COUNTS) + _AMOUNTS.index(name) for name in ("duration_ms", "ttft_ms", "quality"))
+_ATTEMPTS = _COUNTS.index("attempts_count")
+_DURATION, _OVERHEAD, _FIRST_TOKEN, _QUALITY = (
+    len(_COUNTS) + _AMOUNTS.index(name) for name in ("duration_ms", "overhead_ms", "ttft_ms", "quality")
+)
 _ERROR = DIMENSIONS.index("error_code")
 
 _Values = list[tuple[Any, ...]]
@@ -132,10 +139,13 @@ def _measured(values: _Values) -> tuple[Any, ...]:
     """`MEASURES` of records that have all dimensions in common."""
     columns = list(zip(*values, strict=True))
     sums = [_sum(column) for column in columns]
-    durations, first_tokens = sorted(columns[_DURATION]), sorted([value for value in columns[_FIRST_TOKEN] if value is not None])
+    durations, overheads = columns[_DURATION], columns[_OVERHEAD]
+    first_tokens = [value for value in columns[_FIRST_TOKEN] if value is not None]
+    called = [whole - own for attempts, whole, own in zip(columns[_ATTEMPTS], durations, overheads, strict=True) if attempts]
+    times = [*_buckets(durations), *_buckets(first_tokens), *_buckets(called), *_buckets(overheads, OVERHEAD_BOUNDS_MS)]
     rated = len(values) - columns[_QUALITY].count(None)
     counts, amounts = sums[: len(_COUNTS)], sums[len(_COUNTS) :]
-    return (len(values), *counts, rated, *_buckets(durations), *_buckets(first_tokens), *map(float, amounts))
+    return (len(values), *counts, rated, *times, *map(float, amounts))
 
 
 def _sum(column: tuple[Any, ...]) -> Any:
@@ -145,14 +155,12 @@ def _sum(column: tuple[Any, ...]) -> Any:
         return sum(filter(None, column))
 
 
-def _buckets(ordered: list[float]) -> list[int]:
-    if not ordered:
-        return _NO_TIMES
-    below = [bisect_right(ordered, bound) for bound in BOUNDS_MS]
+def _buckets(times: Sequence[float], bounds: Sequence[float] = BOUNDS_MS) -> list[int]:
+    if not times:
+        return [0] * (len(bounds) + 1)
+    ordered = sorted(times)
+    below = [bisect_right(ordered, bound) for bound in bounds]
     return [*map(sub, [*below, len(ordered)], [0, *below])]
-
-
-_NO_TIMES = [0] * (len(BOUNDS_MS) + 1)
 
 
 def quantile_ms(counts: Sequence[int], share: float) -> float | None:
@@ -188,6 +196,8 @@ def table(text: str = "TEXT", options: str = "") -> str:
 _nameless = ", ".join([f"'{code}'" for code in _NAMELESS_CODES])
 #: The dimension, out of the columns of `Record`.
 MODEL = f"CASE WHEN error_code IN ({_nameless}) THEN '{OTHER}' ELSE model END"
+#: What a request's model calls took.
+CALLED_MS = "CASE WHEN attempts_count > 0 THEN duration_ms - overhead_ms END"
 _sums = ", ".join([f"{column} = figures.{column} + excluded.{column}" for column in MEASURES])
 #: Adds a row of `COLUMNS`.
 ADD = (
@@ -201,17 +211,7 @@ def whole(source: str) -> Iterator[str]:
     for kind, step_ms in STEPS_MS.items():
         had = _HAD.get(kind.split()[0], DIMENSIONS[:-1])
         dimensions = [_named(name) if name in had else "''" for name in DIMENSIONS]
-        chosen = [
-            f"'{kind}'",
-            f"started_ms / {step_ms} * {step_ms}",
-            *dimensions,
-            "count(*)",
-            *[f"coalesce(sum({column}), 0)" for column in _COUNTS],
-            "count(quality)",
-            *_buckets_of("duration_ms"),
-            *_buckets_of("ttft_ms"),
-            *[f"coalesce(sum({column}), 0.0)" for column in _AMOUNTS],
-        ]
+        chosen = [f"'{kind}'", f"started_ms / {step_ms} * {step_ms}", *dimensions, *[ADDED_UP[column] for column in MEASURES]]
         grouped = ", ".join(map(str, range(1, len(KEY) + 1)))
         yield f"INSERT INTO figures ({', '.join(COLUMNS)}) SELECT {', '.join(chosen)} FROM {source} GROUP BY {grouped}"  # noqa: S608 – as above
 
@@ -220,7 +220,43 @@ def _named(dimension: str) -> str:
     return MODEL if dimension == "model" else f"coalesce({dimension}, '')"
 
 
-def _buckets_of(column: str) -> list[str]:
-    lowest = [f"sum(CASE WHEN {column} <= {BOUNDS_MS[0]} THEN 1 ELSE 0 END)"]
-    between = [f"sum(CASE WHEN {column} > {low} AND {column} <= {high} THEN 1 ELSE 0 END)" for low, high in pairwise(BOUNDS_MS)]
-    return [*lowest, *between, f"sum(CASE WHEN {column} > {BOUNDS_MS[-1]} THEN 1 ELSE 0 END)"]
+def _buckets_of(time: str, bounds: Sequence[float] = BOUNDS_MS) -> list[str]:
+    lowest = [f"sum(CASE WHEN {time} <= {bounds[0]} THEN 1 ELSE 0 END)"]
+    between = [f"sum(CASE WHEN {time} > {low} AND {time} <= {high} THEN 1 ELSE 0 END)" for low, high in pairwise(bounds)]
+    return [*lowest, *between, f"sum(CASE WHEN {time} > {bounds[-1]} THEN 1 ELSE 0 END)"]
+
+
+#: By measure: what it is of rows of `Record`.
+ADDED_UP: dict[str, str] = {
+    "requests": "count(*)",
+    "rated": "count(quality)",
+    **{column: f"coalesce(sum({column}), 0)" for column in _COUNTS},
+    **{column: f"coalesce(sum({column}), 0.0)" for column in _AMOUNTS},
+    **dict(zip(DURATIONS, _buckets_of("duration_ms"), strict=True)),
+    **dict(zip(FIRST_TOKENS, _buckets_of("ttft_ms"), strict=True)),
+    **dict(zip(CALLS, _buckets_of(f"({CALLED_MS})"), strict=True)),
+    **dict(zip(OVERHEADS, _buckets_of("overhead_ms", OVERHEAD_BOUNDS_MS), strict=True)),
+}
+
+
+# --- times that do not begin and end with an hour ---------------------------------------------------------------------
+
+
+def spans(begins_ms: int, ends_ms: int) -> list[tuple[Literal["hour", "day"] | None, int, int]]:
+    """A time in pieces: days that are whole, of what is left hours that are whole, and of what is left then records (None)."""
+    first_hour, last_hour = _steps(begins_ms, ends_ms, HOUR_MS)
+    first_day, last_day = _steps(first_hour, last_hour, DAY_MS)
+    pieces: list[tuple[Literal["hour", "day"] | None, int, int]] = [
+        (None, begins_ms, first_hour),
+        ("hour", first_hour, first_day),
+        ("day", first_day, last_day),
+        ("hour", last_day, last_hour),
+        (None, last_hour, ends_ms),
+    ]
+    return [piece for piece in pieces if piece[1] < piece[2]]
+
+
+def _steps(begins_ms: int, ends_ms: int, step_ms: int) -> tuple[int, int]:
+    """From the first to the end of the last whole step in a time; where there is none, the time's end twice."""
+    first, last = -(-begins_ms // step_ms) * step_ms, ends_ms // step_ms * step_ms
+    return (first, last) if first < last else (ends_ms, ends_ms)

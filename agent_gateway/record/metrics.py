@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
-from agent_gateway.core.errors import Overloaded, ProviderTimeout, RateLimited, TimeoutKind
+from agent_gateway.core.errors import Overloaded, RateLimited
 from agent_gateway.core.exchange import Attempt, Exchange
 from agent_gateway.health.registry import Health
 from agent_gateway.record.completeness import Books, Completeness, Counted, Tally
 from agent_gateway.record.row import overhead_s, pattern_of
+from agent_gateway.record.timeouts import timeouts_of
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -364,7 +365,7 @@ class Metrics:
             elif isinstance(exchange.error, Overloaded) and exchange.error.param is not None:
                 reason = exchange.error.param
                 self._shed[reason] = self._shed.get(reason, 0) + 1
-            for kind in _timeouts(exchange):
+            for kind in timeouts_of(exchange):
                 self._timeouts[kind] = self._timeouts.get(kind, 0) + 1
 
     def _observe_tokens(self, exchange: Exchange, figures: _ModelFigures, ended: float) -> None:
@@ -523,13 +524,12 @@ class Metrics:
         records = {(name, "written"): float(one.written) for name, one in told}
         records |= {(name, "adopted"): float(one.adopted) for name, one in told}
         records |= {(name, "dropped"): float(one.dropped) for name, one in told}
+        records |= {(name, "missing"): float(max(one.missing, 0)) for name, one in told}
         yield _counter("records", "Records of requests.", ("sink", "outcome"), records)
         ratios = {(name,): one.ratio for name, one in told}
         yield _gauge("records_complete_ratio", "Records that are safe, of those that are safe or lost.", ("sink",), ratios)
         waiting = {(name,): float(one.waiting) for name, one in told}
         yield _gauge("records_waiting", "Records that are on their way.", ("sink",), waiting)
-        missing = {(): float(self._reckoned().missing)}
-        yield _gauge("records_missing", "Requests that ended with neither a record nor a counted loss: 0, or a mistake.", (), missing)
 
 
 def _collect_streams(streams: LiveStreams) -> Iterable[Family]:
@@ -554,26 +554,6 @@ def _collect_cache(cache: Cache) -> Iterable[Family]:
     yield _counter("cache", "Requests of models that have a cache.", ("result",), _keyed(cache.results))
     yield _counter("cache_failures", "Answers that could not be looked up or kept: Redis was down.", (), {(): cache.failures})
     yield _gauge("cache_bytes", "Answers kept in this process's memory.", (), {(): float(cache.kept_bytes)})
-
-
-def _timeouts(exchange: Exchange) -> list[TimeoutKind]:
-    """Of every attempt that ran out of time, and of the request if it did so outside of them."""
-    kinds = [_kind(attempt, exchange) for attempt in exchange.attempts if attempt.outcome == ProviderTimeout.code]
-    error = exchange.error
-    if not kinds and isinstance(error, ProviderTimeout):
-        kinds.append(error.kind)
-    return kinds
-
-
-def _kind(attempt: Attempt, exchange: Exchange) -> TimeoutKind:
-    """Which limit it was follows from how far the attempt had come."""
-    if attempt.ended is not None and exchange.deadline and attempt.ended >= exchange.deadline:
-        return "total"
-    if attempt.connected is None:
-        return "connect"
-    if not exchange.call.stream:
-        return "attempt"
-    return "first_token" if attempt.first_token is None else "idle"
 
 
 # --- families ---------------------------------------------------------------------------------------------------------

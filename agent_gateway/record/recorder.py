@@ -154,14 +154,14 @@ class Recorder:
 
     async def erase(self, user: str) -> int:
         """What a user said and was told, in every record so far. How many there were; raises `StoreDown`."""
-        self.fold()
+        await self._catch_up()
         return max([await sink.erase(user) for sink in self._sinks], default=0)
 
     async def score(self, feedback: Feedback) -> bool:
         """Keeps what was thought of an answer; False: of no request that is known here. Raises `StoreDown`."""
         if self._keep_score is None:
             return False
-        self.fold()
+        await self._catch_up()
         if self._mode == "minimal":
             feedback = replace(feedback, comment=None)
         is_kept = await self._keep_score(feedback)
@@ -223,6 +223,16 @@ class Recorder:
             self._timer = self._loop.call_soon(self._flush)
         else:
             self._timer = None
+
+    async def _catch_up(self) -> None:
+        """As `fold`, for whoever may wait: clients can ask for it, and it holds nobody up."""
+        left = len(self._queue)
+        while self._queue and left > 0:
+            before = len(self._queue)
+            self._slice()
+            left -= before - len(self._queue)
+            await asyncio.sleep(0)
+        self._hand_on()
 
     def _slice(self) -> None:
         queue, monotonic = self._queue, self._clock.monotonic

@@ -26,7 +26,7 @@ MIGRATION_TIMEOUT_S = 120.0
 SCHEMA_LOCK = 0x6167656E742D6772
 #: A day's partition is there this long before it begins.
 AHEAD_MS = HOUR_MS
-VERSION = 2
+VERSION = 3
 
 _T = TypeVar("_T")
 #: In the order of bytes, whatever the database's language: quicker, and the same on every machine.
@@ -59,7 +59,6 @@ _STEPS = {
         "CREATE INDEX records_error ON records (error_code, started_ms) WHERE error_code IS NOT NULL",
         "CREATE INDEX records_user ON records (user_id, started_ms) WHERE user_id IS NOT NULL",
         "CREATE INDEX records_session ON records (session_id, started_ms) WHERE session_id IS NOT NULL",
-        figures.table(_TEXT),
         f"""
         CREATE TABLE feedback (
             request_id {_TEXT} PRIMARY KEY,
@@ -74,6 +73,8 @@ _STEPS = {
         "CREATE INDEX feedback_user ON feedback (user_id) WHERE user_id IS NOT NULL",
     ),
     2: (f"ALTER TABLE records ADD COLUMN IF NOT EXISTS traceparent {_TEXT}",),
+    # As in SQLite (records_file.py).
+    3: ("DROP TABLE IF EXISTS figures", figures.table(_TEXT), *figures.whole("records")),
 }
 #: Arrays, one a column: a statement of one shape, however many rows.
 _INSERT = (
@@ -184,7 +185,8 @@ class RecordsServer:
                 async with connection.transaction():
                     rows = await connection.fetch(_INSERT, *columns)
             except asyncpg.CharacterNotInRepertoireError:
-                rows = await connection.fetch(_INSERT, *map(_without_nul, columns))
+                records = [Record._make(_without_nul(record)) for record in records]
+                rows = await connection.fetch(_INSERT, *zip(*records, strict=True))
             inserted = {row[0] for row in rows}
             if inserted:
                 by_id = {record.id: record for record in records if record.id in inserted}

@@ -204,6 +204,4 @@ def test_the_answer_is_no(submit: Run, file: Path) -> None:
     assert submit(file, "--url", "http://127.0.0.1:1")[2].startswith("http://127.0.0.1:1 cannot be reached: ")
     status, _, err = submit(file, "--key", "agw_wrong")
     assert (status, "This is not a key of this gateway" in err) == (1, True)
-    status, _, err = submit(file, "--window", "3h")
-    assert (status, "completion_window" in err) == (1, True)
     assert submit(file, "--key", ADMIN_KEY, "--url", f"{os.environ['GATEWAY_URL']}/v1")[0] == 0

@@ -49,7 +49,7 @@ async def balanced(gateway: Gateway, load: Load) -> None:
     while await told(gateway, "records_waiting"):
         assert asyncio.get_running_loop().time() < until, gateway.log
         await asyncio.sleep(0.05)
-    assert await told(gateway, "records_missing") == 0
+    assert await told(gateway, 'records_total{outcome="missing"') == 0
     assert await told(gateway, "records_complete_ratio") == 1
     assert await told(gateway, 'records_total{outcome="written"') == len(gateway.records)
     assert complete_ratio(load.ids, [record["id"] for record in gateway.records]) == 1

@@ -86,7 +86,7 @@ def test_a_request_that_vanishes_is_missing() -> None:
     sink.written = 3
     assert balance(recorder) == Completeness(0.75, 3, 0, 0, 0, 1)
     text = recorder.scrape()[0].decode()
-    assert "agent_gateway_records_missing 1.0" in text
+    assert 'agent_gateway_records_total{outcome="missing",sink="database"} 1.0' in text
     assert 'agent_gateway_records_complete_ratio{sink="database"} 0.75' in text
     assert 'agent_gateway_records_waiting{sink="database"} 0.0' in text
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_gateway.record import figures, records_file
+from agent_gateway.record.changes import Feedback, scoring
 from agent_gateway.record.figures import BOUNDS_MS, COLUMNS, DURATIONS, HOUR_MS, KEY, STEPS_MS, Rollup
 from agent_gateway.record.metrics import OTHER
 from agent_gateway.record.records_file import RecordsFile
@@ -166,3 +167,20 @@ def test_a_quantile_is_told_within_its_bucket(times: list[float], share: float, 
     counts = figures._buckets(sorted(times))
     found = figures.quantile_ms(counts, share)
     assert found == (None if expected is None else pytest.approx(expected, rel=1e-4))
+
+
+def test_a_score_is_added_in_the_order_in_which_records_are() -> None:
+    """Two transactions that lock the same rows in different orders would wait for each other for ever."""
+    adding = [row[0] for row in Rollup().of(records(1))]
+    operation = scoring(Feedback("req_1", "key-1", 5, None, 0))
+    text, values = next(operation)
+    asked = []
+    answers: dict[str, list[Sequence[Any]]] = {
+        "SELECT started_ms": [(0, None, "chat", "", "unary", "openai_chat", "success", "", "key-1")],
+        "UPDATE figures": [(1,)],
+    }
+    with suppress(StopIteration):
+        while True:
+            asked += [values[2]] if text.startswith("UPDATE figures") else []
+            text, values = operation.send(next((rows for begin, rows in answers.items() if text.startswith(begin)), []))
+    assert asked == adding

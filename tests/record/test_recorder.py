@@ -17,6 +17,7 @@ import pytest
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.settings import Monitoring, Settings, State
 from agent_gateway.record import recorder as module
+from agent_gateway.record.changes import Feedback
 from agent_gateway.record.metrics import Metrics
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.record.row import Record
@@ -317,3 +318,24 @@ async def test_a_killed_process_loses_no_record_but_the_newest(tmp_path: Path) -
     safe = [request_id for at, request_id in submitted if at < killed - 1.0]
     assert safe
     assert set(safe) <= recorded
+
+
+async def test_a_score_waits_for_what_has_ended_and_holds_nobody_up() -> None:
+    sink, seen = ListSink(), []
+
+    async def keep(feedback: Feedback) -> bool:
+        seen.append(sink.written)
+        return True
+
+    recorder = Recorder(Metrics(), [sink], keep_score=keep)
+    for _ in range(20 * module.SLICE_EXCHANGES):
+        recorder.submit(exchange())
+    scoring = asyncio.create_task(recorder.score(Feedback("req_1", "key-1", 5, None, 0)))
+    rounds = 0
+    while not scoring.done():
+        rounds += 1
+        await asyncio.sleep(0)
+    assert await scoring
+    assert seen == [20 * module.SLICE_EXCHANGES]
+    assert rounds >= 20
+    await recorder.close(1)

@@ -137,6 +137,9 @@ async def test_a_name_with_a_nul_costs_no_record(launch: Open, url: str) -> None
     sink = launch()
     await put(sink, [*records(2), *records(1, user_id="a\0b")])
     assert [record.user_id for record in await kept(url)] == ["user-7", "user-7", "a\ufffdb"]
+    await put(sink, records(1, model="m\0"))
+    assert sink.dropped == 0
+    assert await rows(url, COUNTED + " AND model = 'm\ufffd'") == [(1,)]
 
 
 async def test_a_value_no_database_can_hold_costs_its_own_row_only(launch: Open, url: str) -> None:

@@ -11,10 +11,17 @@ from agent_gateway.core.errors import BadRequest, ClientLeft, ProviderFault, Pro
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.settings import Settings, State
 from agent_gateway.core.usage import Usage
-from agent_gateway.record.metrics import DURATION_S
+from agent_gateway.record import slo_records
+from agent_gateway.record.cost import settle
+from agent_gateway.record.figures import HOUR_MS
+from agent_gateway.record.metrics import DURATION_S, Family, Metrics
 from agent_gateway.record.recorder import Recorder
+from agent_gateway.record.row import make_record
+from agent_gateway.record.sinks.database import DatabaseSink, _Errand
 from agent_gateway.record.slo import OBJECTIVES, TIMES, Sums, Verdict, judged, quantile, summed
 from agent_gateway.record.slo_window import MINUTE_S, SloWindow
+from agent_gateway.stores.operation import Operation
+from tests.kit.eventually import eventually
 from tests.record.exchanges import attempt, exchange
 from tests.stores.stores import fresh_url
 
@@ -86,6 +93,75 @@ async def test_metrics_and_records_say_the_same(recorder: Recorder) -> None:
         if name not in ("records_complete", "model_latency"):  # the one only a process knows; a request's calls, or each of them
             assert kept[name].figure == pytest.approx(verdict.figure), name
             assert (kept[name].met, kept[name].count) == (verdict.met, verdict.count), name
+
+
+async def test_whole_hours_are_read_off_the_figures_and_outlive_their_records(recorder: Recorder, tmp_path: Path) -> None:
+    """26 hours with a crowd every 10 minutes, asked for from within an hour to within one; the oracle counts the metrics of the same."""
+    begin, since, until = 488_889 * HOUR_MS, 488_889 * HOUR_MS + HOUR_MS // 2, 488_914 * HOUR_MS + HOUR_MS // 3
+    metrics, rows, gone = Metrics(), [], []
+    metrics.configure(["chat"], ["local/small"])
+    for step in range(26 * 6):
+        at_ms = begin + step * HOUR_MS // 6
+        native = lasting(30_000.0, edge="native")
+        native.attempts[0].ended = None  # as it is with a provider's own batch
+        for made in [*crowd(), native]:
+            made.started_wall = at_ms / 1000
+            settle(made)
+            rows.append(make_record(made, "full"))
+            if since <= at_ms < until:
+                metrics.observe(made)
+                if since + HOUR_MS < at_ms < until - HOUR_MS:
+                    gone.append(rows[-1].id)
+    await recorder.start()
+    (sink,) = recorder._sinks
+    assert isinstance(sink, DatabaseSink)
+    sink.keep(100_000)
+    sink.write(rows)
+    await eventually(lambda: sink.written == len(rows), "all rows")
+    assert recorder.archive is not None
+    live = told(summed(metrics.families()))
+    for _ in range(2):
+        kept = told(await recorder.archive.sums(since, until))
+        for name, verdict in live.items():
+            if name not in ("records_complete", "model_latency"):
+                assert kept[name].figure == pytest.approx(verdict.figure), name
+                assert (kept[name].met, kept[name].count) == (verdict.met, verdict.count), name
+        await sink._run_errand(_Errand("not removed", lambda: sink.table.change(removal(gone))), 10)
+    assert not (await recorder.archive.sums(until, since)).number("requests")
+    await recorder.close(10)
+
+
+def removal(ids: list[str]) -> Operation[bool]:
+    yield f"DELETE FROM records WHERE id IN ({', '.join('?' * len(ids))})", ids
+    return True
+
+
+async def test_the_busiest_minute_is_of_the_time_that_is_asked_for(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slo_records, "PEAK_LEAST", 5)
+    begin = 488_889 * HOUR_MS
+    made = make_record(lasting(1.0, edge="batch"), "full")
+    minutes = [1] * 7 + [65, 65, *range(70, 80)] + [150] * 4  # of its second and third hour, the last one has too few
+    await recorder.start()
+    (sink,) = recorder._sinks
+    assert isinstance(sink, DatabaseSink)
+    sink.keep(100_000)
+    sink.write([made._replace(id=f"req_{place}", started_ms=begin + minute * 60_000) for place, minute in enumerate(minutes)])
+    await eventually(lambda: sink.written == len(minutes), "all rows")
+    assert recorder.archive is not None
+    peaks = [
+        (await recorder.archive.sums(begin + first * 60_000, begin + last * 60_000)).number("batch_peak")
+        for first, last in ((0, 180), (2, 180), (66, 180), (0, 1), (140, 180))
+    ]
+    await recorder.close(10)
+    assert peaks == [7, 2, 1, 0, 0]
+
+
+def test_what_another_process_left_behind_makes_no_records_complete() -> None:
+    sums = summed([Family("counter", "records", "", ("sink", "outcome"), OUTCOMES)])
+    assert (sums.number("records"), sums.number("records_lost")) == (100, 3)
+
+
+OUTCOMES = {("database", "written"): 97, ("database", "adopted"): 5_000, ("database", "dropped"): 2, ("database", "missing"): 1}
 
 
 async def test_nobody_waits_for_what_a_provider_runs_in_a_batch(recorder: Recorder) -> None:

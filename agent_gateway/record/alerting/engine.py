@@ -78,6 +78,8 @@ class AlertEngine:
         self._rules: tuple[Rule, ...] = ()
         self._histories: dict[Share, History] = {}
         self._states: dict[tuple[str, str], _State] = {}
+        #: How many of them have an alert: an outage of hundreds of models makes hundreds at once.
+        self._firing = 0
         self._past: deque[Alert] = deque(maxlen=HISTORY_MAX)
         #: By the alert's id: until when (Unix s).
         self._silenced: dict[str, float] = {}
@@ -150,7 +152,7 @@ class AlertEngine:
                     continue
                 self._states[rule.name, label] = state
                 state.met_since = now if state.met_since is None else state.met_since
-                if now - state.met_since >= rule.for_s and len(self.firing()) < FIRING_MAX:
+                if now - state.met_since >= rule.for_s and self._firing < FIRING_MAX:
                     yield self._begin(rule, label, value, state, wall)
                 continue
             value = self._lasting(rule, label, levels, now)
@@ -189,6 +191,7 @@ class AlertEngine:
 
     def _begin(self, rule: Rule, label: str, value: float, state: _State, wall: float) -> Change:
         state.met_since = state.clear_since = None
+        self._firing += 1
         state.alert = Alert(
             id="alert_" + sha256(f"{rule.name}|{label}".encode()).hexdigest()[:12],
             rule=rule.name,
@@ -207,6 +210,7 @@ class AlertEngine:
         ended = replace(state.alert, ended=wall)
         self._past.append(ended)
         state.alert = None
+        self._firing -= 1
         # Nor may what it was about make another of it: not this rule again, and none that says the same less urgently.
         for key in ((name, label), *((rule.name, label) for rule in self._rules if rule.under == name)):
             after = self._states.setdefault(key, _State())

@@ -11,6 +11,7 @@ from typing import Literal
 
 from agent_gateway.core.settings import AlertRule, Alerts, Fallback
 from agent_gateway.record.alerting.signals import Count, Level, Share
+from agent_gateway.record.completeness import RECORDS_LOST
 
 Severity = Literal["critical", "warning"]
 Unit = Literal["share", "usd", "state"]
@@ -128,7 +129,8 @@ _FELL_BACK = Share((Count("requests", where=(("status", ("fallback", "degraded")
 _WHOLE_ANSWERS = Count("request_duration_seconds", where=(("pattern", ("unary",)),))
 _FIRST_TOKENS = Count("time_to_first_token_seconds")
 _COST = Share((Count("cost_usd"),), _REQUESTS, by="model")
-_LOST = Share((Count("records", where=(("outcome", ("dropped",)),)),), (Count("records"),), by="sink")
+#: As `records_complete_ratio` counts, but of a time: that one is since the start, and so never over.
+_LOST = Share((Count("records", where=(("outcome", RECORDS_LOST),)),), (Count("records", but=(("outcome", ("adopted",)),)),), by="sink")
 _WITHOUT_STORE = Share(
     (
         Count("errors", where=(("code", ("store_down",)),)),

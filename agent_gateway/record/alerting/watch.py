@@ -15,7 +15,7 @@ from agent_gateway.core.clock import Clock
 from agent_gateway.core.settings import Alerts, AlertWebhook, Fallback
 from agent_gateway.record.alerting.engine import EVERY_S, AlertEngine, Change
 from agent_gateway.record.alerting.rules import RULES, rules_for
-from agent_gateway.record.alerting.webhook import Post, Webhook
+from agent_gateway.record.alerting.webhook import TIMEOUT_S, Post, Webhook
 from agent_gateway.record.metrics import Family, Metrics
 from agent_gateway.record.slo_window import SloWindow
 
@@ -56,7 +56,7 @@ class Watch:
                 continue
             self._before.update(_outcomes(webhook))
             if self._task is not None:
-                closing = asyncio.get_running_loop().create_task(webhook.close(0.0))
+                closing = asyncio.get_running_loop().create_task(self._let_go(webhook))
                 self._closing.add(closing)
                 closing.add_done_callback(self._closing.discard)
 
@@ -69,7 +69,12 @@ class Watch:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        await asyncio.gather(*self._closing, *(webhook.close(timeout_s) for webhook in self._webhooks))
+        leaving = list(self._closing)
+        await asyncio.gather(*(webhook.close(timeout_s) for webhook in self._webhooks))
+        if leaving:
+            _, late = await asyncio.wait(leaving, timeout=timeout_s)
+            for each in late:
+                each.cancel()
 
     @property
     def firing(self) -> Mapping[tuple[str, str], int]:
@@ -123,6 +128,14 @@ class Watch:
         ]
         self._told.update(change.alert.id for change in begun)
         return over + begun
+
+    async def _let_go(self, webhook: Webhook) -> None:
+        """It tells what it still has to, and what becomes of that is counted on."""
+        before = Counter(_outcomes(webhook))
+        try:
+            await webhook.close(TIMEOUT_S)
+        finally:
+            self._before.update(Counter(_outcomes(webhook)) - before)
 
     def _families(self) -> list[Family]:
         spent = Family("gauge", "budget_spent", "Share of its budget that an account has spent.", ("account",), _keyed(self._budgets()))

@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
-from agent_gateway.core.errors import StoreDown
+from agent_gateway.core.errors import Overloaded, StoreDown
 from agent_gateway.record.changes import Feedback, erasure, scoring
 from agent_gateway.record.figures import DAY_MS, KEPT_MS
 from agent_gateway.record.records_file import RecordsFile
@@ -45,8 +45,9 @@ SWEEP_ROWS = 500
 #: Records of a user that are erased in one transaction, and how long the whole may take (s).
 ERASE_ROWS = 200
 ERASE_TIMEOUT_S = 60.0
-#: Of a request's feedback (s).
+#: Of a request's feedback (s), and how many may wait: clients send it, and the thread has records to write.
 SCORE_TIMEOUT_S = 5.0
+SCORES_MAX = 100
 
 _log = logging.getLogger("agent_gateway.record")
 
@@ -93,6 +94,8 @@ class DatabaseSink:
         self._queue: SimpleQueue[tuple[list[Record], int] | _Errand | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
+        #: That wait to be kept.
+        self._scores = 0
         # The loop counts what it gives, the thread what it has done: each number has one writer.
         self._given_rows = self._given_bytes = self._refused = 0
         self._done_rows = self._done_bytes = 0
@@ -173,9 +176,15 @@ class DatabaseSink:
         return count
 
     async def score(self, feedback: Feedback) -> bool:
-        """False: its key has made no such request. Raises `StoreDown`."""
+        """False: its key has made no such request. Raises `StoreDown` and `Overloaded`."""
+        if self._scores >= SCORES_MAX:
+            raise Overloaded("Too much feedback is being kept at once. Send it again.", retry_after_s=1)
         errand = _Errand("The feedback is not kept", lambda: self._table.change(scoring(feedback, self._table.row_lock)))
-        return bool(await self._run_errand(errand, SCORE_TIMEOUT_S))
+        self._scores += 1
+        try:
+            return bool(await self._run_errand(errand, SCORE_TIMEOUT_S))
+        finally:
+            self._scores -= 1
 
     async def _run_errand(self, errand: _Errand, timeout_s: float) -> Any:
         """With all records that were written before."""
@@ -230,9 +239,9 @@ class DatabaseSink:
                 errand.begun = True
             result = errand.work()
         except Exception as error:  # whatever it was, somebody waits for it
-            errand.fail(str(error) or repr(error))
             if not isinstance(error, self._down):
-                raise
+                _log.exception("Something to be done with the records failed.")
+            errand.fail(str(error) or repr(error))
             return True
         if result is not None:
             errand.end(result)

@@ -266,3 +266,20 @@ def test_a_metric_that_is_not_there_is_no_alert() -> None:
         RULES, lambda: [Family("counter", "requests", "", ("model", "dialect", "pattern", "status"), {})], stage.clock
     )
     assert stage.engine.evaluate() == []
+
+
+@pytest.mark.parametrize("outcome", ["dropped", "missing"])
+def test_lost_records_are_an_alert_whatever_another_process_left_behind(outcome: str) -> None:
+    stage = Stage()
+    fired = []
+    for _ in range(60):
+        stage.count("records", "database", "written", by=95)
+        stage.count("records", "database", outcome, by=5)
+        stage.count("records", "database", "adopted", by=10_000)
+        fired += [(change.what, change.alert.rule, round(change.alert.value, 3)) for change in stage.look()]
+    assert fired == [("firing", "records_lost", 0.05)]
+    over = []
+    for _ in range(60):
+        stage.count("records", "database", "written", by=100)
+        over += [(change.what, change.alert.rule) for change in stage.look()]
+    assert over == [("resolved", "records_lost")], "the share is of a time, not since the start"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,9 @@ class Desk:
         self.watch.look()
 
     async def _post(self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> tuple[int, bytes]:
+        await asyncio.sleep(0)
+        if not timeout_s:
+            raise TimeoutError
         self.posted.append(url)
         return 200, b""
 
@@ -88,6 +92,18 @@ async def test_a_reload_changes_rules_and_webhooks(desk: Desk) -> None:
     desk.look()
     assert desk.watch.notices["sent"] == 2, "what a webhook did is counted on when it is gone"
     assert desk.watch.engine.firing() == []
+
+
+async def test_a_webhook_that_a_reload_takes_away_tells_what_it_still_has_to(desk: Desk) -> None:
+    desk.watch.configure(Alerts(webhooks=("https://one.example/a",)), {})
+    desk.watch.start()
+    desk.budgets["key:1"] = 0.9
+    desk.look()
+    desk.watch.configure(Alerts(), {})
+    assert desk.watch.notices["sent"] == 0
+    await desk.watch.close(1)
+    assert desk.posted == ["https://one.example/a"]
+    assert desk.watch.notices == {"sent": 1, "failed": 0, "dropped": 0}
 
 
 async def test_metrics_tell_of_it(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import shutil
@@ -15,7 +16,9 @@ import pytest
 import pytest_asyncio
 
 from agent_gateway.core.clock import Clock
+from agent_gateway.core.errors import Overloaded, StoreDown
 from agent_gateway.record import records_file
+from agent_gateway.record.changes import Feedback
 from agent_gateway.record.figures import DAY_MS
 from agent_gateway.record.records_file import RecordsFile
 from agent_gateway.record.row import COMPRESS_MIN_BYTES, Record, unpacked
@@ -367,3 +370,26 @@ async def test_the_event_loop_gives_batches_of_bounded_size(path: Path, monkeypa
         assert isinstance(item, tuple)
         sizes[len(item[0])] += 1
     assert sizes == {3: 6, 2: 1}
+
+
+async def test_an_errand_that_fails_costs_no_record(launch: Open, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It comes right behind a batch, and so is done together with it."""
+    sink = launch(path)
+    sink.write(records(3))
+    errand = module._Errand("It is not done", lambda: 1 // 0)
+    with pytest.raises(StoreDown, match="It is not done"):
+        await sink._run_errand(errand, 5)
+    await eventually(lambda: sink.written == 3, "the rows")
+    assert (len(rows(path)), sink.dropped) == (3, 0)
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_feedback_that_waits_is_bounded(launch: Open, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SCORES_MAX", 3)
+    sink = launch(path)
+    sink.write(batch := records(5))
+    told = [sink.score(Feedback(record.id, "key-1", 5, None, 0)) for record in batch]
+    kept = await asyncio.gather(*told, return_exceptions=True)
+    assert kept[:3] == [True] * 3
+    assert [type(each) for each in kept[3:]] == [Overloaded] * 2
+    assert await sink.score(Feedback(batch[4].id, "key-1", 5, None, 0)), "later there is room again"
