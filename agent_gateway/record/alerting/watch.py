@@ -100,7 +100,10 @@ class Watch:
         news = self._news(changes)
         for change in news:
             alert = change.alert
-            _log.log(_LEVELS[alert.severity], "alert %s: %s: %s", change.what, alert.rule, alert.text)
+            if change.what == "firing":
+                _log.log(_LEVELS[alert.severity], "alert firing: %s: %s", alert.rule, alert.text)
+            else:  # an end is no trouble, though it has to be seen where its beginning was
+                _log.warning("alert resolved: %s: it was: %s", alert.rule, alert.text)
         for webhook in self._webhooks:
             webhook.tell(news)
 
