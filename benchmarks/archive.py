@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from agent_gateway.admission.keys import ADMIN
 from agent_gateway.app import Gateway
 from agent_gateway.control.load import compile_mapping
-from agent_gateway.core.admin import AdminAsk
+from agent_gateway.core.admin import AdminAnswer, AdminAsk
 from agent_gateway.core.clock import Clock
 from agent_gateway.record import figures
 from agent_gateway.record.figures import DAY_MS
@@ -48,12 +48,12 @@ ANSWER = b'{"content":"' + b"and what is answered. " * 12 + b'"}'
 ATTEMPTS = b'[{"deployment":"p/m","started_ms":0.1,"connected_ms":0.2,"first_byte_ms":900.5,"ended_ms":1200.1,"outcome":"success"}]'
 
 
-def columns(step_ms: float, keys: int, request_id: str, blob: str) -> str:
+def columns(step_ms: float, keys: int, request_id: str, blob: str, begin_ms: int = BEGIN_MS) -> str:
     """A record as SQL, of `i` from 1. A key uses two models, one protocol and one pattern; one request in 50 fails, each in one of 7 ways.
 
     `request_id` is a template for `started_ms`; `blob` one for hexadecimal bytes.
     """
-    started = f"({BEGIN_MS} + CAST(i * {step_ms} AS BIGINT))"
+    started = f"({begin_ms} + CAST(i * {step_ms} AS BIGINT))"
     failed, key = "i % 50 = 0", f"(i % {keys})"
     model = f"'model-' || (({key} + i / 7 % 2) % 10)"
     values = {
@@ -85,10 +85,10 @@ def columns(step_ms: float, keys: int, request_id: str, blob: str) -> str:
     return ", ".join([values.get(name, "NULL") for name in Record._fields])
 
 
-def fill_sqlite(path: Path, rows: int, days: int, keys: int) -> None:
+def fill_sqlite(path: Path, rows: int, days: int, keys: int, begin_ms: int = BEGIN_MS) -> None:
     table = RecordsFile(path)
-    table.insert(records(1, id="req_first", started_ms=BEGIN_MS - 400 * DAY_MS))
-    made = columns(days * DAY_MS / rows, keys, "printf('req_%012x%016x', {started}, i)", "x'{hex}'")
+    table.insert(records(1, id="req_first", started_ms=begin_ms - 400 * DAY_MS))
+    made = columns(days * DAY_MS / rows, keys, "printf('req_%012x%016x', {started}, i)", "x'{hex}'", begin_ms)
     with closing(table._open()) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})"
@@ -158,6 +158,7 @@ async def measure(url: str, days: int, runs: int) -> None:
 
     async def asked(path: str, query: dict[str, str]) -> Any:
         told = await gateway.admin.answer(AdminAsk("req_1", "GET", path, query, b"", replace(ADMIN), "10.0.0.1"))
+        assert isinstance(told, AdminAnswer)
         return msgspec.json.decode(msgspec.json.encode(told.body))
 
     last_id = (await asked("records", {}))["data"][0]["id"]

@@ -27,7 +27,7 @@ from uvicorn.server import ServerState
 
 from agent_gateway.admission.keys import create_key
 from agent_gateway.app import Gateway
-from agent_gateway.cli.serving import calm_collector, let_generators_go
+from agent_gateway.cli.calm import calm_collector, let_generators_go
 from agent_gateway.control.load import load
 from agent_gateway.core.settings import Monitoring, MonitoringMode
 from agent_gateway.edge.fast_lane import FastLane

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from agent_gateway.cli.replay import compiled
+from agent_gateway.cli.replaying import compiled
 from agent_gateway.control.load import compile_mapping
 from agent_gateway.rehearsal.behaviour import Behaviour
 from agent_gateway.rehearsal.figures import Figures, Tally, mean

@@ -25,7 +25,7 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from agent_gateway.cli.serving import calm_collector
+from agent_gateway.cli.calm import calm_collector
 from agent_gateway.core.clock import SYSTEM_CLOCK
 from agent_gateway.core.errors import Conflict
 from agent_gateway.session.sweeper import SWEEP_EVERY_S, Sweeper

@@ -98,20 +98,21 @@ class Account:
 class Standing:
     """The meters that requests of one key, user and model draw on, and what a token of theirs may cost at most."""
 
-    __slots__ = ("_of", "bounds", "is_limited", "meters", "price", "purses", "requests", "slots", "tokens")
+    __slots__ = ("_of", "_rates", "bounds", "is_limited", "meters", "price", "purses", "slots", "tokens")
 
     def __init__(self, accounts: Sequence[Account], purses: Sequence[Purse], price: Price, of: tuple[object, ...]) -> None:
         """`of`: the key, its team, the route and the limits that it was made of."""
         self._of = of
         self.price = price
         self.slots = tuple(account.slots for account in accounts)
-        self.requests = tuple(account.requests for account in accounts if account.requests is not None)
+        requests = tuple(account.requests for account in accounts if account.requests is not None)
         self.tokens = tuple(account.tokens for account in accounts if account.tokens is not None)
+        self._rates = tuple(filter(None, (requests, self.tokens)))
         self.purses = tuple(purses)
         #: With the place of what is needed of each in `Share.needs`.
         self.meters: tuple[tuple[Meter, int], ...] = (
             *((slots, 0) for slots in self.slots),
-            *((bucket, 0) for bucket in self.requests),
+            *((bucket, 0) for bucket in requests),
             *((bucket, 1) for bucket in self.tokens),
             *((purse, 2) for purse in self.purses),
         )
@@ -127,16 +128,16 @@ class Standing:
     def lines(self, dialect: Dialect, clock: Clock) -> str:
         """How much is left of the tightest of each kind."""
         now = clock.monotonic()
-        tightest = [_tightest(buckets, now) for buckets in (self.requests, self.tokens) if buckets]
-        lines = "".join([bucket.lines(remaining, now) for remaining, bucket in tightest])
+        tightest = [rates[0] if len(rates) == 1 else min(rates, key=lambda bucket: bucket.remaining(now)) for rates in self._rates]
+        lines = "".join([bucket.lines(now) for bucket in tightest])
         if dialect != "anthropic":
             return lines
         wall = clock.wall()  # its clients look for other names, and for a time instead of a wait
         told = [
             f"anthropic-ratelimit-{bucket.limit}-limit: {bucket.per_minute}\r\n"
-            f"anthropic-ratelimit-{bucket.limit}-remaining: {remaining}\r\n"
+            f"anthropic-ratelimit-{bucket.limit}-remaining: {bucket.remaining(now)}\r\n"
             f"anthropic-ratelimit-{bucket.limit}-reset: {rfc3339(wall + bucket.reset_s(now))}\r\n"
-            for remaining, bucket in tightest
+            for bucket in tightest
         ]
         return "".join([lines, *told])
 
@@ -229,14 +230,3 @@ def _dearest(route: Route, find: Callable[[str], Route | None]) -> Price:
         output=max((price.output for price in prices), default=0.0),
         request=max((price.request for price in prices), default=0.0),
     )
-
-
-def _tightest(buckets: Sequence[Bucket], now: float) -> tuple[int, Bucket]:
-    """With how much is left of it."""
-    found = buckets[0]
-    least = found.remaining(now)
-    for bucket in buckets[1:]:
-        remaining = bucket.remaining(now)
-        if remaining < least:
-            found, least = bucket, remaining
-    return least, found

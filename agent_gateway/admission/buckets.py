@@ -89,10 +89,10 @@ class Bucket:
             left = min(left + self.lease.spare, self.per_minute)
         return int(left) if left > 0 else 0
 
-    def lines(self, remaining: int, now: float) -> str:
+    def lines(self, now: float) -> str:
         limit_line, reset_line = self._lines
         spent_s = self._full_at - now
-        return f"{limit_line}{remaining}{reset_line}{int(spent_s * 1000) if spent_s > 0 else 0}ms\r\n"
+        return f"{limit_line}{self.remaining(now)}{reset_line}{int(spent_s * 1000) if spent_s > 0 else 0}ms\r\n"
 
     def refusal(self, wait_s: float) -> RateLimited:
         message = f"The limit of {self.whose} is reached: {self.per_minute} {self.limit} a minute. Try again in {shown(wait_s)}."

@@ -1,7 +1,7 @@
-"""Limits that several processes share, kept in Redis or Valkey: one exchange at a time, by `cluster.lua`, for all who wait.
+"""Limits that several processes share, in Redis or in their machine's file: one exchange at a time, for all who wait.
 
-Promise: nobody waits longer than `WAIT_MAX_S`. While Redis cannot be asked each process counts for itself; what a process
-held that is gone comes back after its lease.
+Promise: nobody waits longer than `WAIT_MAX_S`, nor for a place that is slow. While it cannot be asked each process counts for itself;
+what a process held that is gone comes back after its lease.
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from redis.exceptions import RedisError
 
+from agent_gateway.admission.cluster_file import Answer, exchange
 from agent_gateway.admission.lease import SPARE_S, Lease
 from agent_gateway.core.clock import Clock
-from agent_gateway.stores.redis_client import redis_client
+from agent_gateway.core.errors import StoreDown
+from agent_gateway.stores.meeting import Script
+from agent_gateway.stores.meeting_place import Place, open_meeting
+from agent_gateway.stores.promptness import ASK_AGAIN_S, WAIT_MAX_S, Promptness
 
-#: A request waits so long; then it is counted here, and so are all that come before the answer does.
-WAIT_MAX_S = 0.25
 #: One exchange. It is longer, for it is the process that may be busy, and then the answer is there already.
 ANSWER_TIMEOUT_S = 1.0
 #: The first one, and after a failure.
 CONNECT_TIMEOUT_S = 2.0
-#: After a failure Redis is left alone for so long.
+#: After a failure the place is left alone for so long.
 RETRY_S = 0.5
+#: A timer that is so late tells that this process had too much to do (s).
+STANDSTILL_S = 0.01
 #: What no request waits for is said together with what comes within this time (s).
 PAUSE_S = 0.01
 #: Requests, and leases without a request, in one exchange.
@@ -40,9 +42,7 @@ LEASES_AT_ONCE = 500
 WISHES_MAX = 10_000
 
 _PREFIX = b"agent-gateway:limit:"
-_SCRIPT = Path(__file__).with_suffix(".lua")
-_Answer = tuple[list[tuple[float, float]], list[tuple[int, float]]]
-_decoder = msgspec.msgpack.Decoder(_Answer, strict=False)
+_SCRIPT: Script[Answer] = Script(Path(__file__).with_suffix(".lua"), exchange, Answer)
 _log = logging.getLogger("agent_gateway.admission")
 
 
@@ -67,13 +67,11 @@ class _Wish:
 class Cluster:
     """One a process; outlives every reload."""
 
-    def __init__(self, url: str, clock: Clock, lease_s: float) -> None:
+    def __init__(self, place: Place, clock: Clock, lease_s: float) -> None:
         self._clock = clock
         self._lease_s = lease_s
-        self._client = redis_client(
-            url, connections_max=1, wait_s=CONNECT_TIMEOUT_S, connect_s=CONNECT_TIMEOUT_S, answer_s=CONNECT_TIMEOUT_S
-        )
-        self._script = self._client.register_script(_SCRIPT.read_text())
+        self._meeting = open_meeting(place, _SCRIPT)
+        self._promptness = Promptness(clock.monotonic)
         self._process = secrets.token_hex(8)
         self._wishes: deque[_Wish] = deque()
         self._changed: set[Lease] = set()
@@ -88,17 +86,19 @@ class Cluster:
         self._told = False
         self._closing = False
         self._connected = False
-        #: A request has waited for the exchange under way as long as it may.
+        #: A request has waited for the exchange under way as long as it may; until that ends nobody else does.
         self._late = False
+        #: Those that the exchange under way answers.
+        self._asked: Sequence[_Wish] = ()
 
     @property
     def up(self) -> bool:
-        """Redis can be asked."""
-        return self._connected and not self._late
+        """The place can be asked, and answers quickly."""
+        return self._connected and not self._late and self._promptness.is_quick
 
     async def start(self) -> None:
-        """With a first exchange, if Redis is quick; else it comes later."""
-        with suppress(RedisError, OSError):  # a TimeoutError is an OSError
+        """With a first exchange, if the place is quick; else it comes later."""
+        with suppress(StoreDown, TimeoutError):
             await self._exchange(CONNECT_TIMEOUT_S / 4)
             self._connected = True
         self._task = asyncio.create_task(self._run())
@@ -112,7 +112,7 @@ class Cluster:
             await asyncio.wait([self._task], timeout=timeout_s)
             self._task.cancel()
         self._end_all()
-        await self._client.aclose(close_connection_pool=True)
+        await self._meeting.close()
 
     def key(self, account: bytes, limit: str) -> bytes:
         return b"%b%b:%b" % (_PREFIX, account, limit.encode())
@@ -125,7 +125,7 @@ class Cluster:
             self._urgent.set()
 
     async def ask(self, needs: Sequence[tuple[Lease, float]], granted: Callable[[], None]) -> Refused | None:
-        """None without a call of `granted`: Redis cannot be asked. It is called at the very moment, so that what was granted has an
+        """None without a call of `granted`: the place cannot be asked. It is called at the very moment, so that what was granted has an
         owner even where the one who waits is cancelled; who was cancelled before is not granted anything.
         """
         if not self.up or len(self._wishes) >= WISHES_MAX:
@@ -135,11 +135,24 @@ class Cluster:
         self._urgent.set()
         self._work.set()
         try:
-            async with asyncio.timeout(WAIT_MAX_S):
-                return await wish.future
-        except TimeoutError:
+            await self._wait(wish.future)
+        finally:
+            wish.future.cancel()  # unless it is done
+        if wish.future.cancelled():
             self._late = True
+            self._end_all()
             return None
+        return wish.future.result()
+
+    async def _wait(self, future: asyncio.Future[Refused | None]) -> None:
+        """As long as is worth it, and where this process was itself too busy to hear of an answer once more, `WAIT_MAX_S` at most."""
+        loop = asyncio.get_running_loop()
+        wait_s = self._promptness.wait_s
+        until = loop.time() + WAIT_MAX_S
+        while not future.done() and (due := min(loop.time() + wait_s, until)) > loop.time():
+            await asyncio.wait([future], timeout=due - loop.time())
+            if loop.time() - due < STANDSTILL_S:
+                return
 
     # --- exchanges
 
@@ -151,15 +164,17 @@ class Cluster:
                     self._changed |= self._active
                     await self._exchange(CONNECT_TIMEOUT_S)
                     self._heal()
-                elif self._wishes or self._changed:
+                elif self._wishes or self._changed or not self._promptness.is_quick:
+                    began = self._clock.monotonic()
                     await self._exchange(ANSWER_TIMEOUT_S)
+                    self._promptness.took(self._clock.monotonic() - began)
             except Exception as error:  # whatever it is: requests must not wait for it
                 self._fail(error)
         if self._connected:
             for lease in self._active:
                 lease.drawn_at = -inf
             self._changed |= self._active
-            with suppress(RedisError, OSError):
+            with suppress(StoreDown, TimeoutError):
                 await self._exchange(CONNECT_TIMEOUT_S)
 
     async def _rest(self) -> None:
@@ -167,8 +182,9 @@ class Cluster:
         if not self._connected:
             await asyncio.sleep(RETRY_S)
         elif not self._work.is_set() and not self._closing:
+            look_s = self._look_s if self._active else None
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._look_s if self._active else None):
+                async with asyncio.timeout(look_s if self._promptness.is_quick else ASK_AGAIN_S):
                     await self._work.wait()
         if self._connected and not self._wishes and not self._closing:
             with suppress(TimeoutError):
@@ -193,7 +209,7 @@ class Cluster:
         """One round trip for what waits; the rest has its turn after it."""
         now = self._clock.monotonic()
         wishes = [self._wishes.popleft() for _ in range(min(len(self._wishes), WISHES_AT_ONCE))]
-        wishes = [wish for wish in wishes if not wish.future.done()]
+        self._asked = wishes = [wish for wish in wishes if not wish.future.done()]
         changed = [self._changed.pop() for _ in range(min(len(self._changed), LEASES_AT_ONCE))]
         leases = dict.fromkeys([*changed, *(lease for wish in wishes for lease, _ in wish.needs)])
         places = {lease: place for place, lease in enumerate(leases, 1)}
@@ -201,18 +217,17 @@ class Cluster:
             self._work.set()
         said = [lease.speak(now) for lease in leases]
         wished = [[value for lease, amount in wish.needs for value in (places[lease], amount)] for wish in wishes]
-        message = msgspec.msgpack.encode((self._process, self._lease_s * 1000, said, wished))
+        names, message = [lease.name for lease in leases], (self._process, self._lease_s * 1000, said, wished)
         try:
-            async with asyncio.timeout(timeout_s):
-                reply: Any = await self._script(keys=[lease.name for lease in leases], args=[message])
-            self._hear(list(leases), wishes, _decoder.decode(reply))
-            self._late = False
+            self._hear(list(leases), wishes, await self._meeting.exchange(names, message, within_s=timeout_s))
         except BaseException:
             self._changed.update(leases)
             self._end(wishes, None)
             raise
+        finally:
+            self._late = False
 
-    def _hear(self, leases: Sequence[Lease], wishes: Sequence[_Wish], answer: _Answer) -> None:
+    def _hear(self, leases: Sequence[Lease], wishes: Sequence[_Wish], answer: Answer) -> None:
         now = self._clock.monotonic()
         answers, outcomes = answer
         for lease, (topped_up, state) in zip(leases, answers, strict=True):
@@ -242,8 +257,10 @@ class Cluster:
     def _fail(self, error: Exception) -> None:
         if self._connected or not self._told:
             self._told = True
-            _log.warning("Limits are counted by each process for itself until Redis is back: %s", str(error) or type(error).__name__)
-        self._connected = self._late = False
+            why = error.detail if isinstance(error, StoreDown) else str(error) or type(error).__name__
+            _log.warning("Limits are counted by each process for itself until %s is back: %s", self._meeting.place, why)
+        self._connected = False
+        self._promptness.failed()
         for lease in self._active:
             lease.lose()
         self._end_all()
@@ -251,11 +268,12 @@ class Cluster:
     def _heal(self) -> None:
         if self._told:
             self._told = False
-            _log.warning("Limits are shared by Redis again")
+            _log.warning("Limits are shared by %s again", self._meeting.place)
         self._connected = True
 
     def _end_all(self) -> None:
-        wishes = list(self._wishes)
+        """Nobody waits any longer."""
+        wishes = [*self._asked, *self._wishes]
         self._wishes.clear()
         self._end(wishes, None)
 

@@ -6,7 +6,6 @@ Promise: a key that any process created, changed or revoked is known to be so wi
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import secrets
 import string
@@ -14,6 +13,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from agent_gateway.admission.grace import Grace
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.errors import Forbidden, Overloaded, StoreDown, Unauthenticated
 from agent_gateway.core.settings import Auth, Budget
@@ -22,7 +22,7 @@ from agent_gateway.stores.base import Key, KeyStore, Role, Team
 if TYPE_CHECKING:
     from agent_gateway.admission.tokens import Fetch, Tokens
 
-__all__ = ["ADMIN", "GATEWAY", "Key", "KeyOptions", "KeyRing", "create_key", "new_key", "rotate_key"]
+__all__ = ["ADMIN", "GATEWAY", "PLAYGROUND", "Key", "KeyOptions", "KeyRing", "create_key", "new_key", "rotate_key"]
 
 #: Keys kept in memory; the one that came first goes first.
 KNOWN_MAX = 10_000
@@ -40,6 +40,8 @@ NO_AUTH = Auth()
 ADMIN = Key(id="admin", name="admin key", role="admin")
 #: Of what the gateway asks of models by itself (summaries of sessions). Nobody can show it.
 GATEWAY = Key(id="gateway", name="the gateway itself")
+#: Of what admins ask in the playground; limited as anybody's. Nobody can show it either.
+PLAYGROUND = Key(id="playground", name="the playground")
 
 _ID_CHARS = string.ascii_lowercase + string.digits
 _SECRET_CHARS = string.ascii_letters + string.digits
@@ -56,8 +58,6 @@ _UNKNOWN = "This key is not known here. Make one with `agent-gateway keys create
 _REVOKED = "This key was revoked. Make a new one with `agent-gateway keys create NAME`."
 _EXPIRED = "This key has expired. Make a new one with `agent-gateway keys create NAME`."
 _ROTATED = "This key's secret was replaced by a newer one (`agent-gateway keys rotate`). Use that."
-
-_log = logging.getLogger("agent_gateway.admission")
 
 
 class KeyOptions(TypedDict, total=False):
@@ -134,9 +134,9 @@ class KeyRing:
         self._by_id: dict[str, tuple[float, Key | None]] = {}
         #: Of the store, when `_known` was last held against it; None: never.
         self._version: int | None = None
-        #: When the store last answered (monotonic).
-        self._confirmed_at = clock.monotonic()
-        self._store_was_down = False
+        #: How often that was begun: what was asked for before is not kept after.
+        self._learnings = 0
+        self._grace = Grace("Keys", clock)
 
         self._asked: dict[bytes, asyncio.Future[Key | StoreDown | None]] = {}
         self._asking: asyncio.Task[None] | None = None
@@ -155,9 +155,15 @@ class KeyRing:
                 self._tokens = Tokens(auth.jwt, self._fetch, self._clock)
         self._auth = auth
 
+    @property
+    def grace_s(self) -> float:
+        return self._auth.grace_s
+
     def cached(self, secret: bytes) -> Key | None:
         """The key, if it is known to be good; None: ask `find`."""
-        digest = sha256(secret).digest()
+        return self._cached(sha256(secret).digest())
+
+    def _cached(self, digest: bytes) -> Key | None:
         key = self._known.get(digest)
         if key is None and self._tokens is not None:
             key = self._tokens.cached(digest)
@@ -170,7 +176,10 @@ class KeyRing:
 
     def may_be_known(self, secret: bytes) -> bool:
         """Whether it has the form of a key or a token."""
-        return _FORMAT.fullmatch(secret) is not None or self._is_token(secret)
+        return _FORMAT.fullmatch(secret) is not None or self.is_token(secret)
+
+    def is_token(self, secret: bytes) -> bool:
+        return self._tokens is not None and self._tokens.has_form(secret)
 
     def check_format(self, secret: bytes) -> None:
         """Raises `Unauthenticated` for what can be no key, whatever the store would say."""
@@ -185,12 +194,21 @@ class KeyRing:
         if key is not None:
             return key
         self.check_format(secret)
-        digest = sha256(secret).digest()
+        return await self._find(sha256(secret).digest(), secret)
+
+    async def find_again(self, digest: bytes) -> Key:
+        """`find`, for who has kept the SHA-256 of the secret instead of it. A token has to be shown itself."""
+        key = self._cached(digest)
+        return await self._find(digest) if key is None else key
+
+    async def _find(self, digest: bytes, secret: bytes | None = None) -> Key:
         until, how, why = self._refused.get(digest, (0.0, Unauthenticated, ""))
         if self._clock.monotonic() < until:
             raise how(why)
         try:
-            return await (self._find_by_token(secret, digest) if self._is_token(secret) else self._find_in_store(digest))
+            if secret is not None and self.is_token(secret):
+                return await self._find_by_token(secret, digest)
+            return await self._find_in_store(digest)
         except (Unauthenticated, Forbidden) as error:
             self._refuse(digest, error)
             raise
@@ -223,11 +241,10 @@ class KeyRing:
             version = await self._store.keys_version()
             if version != self._version:
                 await self._learn(version)
-        except StoreDown as error:
-            self._bear(error)
+        except Exception as error:  # whatever it was: who asks again and again must go on doing so
+            self._grace.bear(error, self.grace_s, self._known)
         else:
-            self._store_was_down = False
-            self._confirmed_at = self._clock.monotonic()
+            self._grace.confirm()
 
     async def close(self) -> None:
         self._end_tokens()
@@ -242,6 +259,7 @@ class KeyRing:
 
     async def _learn(self, version: int) -> None:
         """A key that did not change stays the same object."""
+        self._learnings += 1
         digests = list(self._known)
         found = await self._store.find_keys(digests) if digests else {}
         teams = await self._store.list_teams()
@@ -256,16 +274,6 @@ class KeyRing:
                 self._known.pop(digest, None)
             elif key != self._known.get(digest):
                 self._known[digest] = key
-
-    def _bear(self, error: StoreDown) -> None:
-        """The store is down."""
-        grace_s = self._auth.grace_s
-        if not self._store_was_down:
-            _log.warning("Keys cannot be read; those already known go on working for %g s: %s", grace_s, error.detail)
-        self._store_was_down = True
-        if self._known and self._clock.monotonic() - self._confirmed_at >= grace_s:
-            _log.error("Keys could not be read for %g s (auth.grace_s): those known are let in no more", grace_s)
-            self._known.clear()
 
     def _wrong(self, key: Key | None) -> str | None:
         if key is None:
@@ -284,7 +292,7 @@ class KeyRing:
 
     def _watch(self) -> None:
         if self._polling is None or self._polling.done():
-            self._confirmed_at = self._clock.monotonic()
+            self._grace.confirm()
             self._polling = asyncio.get_running_loop().create_task(self._poll())
 
     def _refuse(self, digest: bytes, error: Unauthenticated | Forbidden) -> None:
@@ -298,9 +306,6 @@ class KeyRing:
             await asyncio.sleep(POLL_S)
 
     # --- tokens
-
-    def _is_token(self, secret: bytes) -> bool:
-        return self._tokens is not None and self._tokens.has_form(secret)
 
     async def _find_by_token(self, secret: bytes, digest: bytes) -> Key:
         assert self._tokens is not None
@@ -318,7 +323,7 @@ class KeyRing:
         try:
             await self._meet_teams()
         except StoreDown as error:  # the token is good without it; its team's budget is not known for now
-            self._bear(error)
+            self._grace.bear(error, self.grace_s, self._known)
             return
         if team not in self._teams:
             raise Forbidden(f"This token's team {team!r} does not exist here. Make it: `agent-gateway keys team create TEAM --budget USD`.")
@@ -331,12 +336,12 @@ class KeyRing:
     # --- the store
 
     async def _find_in_store(self, digest: bytes) -> Key:
-        version = self._version
+        learnings = self._learnings
         key = await self._ask(digest)
         wrong = self._wrong(key)
         if key is None or wrong is not None:
             raise Unauthenticated(wrong or _UNKNOWN)
-        if version == self._version:  # or this answer may be older than what a poll has learnt since
+        if learnings == self._learnings:  # or this answer may be older than the version that a poll is held against
             self._keep(digest, key)
         return key
 

@@ -1,7 +1,7 @@
 """How much a request may ask for: requests and tokens a minute, requests at once, and money, of its key, user, team and model.
 
 Promise: a refused request costs nothing, and what was reserved for one that was let in is settled or given back exactly once.
-Exact to the request in this process; with Redis, all processes together let in what one would.
+Exact to the request in this process; where processes share, all together let in what one would.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.route import Route
 from agent_gateway.core.settings import Allowance, Limits
 from agent_gateway.stores.base import Key, SpendStore, Team
+from agent_gateway.stores.meeting_place import Place
 
 if TYPE_CHECKING:
     from agent_gateway.admission.cluster import Cluster
@@ -116,7 +117,9 @@ class Charge:
 
 
 class Limiter:
-    """One a process; outlives every reload. `teams` tells a team by its id; `on_soft` hears of budgets whose soft share is spent."""
+    """One a process; outlives every reload. `teams` tells a team by its id; `place`: where processes that share limits meet; `on_soft`
+    hears of budgets whose soft share is spent.
+    """
 
     def __init__(
         self,
@@ -124,7 +127,7 @@ class Limiter:
         store: SpendStore,
         teams: Callable[[str], Team | None],
         *,
-        redis: str | None = None,
+        place: Place | None = None,
         lease_s: float = LEASE_S,
         on_soft: OnSoft | None = None,
     ) -> None:
@@ -132,15 +135,15 @@ class Limiter:
         self._teams = teams
         self._ledger = Ledger(store, clock.wall, on_soft)
         self._cluster: Cluster | None = None
-        if redis is not None:
+        if place is not None:
             from agent_gateway.admission.cluster import Cluster
 
-            self._cluster = Cluster(redis, clock, lease_s)
+            self._cluster = Cluster(place, clock, lease_s)
         self._accounts = Accounts(clock, self._ledger, self._cluster)
         # Of the limits that came last: whether users have any.
         self._limits: Limits | None = None
         self._by_user = False
-        #: Requests that this process let in by its own count, because Redis could not be asked.
+        #: Requests that this process let in by its own count, because the others could not be asked.
         self.unshared = 0
 
     @property

@@ -20,7 +20,7 @@ from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import BadRequest, NotFound
 from agent_gateway.protocols.decoding import decode
 from agent_gateway.stores.base import Owner
-from agent_gateway.stores.batches import BatchStatus, StoredBatch, batches_of
+from agent_gateway.stores.batches import BatchStatus, Cause, StoredBatch, batches_of
 
 #: What may be asked for, and how long that is (s); OpenAI itself has 24h only.
 WINDOWS_S = {"10m": 600.0, "1h": 3600.0, "24h": 86400.0}
@@ -56,14 +56,6 @@ class RequestCounts(Struct, frozen=True):
     failed: int
 
 
-class SavedBy(Struct, frozen=True):
-    """USD."""
-
-    native: float
-    duplicate: float
-    cache: float
-
-
 class BatchObject(Struct, frozen=True, kw_only=True):
     """As OpenAI's API shows a batch; what it cost, and what that saved, is the gateway's own."""
 
@@ -93,7 +85,7 @@ class BatchObject(Struct, frozen=True, kw_only=True):
     single_call_cost_usd: float
     #: Of that, the share that was saved; None: it would have cost nothing.
     saved_ratio: float | None
-    saved_by: SavedBy
+    saved_by: dict[Cause, float]
     #: Calls that may have been made twice, because the process that made them was lost.
     duplicated_calls: int
 
@@ -146,8 +138,8 @@ class Batches:
         page = await batches_of(self._store).list_batches(owner, limit=limit, cursor=after)
         return ObjectPage.of([shown_batch(batch) for batch in page.batches], has_more=page.has_more)
 
-    async def cancel(self, owner: Owner, batch_id: str) -> BatchObject:
-        """Raises `NotFound`, and `Conflict` where it has ended."""
+    async def cancel(self, owner: Owner | None, batch_id: str) -> BatchObject:
+        """Whoever's it is, where `owner` is None. Raises `NotFound`, and `Conflict` where it has ended."""
         return _found(await self._running().cancel(owner, batch_id), batch_id)
 
     def _running(self) -> Engine:
@@ -157,7 +149,6 @@ class Batches:
 
 
 def shown_batch(batch: StoredBatch) -> BatchObject:
-    single_usd = batch.single_cost_usd
     return BatchObject(
         id=batch.id,
         endpoint=batch.endpoint,
@@ -180,9 +171,9 @@ def shown_batch(batch: StoredBatch) -> BatchObject:
         request_counts=RequestCounts(batch.total, batch.completed, batch.failed),
         metadata=None if batch.metadata is None else msgspec.Raw(batch.metadata),
         cost_usd=batch.cost_usd,
-        single_call_cost_usd=single_usd,
-        saved_ratio=1 - batch.cost_usd / single_usd if single_usd > 0 else None,
-        saved_by=SavedBy(batch.native_saved_usd, batch.duplicate_saved_usd, batch.cache_saved_usd),
+        single_call_cost_usd=batch.single_cost_usd,
+        saved_ratio=batch.saved_ratio,
+        saved_by=batch.saved_by,
         duplicated_calls=batch.lost_calls,
     )
 

@@ -10,7 +10,6 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Collection, Coroutine
-from dataclasses import dataclass
 
 from agent_gateway.admission.keys import KeyRing
 from agent_gateway.batch.figures import BatchFigures
@@ -48,12 +47,8 @@ CALLS_SHARE = 0.7
 
 _log = logging.getLogger("agent_gateway.batch")
 _Place = tuple[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class _UnderWay:
-    item: ClaimedItem
-    task: asyncio.Task[None]
+#: Batch, number, fence.
+_Hold = tuple[str, int, int]
 
 
 class Engine:
@@ -76,11 +71,13 @@ class Engine:
         self._steward = Steward(store, clock, self._holder, self.figures, planner, driver, self.wake)
         self._pacing = Pacing()
         # Of the moment.
-        self._under_way: dict[_Place, _UnderWay] = {}
+        self._under_way: dict[_Hold, asyncio.Task[None]] = {}
         self._of_model: Counter[str] = Counter()
         #: What has ended and is not written yet: as many as were under way at most, since nothing is claimed meanwhile.
         self._results: list[ItemResult] = []
         self._returned: list[ReturnedItem] = []
+        #: When all leases were renewed last (Unix s).
+        self._renewed_at = clock.wall()
         self._stirred = asyncio.Event()
         self._looked_at = 0.0
         self._in_progress: list[StoredBatch] = []
@@ -98,19 +95,18 @@ class Engine:
         self._closing = True
         await self._steward.close()
         if self._under_way:
-            await asyncio.wait([one.task for one in self._under_way.values()], timeout=timeout_s * CALLS_SHARE)
-        left = list(self._under_way.values())
-        for one in left:
-            one.task.cancel()
-        for task in self._tasks:
+            await asyncio.wait(self._under_way.values(), timeout=timeout_s * CALLS_SHARE)
+        left = dict(self._under_way)
+        gone = [*self._tasks, *left.values()]
+        for task in gone:
             task.cancel()
-        if gone := [*self._tasks, *(one.task for one in left)]:
+        if gone:
             await asyncio.wait(gone)
         try:
             await self._write()
             if left:  # another takes them over at once, and counts the calls that were cut off
                 now = self._clock.wall()
-                await self._store.extend_leases(self._holder, [_hold(one.item) for one in left], now=now, lease_s=0.0)
+                await self._store.extend_leases(self._holder, list(left), now=now, lease_s=0.0)
         except GatewayError as error:
             _log.warning("what was left of batches at the end was not written; it is run again: %s", error.detail or error.message)
 
@@ -143,9 +139,10 @@ class Engine:
             await self._something_to_do()
             try:
                 await self._write()
-                await self._look()
-                if not self._closing and await self._claim():
-                    self._stir()
+                if not self._closing:
+                    await self._look()
+                    if await self._claim():
+                        self._stir()
                 self._store_was_down = False
             except GatewayError as error:
                 self._bear(error)
@@ -185,12 +182,16 @@ class Engine:
         limit = min(UNDER_WAY_MAX - len(self._under_way), self._live.runtime.settings.batching.max_size, sum(room.values()))
         if limit <= 0:
             return False
+        now = self._clock.wall()
+        if now - self._renewed_at >= LEASE_S:  # or what is under way here could be claimed anew: also where this took as long
+            await self._renew()
+            return True
         paused = self._pacing.paused(self._clock.monotonic())
-        claim = Claim(self._holder, room, self._clock.wall(), LEASE_S, limit, paused)
+        claim = Claim(self._holder, room, now, LEASE_S, limit, paused)
         items = await self._store.claim_items(claim)
         for item in items:
             self._of_model[item.model] += 1
-            self._under_way[item.batch, item.number] = _UnderWay(item, self._spawn(self._run(item)))
+            self._under_way[_hold(item)] = self._spawn(self._run(item))
             await self._loop_keeps_up()
         return len(items) == limit
 
@@ -231,7 +232,7 @@ class Engine:
             self._pacing.succeeded(item.batch)
             self._results.append(result)
         finally:
-            del self._under_way[item.batch, item.number]
+            del self._under_way[_hold(item)]
             self._of_model[item.model] -= 1
             self._stir()
 
@@ -251,31 +252,32 @@ class Engine:
 
     def _tell_steward(self, accepted: Collection[_Place]) -> None:
         """A batch may be complete now: when nothing of it is under way here, it is looked at without delay."""
-        under_way = {batch for batch, _ in self._under_way}
+        under_way = {batch for batch, *_ in self._under_way}
         if any(batch not in under_way for batch, _ in accepted):
             self.wake()
 
     async def _beat(self) -> None:
-        """Renews the leases of what is under way; who lost one has been taken for dead, and stops."""
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            held = [_hold(one.item) for one in self._under_way.values()]
-            written = [(result.batch, result.number, result.fence) for result in self._results]
-            if not held and not written:
-                continue
             try:
-                kept = await self._store.extend_leases(self._holder, [*held, *written], now=self._clock.wall(), lease_s=LEASE_S)
+                await self._renew()
             except GatewayError as error:
                 self._bear(error)
-                continue
-            for batch, number, fence in held:
-                one = self._under_way.get((batch, number))
-                if (batch, number) not in kept and one is not None and one.item.fence == fence:
-                    one.task.cancel()
+
+    async def _renew(self) -> None:
+        """The leases of what is under way; who lost one has been taken for dead, and stops."""
+        now, held = self._clock.wall(), dict(self._under_way)
+        unwritten = [*map(_hold, self._results), *map(_hold, self._returned)]
+        if held or unwritten:
+            kept = await self._store.extend_leases(self._holder, [*held, *unwritten], now=now, lease_s=LEASE_S)
+            for (batch, number, _), task in held.items():
+                if (batch, number) not in kept:
+                    task.cancel()
+        self._renewed_at = now
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(work)
 
 
-def _hold(item: ClaimedItem) -> tuple[str, int, int]:
+def _hold(item: ClaimedItem | ItemResult | ReturnedItem) -> _Hold:
     return item.batch, item.number, item.fence

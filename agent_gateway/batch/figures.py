@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from agent_gateway.record.metrics import BATCH_S, Histogram
+from agent_gateway.record.family import Histogram
+from agent_gateway.record.metrics import BATCH_S
 
 
 class BatchFigures:

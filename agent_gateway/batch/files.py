@@ -89,12 +89,15 @@ class Files:
             raise unknown_file(file_id)
         return Deleted(file_id)
 
-    async def content(self, file_id: str) -> AsyncGenerator[bytes, None]:
-        """Of a file that was found. Raises `NotFound` where it was deleted meanwhile."""
-        store, place = batches_of(self._store), 0
+    async def content(self, file_id: str, size: int) -> AsyncGenerator[bytes, None]:
+        """Of a file that was found, of `size` bytes. Raises `NotFound` where it was deleted meanwhile."""
+        store, place, left = batches_of(self._store), 0, size
         while (chunk := await store.read_chunk(file_id, place)) is not None:
             yield chunk
             place += 1
+            left -= len(chunk)
+        if left:
+            raise NotFound(f"The file {file_id[:100]} was deleted meanwhile.")
 
 
 class Upload:

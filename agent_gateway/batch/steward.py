@@ -65,11 +65,17 @@ class Steward:
         now = self._clock.wall()
         open_ones = await self._store.open_batches(limit=BATCHES_MAX)
         for batch in open_ones:
-            if batch.id not in self._jobs and batch.lease_until <= now and _is_due(batch, now) and self._is_free(batch, now):
+            if batch.id not in self._jobs and batch.lease_until <= now and self._is_due(batch, now) and self._is_free(batch, now):
                 if _has_parts(batch, now):
                     self._drives.add(batch.id)
                 self._jobs[batch.id] = asyncio.get_running_loop().create_task(self._tend(batch))
         return [batch for batch in open_ones if batch.status == "in_progress"]
+
+    def _is_due(self, batch: StoredBatch, now: float) -> bool:
+        """What is at providers comes first: closing waits for it."""
+        if _has_parts(batch, now):
+            return next_at(batch) <= now or self._planner.has_stranded(batch)
+        return batch.status != "in_progress" or batch.unfinished == 0 or batch.expires_at <= now
 
     def _is_free(self, batch: StoredBatch, now: float) -> bool:
         drives = len(self._drives)
@@ -120,13 +126,6 @@ class Steward:
         now = self._clock.wall()
         await self._store.sweep_files(now, abandoned_before=now - UPLOAD_S, limit=SWEPT_AT_ONCE)
         await self._store.sweep_batches(ended_before=now - BATCH_TTL_S, limit=SWEPT_AT_ONCE)
-
-
-def _is_due(batch: StoredBatch, now: float) -> bool:
-    """What is at providers comes first: closing waits for it."""
-    if _has_parts(batch, now):
-        return next_at(batch) <= now
-    return batch.status != "in_progress" or batch.unfinished == 0 or batch.expires_at <= now
 
 
 def _has_parts(batch: StoredBatch, now: float) -> bool:

@@ -137,6 +137,8 @@ class Submission:
     def _is_new(self, custom_id: str) -> bool:
         if not 0 < len(custom_id) <= CUSTOM_ID_MAX_LENGTH:
             self._refuse("invalid_custom_id", f"custom_id: from 1 to {CUSTOM_ID_MAX_LENGTH} characters, please.", "custom_id")
+        elif "\0" in custom_id:
+            self._refuse("invalid_custom_id", "custom_id: a NUL character cannot be kept by every database; leave it out.", "custom_id")
         elif custom_id in self._custom_ids:
             self._refuse("duplicate_custom_id", f"custom_id: {custom_id[:100]!r} was used before.", "custom_id")
         else:
@@ -164,6 +166,8 @@ def read_call(endpoint: str, body: bytes) -> Call:
     call = codec_of(ENDPOINTS[endpoint]).read_call(body, {}, endpoint)
     if call.stream:
         raise BadRequest("stream: a batch has whole answers; leave it out.", param="stream")
+    if "\0" in call.model:
+        raise BadRequest("model: no model has a NUL character in its name.", param="model")
     if call.in_background:
         raise BadRequest("background: a batch is in the background itself; leave it out.", param="background")
     return msgspec.structs.replace(call, conversational=False)

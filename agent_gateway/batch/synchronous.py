@@ -74,8 +74,12 @@ class Group:
             asked = _asked.decode(body)
         except msgspec.MsgspecError as error:
             raise BadRequest(f"The request is no batch: {error}.") from None
-        if len({request.custom_id for request in asked.requests}) < len(asked.requests):
-            raise BadRequest("requests: each needs a custom_id of its own.", param="requests")
+        seen: set[str] = set()
+        for place, request in enumerate(asked.requests):
+            if request.custom_id in seen:
+                field = f"requests[{place}].custom_id"
+                raise BadRequest(f"{field}: {request.custom_id[:64]!r} was used before; each request needs one of its own.", param=field)
+            seen.add(request.custom_id)
         self.stream = asked.stream
         self._requests = asked.requests
         self._user = user

@@ -1,6 +1,7 @@
 """Answers in Redis or Valkey, shared by all processes that use it.
 
-Promise: no request waits for it longer than `WAIT_MAX_S`; while it is down there is no cache, and everything else goes on.
+Promise: no request waits for it longer than `WAIT_MAX_S`, nor at all while it is down or slow: then there is no cache, and everything
+else goes on.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,14 +19,13 @@ from redis.exceptions import RedisError
 from agent_gateway.cache.base import ANSWER_MAX_BYTES, Entry, Place
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import StoreDown
+from agent_gateway.stores.promptness import ASK_AGAIN_S, WAIT_MAX_S, Promptness
 from agent_gateway.stores.redis_client import redis_client
 
-#: A request waits so long to hear whether there is an answer (s).
-WAIT_MAX_S = 0.25
 #: An answer is written, or one round trip of an erasure made, within this time (s).
 WRITE_TIMEOUT_S = 2.0
-#: After a failure Redis is left alone for so long.
-RETRY_S = 1.0
+#: After a failure Redis is left alone for so long (s).
+RETRY_S = 0.5
 CONNECTIONS_MAX = 16
 #: Answers that are being written; any more are not kept.
 WRITES_MAX = 256
@@ -57,14 +59,15 @@ class RedisEntries:
             url, connections_max=CONNECTIONS_MAX, wait_s=WAIT_MAX_S, connect_s=WRITE_TIMEOUT_S, answer_s=WRITE_TIMEOUT_S
         )
         self._writes: set[asyncio.Task[None]] = set()
-        self._is_down = False
-        self._left_alone_until = 0.0
+        self._promptness = Promptness(clock.monotonic)
+        #: Asks Redis, which was down or slow, whether it is quick again.
+        self._asking: asyncio.Task[None] | None = None
 
     def limit(self, bytes_max: int) -> None:
         return None
 
     async def find(self, place: Place) -> Entry | None:
-        packed = await self._asked(self._client.get, _name(place), within_s=WAIT_MAX_S)
+        packed = await self._asked(partial(self._find, _name(place)), within_s=self._promptness.wait_s)
         if packed is None:
             return None
         return _unpacked(packed) if len(packed) <= APART_BYTES else await asyncio.to_thread(_unpacked, packed)
@@ -90,12 +93,15 @@ class RedisEntries:
     async def close(self, timeout_s: float) -> None:
         if self._writes:
             await asyncio.wait(self._writes, timeout=timeout_s)
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
         await self._client.aclose(close_connection_pool=True)
 
     async def _write(self, name: str, entry: Entry, ttl_s: float) -> None:
         packed = _packed(entry) if len(entry.body) <= APART_BYTES else await asyncio.to_thread(_packed, entry)
         ttl_ms = max(int(min(ttl_s, TTL_MAX_S) * 1000), 1)
-        await self._asked(self._client.set, name, packed, px=ttl_ms, within_s=WRITE_TIMEOUT_S)
+        await self._asked(partial(self._client.set, name, packed, px=ttl_ms), within_s=WRITE_TIMEOUT_S)
 
     async def _erase(self, pattern: str) -> int:
         count, position = 0, None
@@ -105,28 +111,49 @@ class RedisEntries:
                 count += await self._client.delete(*names)
         return count
 
-    async def _asked(self, command: Any, *words: Any, within_s: float, **more: Any) -> Any:
-        """None: there is no answer, or Redis cannot be asked."""
-        if self._is_down and self._clock.monotonic() < self._left_alone_until:
-            self.failures += 1
-            return None
-        try:
-            async with asyncio.timeout(within_s):
-                answer = await command(*words, **more)
-        except (RedisError, OSError) as error:  # a TimeoutError is an OSError
-            self._fail(error)
-            return None
-        if self._is_down:
-            self._is_down = False
-            _log.warning("The cache is in use again: Redis is back")
+    async def _find(self, name: str) -> Any:
+        began = self._clock.monotonic()
+        answer = await self._client.get(name)
+        self._promptness.took(self._clock.monotonic() - began)
         return answer
 
-    def _fail(self, error: Exception) -> None:
-        self.failures += 1
-        self._left_alone_until = self._clock.monotonic() + RETRY_S
-        if not self._is_down:
-            self._is_down = True
-            _log.warning("Requests go without the cache until Redis is back: %s", str(error) or type(error).__name__)
+    async def _asked(self, ask: Callable[[], Awaitable[Any]], *, within_s: float) -> Any:
+        """None: there is no answer, or Redis cannot be asked, or only slowly."""
+        if self._asking is not None:
+            self.failures += 1
+            return None
+        answer = None
+        try:
+            async with asyncio.timeout(within_s):
+                answer = await ask()
+        except Exception as error:  # whatever the client makes of a Redis that is ill: the request goes on without it
+            self.failures += 1
+            self._promptness.failed()
+            self._leave_alone(str(error) or type(error).__name__)
+        if not self._promptness.is_quick:
+            self._leave_alone("it is slow")
+        return answer
+
+    def _leave_alone(self, why: str) -> None:
+        if self._asking is None:
+            _log.warning("Requests go without the cache until Redis is back: %s", why)
+            self._asking = asyncio.create_task(self._ask_again())
+
+    async def _ask_again(self) -> None:
+        """Until it is quick again; no request waits for that."""
+        while not self._promptness.is_quick:
+            began = self._clock.monotonic()
+            try:
+                async with asyncio.timeout(WRITE_TIMEOUT_S):
+                    await self._client.ping()
+            except Exception:
+                self._promptness.failed()
+                await asyncio.sleep(RETRY_S)
+            else:
+                self._promptness.took(self._clock.monotonic() - began)
+                await asyncio.sleep(ASK_AGAIN_S)
+        self._asking = None
+        _log.warning("The cache is in use again: Redis is back")
 
 
 def _name(place: Place) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,26 +79,52 @@ def _misused(why: str) -> int:
 
 
 def _submit(arguments: argparse.Namespace, client: BatchClient, endpoint: str) -> int:
+    progress = _progress(shown=not arguments.json) if arguments.watch else None  # now: a Ctrl-C in the midst of imports can be lost
     ticket = _Ticket(arguments, client.url)
     batch = ticket.known(client)
-    if batch is None:
-        file_id = client.upload(arguments.file.name, _lines(arguments.file, arguments.model))
-        batch = client.create(file_id, endpoint, arguments.window)
-        ticket.keep(batch["id"])
-    elif not arguments.json:
-        print(f"{batch['id']} was submitted before and is {batch['status']}", file=sys.stderr)
-    if not arguments.watch:
-        _tell_submitted(batch, as_json=arguments.json)
-        return 0
     try:
-        batch = _watched(client, batch, shown=not arguments.json)
+        if batch is None:
+            file_id = client.upload(arguments.file.name, _lines(arguments.file, arguments.model))
+            with _unbroken():
+                batch = client.create(file_id, endpoint, arguments.window)
+                ticket.keep(batch["id"])
+        elif not arguments.json:
+            print(f"{batch['id']} was submitted before and is {batch['status']}", file=sys.stderr)
+        if progress is None:
+            _tell_submitted(batch, as_json=arguments.json)
+            return 0
+        batch = _watched(client, batch, progress)
     except KeyboardInterrupt:
-        print(f"\n{batch['id']} goes on without you; the same command goes on watching it", file=sys.stderr)
+        if batch is not None:
+            print(f"\n{batch['id']} goes on without you; the same command goes on watching it", file=sys.stderr)
         raise
     written = _written(client, batch, arguments)
     ticket.drop()
     _tell_ended(batch, written, as_json=arguments.json)
     return 0 if batch["status"] == "completed" and not batch["request_counts"]["failed"] else 1
+
+
+@contextmanager
+def _unbroken() -> Iterator[None]:
+    """A Ctrl-C is heard at the end, for a batch that nobody knows of would be submitted, and paid for, again; a second one at once."""
+    hears = signal.getsignal(signal.SIGINT)
+    if hears is not signal.default_int_handler:
+        yield
+        return
+    is_heard = False
+
+    def hear(*_: object) -> None:
+        nonlocal is_heard
+        is_heard = True
+        signal.signal(signal.SIGINT, hears)
+
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, hears)
+    if is_heard:
+        raise KeyboardInterrupt
 
 
 # --- what is submitted ------------------------------------------------------------------------------------------------
@@ -185,11 +213,9 @@ class _Ticket:
 # --- what becomes of it -----------------------------------------------------------------------------------------------
 
 
-def _watched(client: BatchClient, batch: dict[str, Any], *, shown: bool) -> dict[str, Any]:
+def _watched(client: BatchClient, batch: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """The batch when it has ended. Raises `Unreachable`."""
-    from rich.console import Console
-
-    with _progress(Console(stderr=True), shown=shown) as progress:
+    with progress:
         task = progress.add_task(batch["status"], total=None, cost="")
         while True:
             counts = batch["request_counts"]
@@ -216,7 +242,8 @@ def _look(client: BatchClient, batch_id: str) -> dict[str, Any]:
         time.sleep(LOOK_EVERY_S)
 
 
-def _progress(console: Any, *, shown: bool) -> Progress:
+def _progress(*, shown: bool) -> Progress:
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
@@ -232,7 +259,7 @@ def _progress(console: Any, *, shown: bool) -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[cost]}"),
     )
-    return Progress(*columns, console=console, disable=not shown)
+    return Progress(*columns, console=Console(stderr=True), disable=not shown)
 
 
 def _written(client: BatchClient, batch: dict[str, Any], arguments: argparse.Namespace) -> dict[str, str]:
@@ -240,6 +267,8 @@ def _written(client: BatchClient, batch: dict[str, Any], arguments: argparse.Nam
     output: Path = arguments.output or arguments.file.with_suffix(".results.jsonl")
     places = {"output": output, "errors": output.with_suffix(f".errors{output.suffix}")}
     files = {"output": batch["output_file_id"], "errors": batch["error_file_id"]}
+    if files["output"] is not None and files["errors"] is None:
+        places["errors"].unlink(missing_ok=True)  # an earlier batch's would be taken for this one's
     for what, file_id in files.items():
         if file_id is not None:
             client.download(file_id, places[what])

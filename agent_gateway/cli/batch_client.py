@@ -59,6 +59,11 @@ class BatchClient:
         with self._asked("GET", f"/v1/batches/{batch_id}") as reply:
             return _json(reply)
 
+    def get(self, path: str) -> dict[str, Any]:
+        """Any other of its documents."""
+        with self._asked("GET", path) as reply:
+            return _json(reply)
+
     def download(self, file_id: str, to: Path) -> None:
         """All of it, or the file is not there."""
         part = to.with_name(f"{to.name}.part")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agent_gateway.control.presets import PresetSetting
     from agent_gateway.control.snapshot import Configuration
     from agent_gateway.core.route import Deployment, Route
 
@@ -73,8 +75,28 @@ def report(configuration: Configuration) -> dict[str, Any]:
             }
             for route in configuration.routes.values()
         ],
+        "preset": _preset(configuration),
         "warnings": configuration.warnings,
     }
+
+
+def _preset(configuration: Configuration) -> dict[str, Any] | None:
+    if configuration.settings.preset is None:
+        return None
+    return {
+        "name": configuration.settings.preset,
+        "settings": [
+            {"path": item.path, "preset": item.value, "value": _in_force(configuration, item.place), "overridden_by": item.overridden_by}
+            for item in configuration.preset
+        ],
+    }
+
+
+def _in_force(configuration: Configuration, place: Sequence[str]) -> Any:
+    value: Any = configuration.settings
+    for name in place:
+        value = value[name] if isinstance(value, dict) else getattr(value, name)
+    return value
 
 
 def differing(route: Route) -> dict[str, Any]:
@@ -116,11 +138,21 @@ def _print(configuration: Configuration) -> None:
         console.print(_table(configuration))
     else:
         console.print("models: every model of these providers, as its bare name or as provider/model")
+    of_preset = {item.path: _in_force(configuration, item.place) for item in configuration.preset}
+    for item in configuration.preset:
+        console.print(f"preset {configuration.settings.preset}: {escape(_told(item, of_preset[item.path]))}", soft_wrap=True)
     for route in configuration.routes.values():
         for path, value in differing(route).items():
+            if path in of_preset and of_preset[path] == value:
+                continue
             console.print(escape(f"models.{route.name}.{path} = {_value(value)}"), soft_wrap=True)
     for warning in configuration.warnings:
         console.print(f"[yellow]warning[/] {escape(warning)}", soft_wrap=True)
+
+
+def _told(item: PresetSetting, in_force: Any) -> str:
+    told = f"{item.path} = {_value(in_force)}"
+    return told if item.overridden_by is None else f"{told}, by {item.overridden_by} (the preset's: {_value(item.value)})"
 
 
 def _named_providers(configuration: Configuration) -> list[str]:

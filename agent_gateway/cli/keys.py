@@ -27,6 +27,7 @@ _NO_AUDIT_KEY = (
     "another key than the gateway's. Set it to the same for all who use the database: openssl rand -hex 32"
 )
 _DAY_S = 86400
+_COUNT_MAX = 2**31 - 1
 #: Keys read from the store at once.
 _PAGE = 500
 #: Of the list, as many as fit into 80 characters; --json tells the rest. Times in UTC.
@@ -166,7 +167,8 @@ async def _list(store: Store, arguments: argparse.Namespace, _: Settings) -> int
     if arguments.json:
         print_json({"data": [key_shown(key, now) for key in keys], "next": cursor})
     elif not keys:
-        print("There are no keys yet. Make one: agent-gateway keys create NAME")
+        whose, option = ("", "") if arguments.team is None else (f" of the team {arguments.team!r}", f" --team {arguments.team}")
+        print(f"There are no keys{whose} yet. Make one: agent-gateway keys create NAME{option}")
     else:
         print_table(_COLUMNS, [_cells(key, now) for key in keys], fold=("name", "team", "models"))
         if cursor is not None:
@@ -283,9 +285,16 @@ def _no_such(key_id: str) -> int:
 
 
 def _name(text: str) -> str:
-    if not text.strip():
+    from agent_gateway.control.admin.keys import NAME_MAX
+
+    name = text.strip()
+    if not name:
         raise argparse.ArgumentTypeError("it is empty; say who or what the key is for, such as my-agent")
-    return text.strip()
+    if len(name) > NAME_MAX:
+        raise argparse.ArgumentTypeError(f"it has {len(name)} characters; {NAME_MAX} at most")
+    if not name.isprintable():
+        raise argparse.ArgumentTypeError(f"{name!r} holds what cannot be shown in a line, such as a line break")
+    return name
 
 
 def _names(text: str) -> frozenset[str]:
@@ -318,8 +327,8 @@ def _metadata(text: str) -> bytes:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 2**31:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) <= _COUNT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {_COUNT_MAX}")
     return int(text)
 
 
@@ -332,5 +341,5 @@ def _duration_s(text: str) -> int:
 
     match = re.fullmatch(r"([1-9]\d{0,4})([smhdw])", text.strip())
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no length of time: a whole number and s, m, h, d or w, such as 30d")
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of time: 1 to 99999 and s, m, h, d or w, such as 30d")
     return int(match[1]) * UNIT_S[match[2]]

@@ -21,8 +21,10 @@ COMMANDS = {
     "serve": "agent_gateway.cli.serve",
     "demo": "agent_gateway.cli.demo",
     "check": "agent_gateway.cli.check",
+    "import": "agent_gateway.cli.importing",
     "simulate": "agent_gateway.cli.simulate",
     "batch": "agent_gateway.cli.batch",
+    "bench": "agent_gateway.cli.bench",
     "replay": "agent_gateway.cli.replay",
     "keys": "agent_gateway.cli.keys",
     "slo": "agent_gateway.cli.slo",
@@ -64,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(name, rest)
 
 
-def _run(name: str, words: list[str]) -> int:
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """What a command of `COMMANDS` understands."""
     command = _command(name)
     parser = argparse.ArgumentParser(
         prog=f"agent-gateway {name}",
@@ -74,7 +77,12 @@ def _run(name: str, words: list[str]) -> int:
         allow_abbrev=False,
     )
     command.configure(parser)
-    arguments = parser.parse_args(words)
+    return parser
+
+
+def _run(name: str, words: list[str]) -> int:
+    command = _command(name)
+    arguments = parser_of(name).parse_args(words)
     try:
         status = command.run(arguments)
         sys.stdout.flush()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress(what: str, *, shown: bool) -> Iterator[Callable[[int, int], None]]:
+def progress(what: str, *, shown: bool) -> Iterator[Callable[[float, float], None]]:
     """On standard error, where somebody looks; it is told how much is done, and of how much."""
     from rich.console import Console
     from rich.progress import Progress

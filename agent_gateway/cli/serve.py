@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 
 HELP = "runs the gateway"
@@ -21,12 +23,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Until the server hears it there is nothing to wind down, and an exception would be told as a failure.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from agent_gateway.control.errors import ConfigurationError
-    from agent_gateway.control.load import load
+    from agent_gateway.control.load import compile_source
+    from agent_gateway.control.source import read_source
 
     options = {"server.host": arguments.host, "server.port": arguments.port, "server.workers": arguments.workers}
     try:
-        configuration = load(arguments.config, options=options)
+        source = read_source(arguments.config, os.environ)
+        configuration = compile_source(source, options=options)
     except ConfigurationError as error:
         if arguments.json:
             import msgspec
@@ -37,4 +44,4 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     from agent_gateway.cli.serving import serve
 
-    return serve(configuration, options, as_json=arguments.json, watch=arguments.reload)
+    return serve(configuration, options, as_json=arguments.json, watch=arguments.reload, source=source)

@@ -16,7 +16,8 @@ _Settings = TypeVar("_Settings")
 HELP = "serves a simulated provider that speaks OpenAI's, Anthropic's and Gemini's protocols"
 EXAMPLE = "agent-gateway simulate --port 9101 --ttft-ms 300 --tokens-per-s 60 --error-rate 0.05 --seed 1"
 
-_BACKLOG = 2048
+#: Connections that it holds, where the system lets it.
+_CONNECTIONS_MAX = 20_000
 #: What runs when the simulator is told to stop gets this long to end (s); a hang would otherwise hold it for ever.
 _DRAIN_S = 1
 
@@ -34,6 +35,8 @@ _OPTIONS = (
     ("slow-rate", "SHARE", "share of requests that start --slow-ms late (default 0)"),
     ("slow-ms", "MS", "how late slow requests start (default 5000)"),
     ("retry-after-s", "S", "what a 429 tells the client to wait (default 1)"),
+    ("outage-every-s", "S", "once in so long it is out for --outage-s; 0: never (default 0)"),
+    ("outage-s", "S", "how long an outage lasts, in which all is answered 503 (default 0)"),
     ("seed", "N", "the same seed gives the same answers, waits and faults (default 0)"),
 )
 #: And of its batch APIs and its bill.
@@ -60,13 +63,12 @@ def run(arguments: argparse.Namespace) -> int:
 
         settings = _given(arguments, _OPTIONS, SimulatorSettings)
         batch_settings = _given(arguments, _BATCH_OPTIONS, BatchSettings)
-        listener = _listen(arguments.host, arguments.port)
+        sockets = _listen(arguments.host, arguments.port)
     except _UsageError as error:
         print(f"agent-gateway simulate: {error}", file=sys.stderr)
         return 2
-    with listener:
-        _announce(listener, arguments.host, settings, batch_settings, as_json=arguments.json)
-        _serve(listener, settings, batch_settings)
+    _announce(sockets[0], arguments.host, settings, batch_settings, as_json=arguments.json)
+    _serve(sockets, settings, batch_settings)
     return 0
 
 
@@ -91,34 +93,15 @@ def _given(arguments: argparse.Namespace, options: tuple[tuple[str, str, str], .
         raise _UsageError(str(error)) from None
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket, so that a port that is taken is known before anything is printed."""
+def _listen(host: str, port: int) -> list[socket.socket]:
+    from agent_gateway.core.listening import listen
+
     if not 0 <= port <= 65535:
         raise _UsageError(f"--port {port} is not a port: 0 to 65535")
-    listener: socket.socket | None = None
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
+        return listen(host, port)
     except OSError as error:
-        if listener is not None:
-            listener.close()
-        raise _UsageError(_why_not(host, port, error)) from None
-    return listener
-
-
-def _why_not(host: str, port: int, error: OSError) -> str:
-    import errno
-
-    match error.errno:
-        case errno.EADDRINUSE:
-            return f"port {port} is in use: stop what listens there, or choose another with --port (0 takes any free one)"
-        case errno.EACCES:
-            return f"port {port} needs privileges: choose one above 1023 with --port"
-        case _:
-            return f"cannot listen on {host}: {error.strerror or error}; choose an address of this machine with --host"
+        raise _UsageError(str(error)) from None
 
 
 def _announce(listener: socket.socket, host: str, settings: SimulatorSettings, batch_settings: BatchSettings, *, as_json: bool) -> None:
@@ -159,15 +142,17 @@ def _speed(settings: SimulatorSettings) -> str:
     return f"{settings.tokens_per_s:g} tokens a second" if settings.tokens_per_s else "the rest at once"
 
 
-def _serve(listener: socket.socket, settings: SimulatorSettings, batch_settings: BatchSettings) -> None:
+def _serve(sockets: list[socket.socket], settings: SimulatorSettings, batch_settings: BatchSettings) -> None:
     """Until SIGINT or SIGTERM."""
     import asyncio
     import logging
 
     import uvloop
 
+    from agent_gateway.core.open_files import raise_open_files
     from agent_gateway.simulator.server import server
 
+    raise_open_files(_CONNECTIONS_MAX)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(server(settings, batch_settings, drain_s=_DRAIN_S).serve([listener]))
+        runner.run(server(settings, batch_settings, drain_s=_DRAIN_S).serve(sockets))

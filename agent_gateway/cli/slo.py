@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent_gateway.cli.store_command import answered, print_json, print_table, refuse
 
 if TYPE_CHECKING:
-    from agent_gateway.record.slo import Unit, Verdict
+    from agent_gateway.record.slo import Verdict
 
 HELP = "every service level beside what the records say; exits 1 where one is missed"
 EXAMPLE = "agent-gateway slo --config gateway.yaml --since 24h"
@@ -16,7 +16,7 @@ EXAMPLE = "agent-gateway slo --config gateway.yaml --since 24h"
 _IN_MEMORY = (
     "state.database is in memory: its records end with the gateway. Ask GET /admin/v1/slo, or use a file: sqlite:///agent-gateway.db"
 )
-_COLUMNS = ("level", "of", "what", "target", "figure", "of how many", "")
+COLUMNS = ("level", "of", "what", "target", "figure", "of how many", "")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -59,24 +59,14 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"data": verdicts})
     else:
-        print_table(_COLUMNS, [_row(verdict) for verdict in verdicts], fold=("what",))
+        print_table(COLUMNS, [row(verdict) for verdict in verdicts], fold=("what",))
     return 1 if any(verdict.met is False for verdict in verdicts) else 0
 
 
-def _row(verdict: Verdict) -> tuple[str, ...]:
+def row(verdict: Verdict) -> tuple[str, ...]:
+    from agent_gateway.record.slo import told
+
     sign = "<" if verdict.better == "below" else "≥"
     figure = "" if verdict.figure is None else told(verdict.figure, verdict.unit)
     judgement = {True: "met", False: "MISSED", None: "nothing to judge by"}[verdict.met]
     return (verdict.slo, verdict.of, verdict.text, f"{sign} {told(verdict.target, verdict.unit)}", figure, str(verdict.count), judgement)
-
-
-def told(value: float, unit: Unit) -> str:
-    match unit:
-        case "s":
-            return f"{value:.3g} s" if value >= 0.1 else f"{value * 1000:.3g} ms"
-        case "share":
-            return f"{value * 100:.4g} %"
-        case "usd":
-            return f"${value:.4g}"
-        case "per_s":
-            return f"{value:.4g}/s"

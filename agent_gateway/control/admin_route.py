@@ -63,7 +63,9 @@ Handler = Callable[[Asked[Any, Any]], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """`path` is below `/admin/v1/` and has at most one place: `keys/{id}/rotate`. `role`: the least that may ask."""
+    """`path` is below `/admin/v1/` and has at most one place: `keys/{id}/rotate`. `role`: the least that may ask. `handler` gives what
+    `answer` says, or what the edge is to do with it: an `AdminAnswer`, and where `media` is not JSON a `Streamed`.
+    """
 
     method: Literal["GET", "POST", "PATCH", "PUT", "DELETE"]
     path: str
@@ -71,10 +73,13 @@ class Route:
     #: A type that msgspec knows.
     answer: Any
     handler: Handler
-    role: Literal["auditor", "admin"] = "auditor"
+    role: Literal["anyone", "auditor", "admin"] = "auditor"
     query: type[Struct] = NoQuery
     body: Any = None
     status: int = 200
+    media: str = "application/json"
+    #: What the answer may be instead, as text.
+    or_media: str | None = None
     #: An empty body stands for one without fields.
     may_be_empty: bool = False
     #: The place may hold any; nothing follows it.
@@ -114,6 +119,8 @@ class Route:
             raise BadRequest(f"The body is not JSON that can be read: {error}.") from None
         except UnicodeDecodeError:
             raise BadRequest("The body is not valid UTF-8.") from None
+        except RecursionError:
+            raise BadRequest("The body is nested too deeply.") from None
 
 
 def _refusal(error: msgspec.ValidationError, asked: Any, known: str) -> BadRequest:
@@ -130,17 +137,32 @@ def _refusal(error: msgspec.ValidationError, asked: Any, known: str) -> BadReque
         return BadRequest(f"{at}: is missing.", param=at)
     if what.startswith("Invalid enum value"):
         what = f"{what}; there are {', '.join(_values_at(asked, at))}"
+    elif "matching regex" in what:
+        what = f"Expected {_pattern_at(asked, at)}"
     what = what.replace("`", "")
     return BadRequest(f"{at}: {what[0].lower()}{what[1:]}." if at else f"{what}.", param=at or None)
 
 
 def _values_at(asked: Any, path: str) -> list[str]:
-    """Those of a closed list, which msgspec does not name. `path`: as msgspec told it (`budget.per`)."""
+    """Those of a closed list, which msgspec does not name."""
+    return [str(value) for each in _types_at(asked, path) if isinstance(each, inspect.LiteralType) for value in each.values]
+
+
+def _pattern_at(asked: Any, path: str) -> str:
+    """What the pattern means: a field that has one says so in its `Meta(extra={"told": …})`."""
+    return next(str(each.extra["told"]) for each in _types_at(asked, path) if isinstance(each, inspect.Metadata) and each.extra)
+
+
+def _types_at(asked: Any, path: str) -> Sequence[inspect.Type]:
+    """`path`: as msgspec told it (`budget.per`, `endpoints[0]`)."""
     types = _alternatives(inspect.type_info(asked))
-    for name in path.split("."):
+    for step in re.findall(r"[^.\[\]]+|\[\w*\]", path):
+        if step.startswith("["):
+            types = [each for listed in types if isinstance(listed, inspect.ListType) for each in _alternatives(listed.item_type)]
+            continue
         fields = [field for each in types if isinstance(each, inspect.StructType) for field in each.fields]
-        types = [each for field in fields if field.encode_name == name for each in _alternatives(field.type)]
-    return [str(value) for each in types if isinstance(each, inspect.LiteralType) for value in each.values]
+        types = [each for field in fields if field.encode_name == step for each in _alternatives(field.type)]
+    return types
 
 
 def _alternatives(of: inspect.Type) -> Sequence[inspect.Type]:

@@ -48,6 +48,11 @@ class By:
     source: str = ""
     request_id: str = ""
 
+    @property
+    def name(self) -> str:
+        """Who acts, in a word."""
+        return self.actor.name or self.actor.id or self.actor.role
+
 
 _ITSELF = By()
 _log = logging.getLogger("agent_gateway.control")

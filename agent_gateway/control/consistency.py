@@ -16,6 +16,7 @@ from agent_gateway.core.webhook import check_webhook
 from agent_gateway.record.alerting.rules import RULES
 from agent_gateway.record.alerting.signals import Share
 from agent_gateway.record.metrics import DURATION_S
+from agent_gateway.stores.base import IN_MEMORY
 from agent_gateway.upstream.known_providers import known_provider
 from agent_gateway.upstream.origin import Origin
 from agent_gateway.upstream.proxy import ProxyRules
@@ -35,6 +36,9 @@ _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 #: As it stands in the header `origin`; extensions and desktop programs have schemes of their own.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::[0-9]+)?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
+_REDIS_NUMBER = re.compile(r"/?[0-9]*")
+#: What people copy along with a provider's address.
+_ENDPOINT = re.compile(r"(/chat/completions|/responses|/messages)/?$")
 
 
 def check_parts(settings: Settings, provider_names: Collection[str], environ: Mapping[str, str], findings: Findings) -> None:
@@ -173,7 +177,7 @@ def _check_state(settings: Settings, findings: Findings) -> None:
     match scheme:
         case "sqlite" if len(url) > len("sqlite:///") and url.startswith("sqlite:///"):
             pass
-        case "postgresql" if _host(url):
+        case "postgresql" if _is_server(url):
             if settings.auth.audit_key is None:
                 findings.warn("auth.audit_key", _NO_AUDIT_KEY)
         case _:
@@ -181,9 +185,26 @@ def _check_state(settings: Settings, findings: Findings) -> None:
                 "state.database",
                 "is not a database; use sqlite:///FILE, sqlite:///:memory: or postgresql://user:password@host/database",
             )
-    redis = settings.state.redis
-    if redis is not None and not (redis.startswith(("redis://", "rediss://")) and _host(redis)):
+    if settings.server.workers > 1 and url == IN_MEMORY:
+        findings.error(
+            "state.database",
+            f"is in memory, where each of the {settings.server.workers} workers would have one of its own; "
+            "name a file, such as sqlite:///agent-gateway.db, or set server.workers: 1",
+        )
+    if settings.state.redis is not None:
+        _check_redis(settings.state.redis, findings)
+
+
+def _check_redis(url: str, findings: Findings) -> None:
+    if not (url.startswith(("redis://", "rediss://")) and _is_server(url)):
         findings.error("state.redis", "is not a Redis; use redis://host:6379/0")
+        return
+    from agent_gateway.stores.redis_client import is_taken  # 0.1 s, for those who have a Redis
+
+    if not _REDIS_NUMBER.fullmatch(urlsplit(url).path):
+        findings.error("state.redis", "names a database that is not a number; use redis://host:6379/0")
+    elif not is_taken(url):
+        findings.error("state.redis", "holds what the client of Redis does not take; write no more than redis://user:password@host:6379/0")
 
 
 def _check_provider(path: str, name: str, provider: Any, findings: Findings) -> None:
@@ -192,6 +213,8 @@ def _check_provider(path: str, name: str, provider: Any, findings: Findings) -> 
     base_url = getattr(provider, "base_url", None)
     if base_url is not None:
         _check_url(f"{path}.base_url", base_url, findings)
+        if whole := _ENDPOINT.search(base_url):
+            findings.error(f"{path}.base_url", f"ends with {whole[1]}, which the gateway puts there itself; leave it out")
     key, keys = getattr(provider, "api_key", None), getattr(provider, "api_keys", ())
     if key and keys:
         findings.error(f"{path}.api_keys", "is given beside api_key; keep one of them")
@@ -208,8 +231,9 @@ def _check_provider(path: str, name: str, provider: Any, findings: Findings) -> 
 def _check_keyless(path: str, kind: str, base_url: str | None, findings: Findings) -> None:
     """At its own address a provider that asks for keys answers nobody without one; elsewhere there may be anything."""
     known = known_provider(kind, base_url)
-    if known is not None and known.key and known.kind == kind and known.is_at(base_url or ""):
-        findings.error(f"{path}.api_key", f"is not set; this provider answers nobody without one; write ${{{known.key}}}")
+    at = f"{path}.api_key"
+    if known is not None and known.key and known.kind == kind and known.is_at(base_url or "") and not findings.tells_of(at):
+        findings.error(at, f"is not set; this provider answers nobody without one; write ${{{known.key}}}")
 
 
 def _check_url(path: str, url: str, findings: Findings) -> None:
@@ -253,7 +277,7 @@ def _check_model(path: str, name: str, model: Model, provider_names: Collection[
             findings.error(at, f"is {identity} again, like deployments[{seen[identity]}]; give that one more weight instead")
         seen.setdefault(identity, index)
         for section in ("default", "override"):
-            for parameter in OWN_PARAMETERS & getattr(deployment, section).keys():
+            for parameter in sorted(OWN_PARAMETERS & getattr(deployment, section).keys()):
                 findings.error(f"{at}.{section}.{parameter}", "is the gateway's to set; leave it out")
     for index, fallback in enumerate(model.fallbacks):
         at = f"{path}.fallbacks[{index}]"
@@ -290,8 +314,11 @@ def _is_safe(url: str) -> bool:
     return is_plain(url) and bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and on_loopback))
 
 
-def _host(url: str) -> bool:
+def _is_server(url: str) -> bool:
+    """A host, or several with commas between, each with a port where it has one."""
     try:
-        return bool(urlsplit(url).hostname)
+        parts = urlsplit(url)
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        return bool(parts.hostname) and all(urlsplit(f"//{host}").port != 0 for host in hosts)
     except ValueError:
         return False

@@ -26,6 +26,8 @@ from agent_gateway.core.settings import DeploymentSettings
 WRONG: Final = object()
 #: A text longer than this is not shown in an error.
 SHOWN_MAX = 40
+#: What is counted or measured (it has a smallest value) and has no largest one of its own. More fits no database once it is in ms or bytes.
+NUMBER_MAX = 10**12
 
 _SECRET = re.compile(r"(key|keys|token|secret|password|database|redis|webhooks|endpoint|url)$")
 #: What needs no quotes in a YAML list.
@@ -296,6 +298,8 @@ def _converted(annotation: Any, raw: Any) -> Any:
 
 
 def _bounds(value: Any, raw: Any, path: str, meta: list[msgspec.Meta]) -> None:
+    if any(bound.ge is not None or bound.gt is not None for bound in meta):
+        meta = [*meta, msgspec.Meta(le=NUMBER_MAX)]
     for bound in meta:
         for limit, holds, words in (
             (bound.ge, operator.ge, "too small; at least"),

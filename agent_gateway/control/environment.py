@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from agent_gateway.control.errors import ConfigurationError, Findings
-from agent_gateway.control.expand import Expanded
+from agent_gateway.control.expand import Expanded, expand
 
 #: Variable → the setting it stands for.
 VARIABLES = {
@@ -19,6 +20,9 @@ VARIABLES = {
     "GATEWAY_REDIS_URL": "state.redis",
     "GATEWAY_ADMIN_KEY": "auth.admin_key",
 }
+
+#: So like one of `VARIABLES` (0–1) that it is meant; what Kubernetes makes of a service named `gateway` is less so.
+_MEANT = 0.88
 
 #: Variable → name and kind of the provider it stands for.
 PROVIDER_KEYS = {"OPENAI_API_KEY": "openai", "ANTHROPIC_API_KEY": "anthropic", "GEMINI_API_KEY": "gemini"}
@@ -41,6 +45,17 @@ def providers_in(environ: Mapping[str, str]) -> dict[str, Any]:
             ]
         )
     return {kind: {"kind": kind, "api_key": Expanded(environ[variable], variable)} for kind, variable in found.items()}
+
+
+def given(written: Mapping[str, Any], environ: Mapping[str, str], options: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
+    """What is `written` in a file with its variables read, and over it what `GATEWAY_*` and the command's options say."""
+    for variable in environ:
+        if variable.startswith("GATEWAY_") and variable not in VARIABLES:
+            for meant in get_close_matches(variable, VARIABLES, n=1, cutoff=_MEANT):
+                findings.warn(variable, f"is no variable of the gateway's; did you mean {meant}?")
+    raw: dict[str, Any] = expand(written, environ, findings)
+    override(raw, environ, options, findings)
+    return raw
 
 
 def override(raw: dict[str, Any], environ: Mapping[str, str], options: Mapping[str, Any], findings: Findings) -> None:

@@ -29,6 +29,10 @@ class Findings:
     def warn(self, path: str, text: str) -> None:
         self.warnings.append(self._line(path, text))
 
+    def tells_of(self, path: str) -> bool:
+        """Whether an error stands at this very place already."""
+        return any(line.startswith((f"{path}: ", f"{path} (")) for line in self.errors)
+
     def raise_if_any(self) -> None:
         """`ConfigurationError` with all of them, each once."""
         if self.errors:

@@ -39,6 +39,8 @@ def expand(value: Any, environ: Mapping[str, str], findings: Findings, path: str
     if depth > DEPTH_MAX:
         findings.error(path, f"is nested more than {DEPTH_MAX} deep")
         return None
+    if isinstance(value, Expanded):
+        return value
     if isinstance(value, str):
         return _expand_text(value, environ, findings, path) if "${" in value else value
     if isinstance(value, dict):

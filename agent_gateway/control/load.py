@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from agent_gateway.control.availability import refuse_later
 from agent_gateway.control.consistency import check_parts
 from agent_gateway.control.convert import shown, to_struct
-from agent_gateway.control.environment import override, providers_in
+from agent_gateway.control.environment import given, providers_in
 from agent_gateway.control.errors import Findings
-from agent_gateway.control.expand import expand
+from agent_gateway.control.presets import fill, told
 from agent_gateway.control.prices import Catalogue, load_catalogue
 from agent_gateway.control.snapshot import Configuration, compile_configuration
-from agent_gateway.control.source import find_file, read_file
+from agent_gateway.control.source import Source, parse, read_source
 from agent_gateway.core.plugins import TITLE, Seat
 from agent_gateway.core.settings import POLICIES, Guards, Model, Monitoring, Settings
 from agent_gateway.guard.base import CHECKS, CheckSettings
@@ -43,10 +41,19 @@ def load(
     `options`: a command's own, over everything, such as `{"server.port": 8081}`; None counts as not given.
     `catalogue`: where prices come from when some are needed; the price package by default.
     """
-    file = find_file(path, environ)
-    findings = Findings()
-    raw = read_file(file) if file else {"providers": providers_in(environ)}
-    return compile_raw(raw, file, environ, findings, options or {}, catalogue or (lambda: load_catalogue(environ)))
+    return compile_source(read_source(path, environ), environ, options=options, catalogue=catalogue)
+
+
+def compile_source(
+    source: Source,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    options: Mapping[str, Any] | None = None,
+    catalogue: Callable[[], Catalogue] | None = None,
+) -> Configuration:
+    """As `load`, of what was read before."""
+    raw = {"providers": providers_in(environ)} if source.text is None else parse(source.text, str(source.file))
+    return compile_raw(raw, source.file, environ, Findings(), options or {}, catalogue or (lambda: load_catalogue(environ)))
 
 
 def compile_mapping(raw: dict[str, Any], *, options: Mapping[str, Any] | None = None) -> Configuration:
@@ -55,20 +62,22 @@ def compile_mapping(raw: dict[str, Any], *, options: Mapping[str, Any] | None = 
 
 
 def compile_raw(
-    raw: dict[str, Any],
-    file: Path | None,
+    written: dict[str, Any],
+    file: str | None,
     environ: Mapping[str, str],
     findings: Findings,
     options: Mapping[str, Any],
     catalogue: Callable[[], Catalogue],
 ) -> Configuration:
-    """Every step reports what it can and hands on what is right, so that one run finds every mistake."""
-    raw = expand(raw, environ, findings)
-    override(raw, environ, options, findings)
+    """Every step reports what it can and hands on what is right, so that one run finds every mistake. `file`: what it is called."""
+    raw = given(written, environ, options, findings)
+    set_by_preset = fill(raw, findings)
     settings, names = _convert(raw, environ, findings)
     check_parts(settings, names["providers"], environ, findings)
-    refuse_later(settings, findings)
-    configuration = compile_configuration(settings, str(file) if file else None, findings, catalogue, known_names=names["models"])
+    preset = told(settings.preset, set_by_preset, findings)
+    configuration = compile_configuration(
+        settings, file, findings, catalogue, written=written, known_names=names["models"], preset=preset
+    )
     findings.raise_if_any()
     return configuration
 

@@ -264,17 +264,23 @@ def _operation(operation: Operation) -> dict[str, Any]:
     return told
 
 
+_FOR = {"anyone": "For everybody.", "auditor": "For auditors and admins.", "admin": "For admins."}
+
+
 def _admin_operation(route: Route, shown: dict[str, Any]) -> dict[str, Any]:
     schema = shown[str(route.answer)]
-    answer = {"description": "Done", "headers": _header_refs(), "content": {"application/json": {"schema": schema}}}
+    content = {route.media: {"schema": schema}, **({route.or_media: {"schema": _TEXT}} if route.or_media else {})}
+    answer = {"description": "Done", "headers": _header_refs(), "content": content}
     told: dict[str, Any] = {
         "operationId": _operation_id(route.method, f"/admin/v1/{route.path}"),
         "summary": route.summary,
-        "description": "For auditors and admins." if route.role == "auditor" else "For admins.",
+        "description": _FOR[route.role],
         "tags": ["Admin"],
         "parameters": [*_places(route.path), *_queried(route.query)],
         "responses": {str(route.status): answer, **_refusals("Any")},
     }
+    if route.role == "anyone":
+        told["security"] = []
     if route.body is not None:
         content = {"application/json": {"schema": shown[str(route.body)]}}
         told["requestBody"] = {"required": not route.may_be_empty, "content": content}

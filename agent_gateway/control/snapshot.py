@@ -13,6 +13,7 @@ import msgspec
 
 from agent_gateway.control.consistency import is_plain, unknown
 from agent_gateway.control.errors import Findings
+from agent_gateway.control.presets import PresetSetting
 from agent_gateway.control.prices import Catalogue, Known, PricesUnavailable
 from agent_gateway.core.call import Need
 from agent_gateway.core.pricing import Price
@@ -34,12 +35,16 @@ class Configuration:
     settings: Settings
     #: The file it came from; None: the environment alone.
     source: str | None
+    #: What stands there, variables as they are written.
+    written: Mapping[str, Any]
     #: What is under `models`, by name.
     routes: Mapping[str, Route]
     #: Names that a client may be told of: those of `routes`; with none, every model that the price table has of these providers.
     listed: tuple[str, ...]
     #: What an operator should know and a start need not fail for: `path: …`.
     warnings: tuple[str, ...]
+    #: What `settings.preset` sets, and who went over it.
+    preset: tuple[PresetSetting, ...]
     _names: Names
 
     def find(self, name: str) -> Route | None:
@@ -124,9 +129,13 @@ def compile_configuration(
     findings: Findings,
     load_catalogue: Callable[[], Catalogue],
     *,
+    written: Mapping[str, Any],
     known_names: frozenset[str],
+    preset: tuple[PresetSetting, ...] = (),
 ) -> Configuration:
-    """`known_names`: every name under `models`, those whose own settings are wrong included (one mistake, one error)."""
+    """`written`: what `settings` were made of. `known_names`: every name under `models`, those whose own settings are wrong included (one
+    mistake, one error).
+    """
     catalogue = Catalogue()
     if needs_catalogue(settings):
         try:
@@ -138,7 +147,7 @@ def compile_configuration(
     routes = {name: compile_route(name, model, prices) for name, model in settings.models.items() if _compiles(model, settings)}
     _check_names(settings, names, known_names, findings)
     _warn_of_prices(settings, routes, prices, findings)
-    return Configuration(settings, source, routes, tuple(routes) or names.known(), tuple(findings.warnings), names)
+    return Configuration(settings, source, written, routes, tuple(routes) or names.known(), tuple(findings.warnings), preset, names)
 
 
 def needs_catalogue(settings: Settings) -> bool:

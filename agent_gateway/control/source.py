@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,25 @@ def find_file(path: str | PathLike[str] | None, environ: Mapping[str, str]) -> P
     return default if default.is_file() else None
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A configuration as it was written; None: there is no file, and the environment alone says what there is."""
+
+    file: str | None = None
+    text: str | None = None
+
+
+def read_source(path: str | PathLike[str] | None, environ: Mapping[str, str]) -> Source:
+    file = find_file(path, environ)
+    return Source() if file is None else Source(str(file), read_text(file))
+
+
 def read_file(path: Path) -> dict[str, Any]:
     """The file's top-level mapping; an empty file is an empty mapping."""
+    return parse(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             data = file.read(FILE_MAX_BYTES + 1)
@@ -46,10 +64,9 @@ def read_file(path: Path) -> dict[str, Any]:
     if len(data) > FILE_MAX_BYTES:
         raise ConfigurationError([f"{path}: is over {FILE_MAX_BYTES // 1024 // 1024} MB, which no configuration is"])
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigurationError([f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8"]) from None
-    return parse(text, str(path))
 
 
 def parse(text: str, source: str) -> dict[str, Any]:

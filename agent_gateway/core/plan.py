@@ -7,8 +7,9 @@ from typing import Literal
 
 from agent_gateway.core.route import Deployment, Route
 
-#: Why a candidate of a fallback model is first in line. `capability`: the model's own deployments cannot take the request at all.
-Detour = Literal["controller", "unavailable", "capability"]
+#: Why a candidate of a fallback model is first in line. `cooling`: of the model's own deployments, those that work have asked to be left
+#: alone for a while; `unavailable`: none works; `capability`: none can take the request at all; `drained`: an operator has taken them out.
+Detour = Literal["controller", "cooling", "unavailable", "capability", "drained"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     host: Name = "127.0.0.1"
     #: 0 takes any free port.
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
-    workers: Count = 1
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
     body_max_mb: Annotated[float, Meta(gt=0)] = 20
     #: Bodies of all requests under way, together; who comes when they are that large is told to come back (503).
     bodies_max_mb: Annotated[float, Meta(gt=0)] = 512
@@ -171,7 +171,7 @@ class Fallback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Monitoring(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mode: MonitoringMode = "full"
-    retention_days: Annotated[float, Meta(gt=0)] = 30
+    retention_days: Annotated[float, Meta(gt=0, le=36500)] = 30
     #: Short for a sink `{kind: otlp, endpoint: …}`.
     otlp_endpoint: str | None = None
     #: Where records go besides the database: each a mapping with the `kind` of a plug-in and its own settings; once loaded, that

@@ -6,10 +6,13 @@ import asyncio
 import logging
 import zlib
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Protocol
 from urllib.parse import parse_qsl, quote
 
+from agent_gateway.admission.logins import Logins
 from agent_gateway.admission.refusals import Refusals
-from agent_gateway.core.admin import Admin, AdminAsk
+from agent_gateway.core.admin import LOGIN, Admin, AdminAsk
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.errors import (
     BadRequest,
@@ -22,9 +25,12 @@ from agent_gateway.core.errors import (
     NotFound,
     RequestTimeout,
     TooLarge,
+    Unauthenticated,
+    UnknownModel,
     UnsupportedMedia,
 )
 from agent_gateway.core.exchange import Exchange
+from agent_gateway.core.streamed import Streamed
 from agent_gateway.edge import websocket
 from agent_gateway.edge.answering import Answering
 from agent_gateway.edge.ask import Ask, Message, Outlet, Receive, Scope, Send
@@ -34,10 +40,10 @@ from agent_gateway.edge.batches import batch_answer, is_batch_path
 from agent_gateway.edge.bodies import BodyHold
 from agent_gateway.edge.cors import answer_lines, is_foreign, is_preflight, preflight_lines
 from agent_gateway.edge.feedback import take_feedback
-from agent_gateway.edge.files import Download
 from agent_gateway.edge.grouped import Grouped
 from agent_gateway.edge.hosts import check_host
 from agent_gateway.edge.limits import Limits
+from agent_gateway.edge.login import check_csrf, cookie_line, login_token
 from agent_gateway.edge.models import model_list, model_object
 from agent_gateway.edge.request import (
     Headers,
@@ -49,16 +55,25 @@ from agent_gateway.edge.request import (
     read_into,
     read_wishes,
 )
-from agent_gateway.edge.response import JSON, HeadLines, error_response, pairs
+from agent_gateway.edge.response import JSON, HeadLines, accepts_gzip, error_response, pairs
 from agent_gateway.edge.responses import STATE_PATHS, StateAsk, state_answer, stream_of_response
 from agent_gateway.edge.resumable import events_seen, resumed
 from agent_gateway.edge.routes import MODEL_PATHS, dialect_of
 from agent_gateway.edge.sessions import delete_session, session_list, session_object
+from agent_gateway.edge.telling import Telling
 from agent_gateway.pipeline import Live, refuse
 from agent_gateway.session.identity import checked_user
 from agent_gateway.stores.base import Owner
 
 Handler = Callable[[Ask], Awaitable[None]]
+
+
+class Page(Protocol):
+    """The dashboard's files."""
+
+    async def __call__(self, path: str, *, packed: bool, known: bytes | None) -> tuple[int, HeadLines, bytes]:
+        """Status, head and body. `packed`: the client takes gzip; `known`: what it has (`if-none-match`)."""
+
 
 #: Where one model is shown.
 _MODELS = ("/v1/models/", "/v1beta/models/")
@@ -68,6 +83,8 @@ _SESSIONS = "/v1/sessions/"
 _STREAMS = "/v1/streams/"
 #: Below it the admin API answers.
 _ADMIN = "/admin/v1/"
+#: There, and below it, is the web page.
+_DASHBOARD = "/dashboard"
 #: Of a request to the admin API.
 ADMIN_BODY_MAX_BYTES = 1024 * 1024
 FEEDBACK_BODY_MAX_BYTES = 64 * 1024
@@ -81,7 +98,8 @@ class App:
 
     Mounted in another app it hears of no lifespan: then the first request has it started.
 
-    `admin` answers below `/admin/v1/`, `batches` on the paths of files and batches; `refusals` hears of whoever is not let in.
+    `scrape` gives what `/metrics` tells, and its content type; `admin` answers below `/admin/v1/`, `batches` on the paths of files and
+    batches, `page` on those of the dashboard; `refusals` hears of whoever is not let in.
     """
 
     def __init__(
@@ -92,7 +110,10 @@ class App:
         ready: Callable[[], str | None],
         started: Callable[[], Awaitable[None]],
         stopped: Callable[[], Awaitable[None]],
+        scrape: Callable[[], Awaitable[tuple[bytes, str]]],
         admin: Admin,
+        logins: Logins,
+        page: Page,
         batches: BatchRoom,
         refusals: Refusals,
     ) -> None:
@@ -101,8 +122,11 @@ class App:
         self._ready = ready
         self._started = started
         self._stopped = stopped
+        self._scrape = scrape
         self._starting: asyncio.Future[None] | None = None
         self._admin = admin
+        self._logins = logins
+        self._page = page
         self._batches = batches
         self.refusals = refusals
         self._routes: dict[str, dict[str, Handler]] = {
@@ -199,11 +223,13 @@ class App:
             by_method = dict.fromkeys(("GET", "POST", "DELETE"), self._batch)
         elif by_method is None and path.startswith(_ADMIN):
             by_method = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), self._administer)
+        elif by_method is None and (path == _DASHBOARD or path.startswith(f"{_DASHBOARD}/")):
+            by_method = {"GET": self._dashboard}
         if by_method is None:
             places = ", ".join([known.decode() for known in MODEL_PATHS])
             raise NotFound(
                 f"There is nothing at {path[:200]!r}. Models are asked at {places}, and in Gemini's protocol at "
-                "/v1beta/models/MODEL:generateContent and :streamGenerateContent."
+                "/v1beta/models/MODEL:generateContent and :streamGenerateContent; the dashboard is at /dashboard."
             )
         return by_method
 
@@ -248,14 +274,18 @@ class App:
         read_wishes(ask.exchange, ask.head)
         asked = (ask.exchange, ask.runtime, self._limits, ask.headers, ask.method, ask.path, ask.query, ask.receive)
         told = await batch_answer(BatchAsk(self._batches, owner, *asked, lambda: self._body(ask), outlet))
-        if isinstance(told, Download | Grouped):
+        if isinstance(told, Streamed):
+            await self._tell(ask, outlet, told, ask.let_in)
+        elif isinstance(told, Grouped):
             await self._answer(ask, outlet, told)
         else:
             await ask.json(told)
 
-    async def _answer(self, ask: Ask, outlet: Outlet, answering: Answering | Download | Grouped) -> None:
-        """To its end, or the client's."""
-        exchange = ask.exchange
+    async def _answer(
+        self, ask: Ask, outlet: Outlet, answering: Answering | Grouped | Telling, exchange: Exchange | None = None
+    ) -> None:
+        """To its end, or the client's. `exchange`: which is told that he left, where it is not the request's own."""
+        exchange = exchange or ask.exchange
         loop = asyncio.get_running_loop()
         work = loop.create_task(answering.run())
         outlet.work = work
@@ -268,6 +298,10 @@ class App:
                 await asyncio.wait([work])
         finally:
             leaving.cancel()
+
+    async def _tell(self, ask: Ask, outlet: Outlet, told: Streamed, check: Callable[[], Awaitable[None]]) -> None:
+        """`check`: of the right to hear more of it."""
+        await self._answer(ask, outlet, Telling(ask, outlet, told, self._limits, check), told.exchange)
 
     async def _body(self, ask: Ask, limit: int | None = None) -> bytes:
         """Held by the exchange."""
@@ -302,7 +336,7 @@ class App:
     async def _model(self, ask: Ask) -> None:
         name = next(ask.path.removeprefix(place) for place in _MODELS if ask.path.startswith(place))
         if name not in await _visible_models(ask):
-            raise NotFound(f"The model {name[:200]!r} does not exist, or your key may not use it.")
+            raise UnknownModel(f"The model {name[:200]!r} does not exist, or your key may not use it.", param="model")
         await ask.json(model_object(name, ask.exchange.call.dialect))
 
     # --- sessions ---
@@ -339,15 +373,19 @@ class App:
             await ask.json({"status": "not ready", "reason": why_not}, status=503)
 
     async def _metrics(self, ask: Ask) -> None:
-        body, content_type = ask.runtime.recorder.scrape()
+        body, content_type = await self._scrape()
         await ask.whole(200, f"content-type: {content_type}\r\n{ask.id_line}".encode(), body)
 
     # --- admin ---
 
     async def _administer(self, ask: Ask) -> None:
-        await ask.let_in()
+        path = ask.path.removeprefix(_ADMIN).rstrip("/")
         writes = ask.method not in ("GET", "HEAD")
-        ask.runtime.gate.admit_admin(ask.exchange, writes=writes)
+        token = login_token(ask.headers) if ask.head.secret is None else None
+        if path == LOGIN:
+            await self._meet_login(ask, token)
+        else:
+            await self._admit_admin(ask, token, writes=writes)
         body = b""
         if writes:
             check_media(ask.headers)
@@ -356,14 +394,49 @@ class App:
             AdminAsk(
                 request_id=ask.exchange.id,
                 method="GET" if ask.method == "HEAD" else ask.method,
-                path=ask.path.removeprefix(_ADMIN).rstrip("/"),
+                path=path,
                 query=_last_values(ask.query),
                 body=body,
                 key=ask.exchange.key,
                 source=ask.source(),
+                login=token,
             )
         )
-        await ask.json(told.body, told.status)
+        if isinstance(told, Streamed):
+            await self._tell(ask, Outlet(ask), told, lambda: self._admit_admin(ask, token, writes=writes))
+            return
+        cookie = b""
+        if told.login is not None:
+            place = f"{ask.scope.get('root_path', '')}{_ADMIN.rstrip('/')}"
+            cookie = cookie_line(told.login, told.login_s, place, encrypted=ask.scope.get("scheme") == "https")
+        await ask.json(told.body, told.status, cookie)
+
+    async def _admit_admin(self, ask: Ask, token: str | None, *, writes: bool) -> None:
+        """By a key, or the log-in of one. Raises `Unauthenticated`, `Forbidden` or `StoreDown`."""
+        if token is None or ask.runtime.settings.auth.admin_key is None:
+            await ask.let_in()
+        else:
+            login = await self._logins.find(token)
+            if writes:
+                check_csrf(ask.headers, login)
+            ask.exchange.key = login.key
+            ask.runtime.gate.check_endpoint(ask.exchange, ask.path)
+        ask.runtime.gate.admit_admin(ask.exchange, writes=writes)
+
+    async def _meet_login(self, ask: Ask, token: str | None) -> None:
+        """Whoever comes may try to log in, but not as often as he likes, and only who is logged in can log out."""
+        if ask.method == "POST":
+            ask.shows_key = True
+            self.refusals.check(ask.source())
+        elif ask.method == "DELETE" and token is not None:
+            with suppress(Unauthenticated):
+                check_csrf(ask.headers, await self._logins.find(token))
+
+    async def _dashboard(self, ask: Ask) -> None:
+        """The page knows nothing by itself, and is shown to everybody."""
+        packed = accepts_gzip(ask.head.accept_encoding or b"")
+        status, head, body = await self._page(ask.path.removeprefix(_DASHBOARD), packed=packed, known=ask.headers.get(b"if-none-match"))
+        await ask.whole(status, head + ask.id_line.encode(), body)
 
     async def _openapi(self, ask: Ask) -> None:
         """Says nothing that the documents do not say, and to everybody."""
@@ -379,7 +452,10 @@ class App:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})
-        await receive()
+        try:
+            await receive()
+        except asyncio.CancelledError:  # by a second Ctrl-C, after which nobody is waited for
+            return
         await self._stopped()
         await send({"type": "lifespan.shutdown.complete"})
 

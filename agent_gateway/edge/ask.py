@@ -31,7 +31,20 @@ _AT_ONCE_BYTES = 64 * 1024
 class Ask:
     """One HTTP request and its client."""
 
-    __slots__ = ("_limits", "_refusals", "exchange", "head", "headers", "method", "path", "receive", "runtime", "scope", "send")
+    __slots__ = (
+        "_limits",
+        "_refusals",
+        "exchange",
+        "head",
+        "headers",
+        "method",
+        "path",
+        "receive",
+        "runtime",
+        "scope",
+        "send",
+        "shows_key",
+    )
 
     def __init__(
         self,
@@ -51,6 +64,8 @@ class Ask:
         self.headers = headers
         self.head = head
         self.exchange = exchange
+        #: In a header or, of who logs in, in the body.
+        self.shows_key = head.secret is not None
         #: The one configuration that this request sees.
         self.runtime = runtime
         self.method: str = scope["method"]
@@ -83,11 +98,12 @@ class Ask:
         self.runtime.gate.check_endpoint(self.exchange, self.path)
 
     def refused(self, error: GatewayError) -> None:
-        self._refusals.count(error, self.source, key_shown=self.head.secret is not None)
+        self._refusals.count(error, self.source, key_shown=self.shows_key)
 
-    async def json(self, value: Any, status: int = 200) -> None:
+    async def json(self, value: Any, status: int = 200, more: HeadLines = b"") -> None:
         """What is told here is for who asks, now."""
-        await self.whole(status, b"%bcache-control: no-store\r\n%b" % (JSON, self.id_line.encode()), msgspec.json.encode(value))
+        head = b"%bcache-control: no-store\r\n%b%b" % (JSON, self.id_line.encode(), more)
+        await self.whole(status, head, msgspec.json.encode(value))
 
     async def whole(self, status: int, head: HeadLines, body: bytes) -> None:
         """An answer that no exchange makes; a client that does not take it is given up."""
@@ -143,8 +159,8 @@ class Outlet:
 
 
 async def _whole(send: Send, status: int, head: HeadLines, body: bytes, length: int) -> None:
-    """`length` is told even where no body is sent (HEAD)."""
-    headers = [*pairs(head), (b"content-length", b"%d" % length)]
+    """`length` is told even where no body is sent (HEAD); of 304 it would have to be that of what is not sent anew."""
+    headers = pairs(head) if status == 304 else [*pairs(head), (b"content-length", b"%d" % length)]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     if len(body) > _AT_ONCE_BYTES:  # servers wait for the client before they take more, not after: a last, empty part has them wait
         await send({"type": "http.response.body", "body": body, "more_body": True})

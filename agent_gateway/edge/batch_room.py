@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import parse_qs
 
-from agent_gateway.core.errors import BadRequest, ClientLeft
+from agent_gateway.core.errors import BadRequest
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge.limits import Limits
+from agent_gateway.edge.pieces import taken
 from agent_gateway.edge.request import Headers
 from agent_gateway.edge.response import HeadLines
 from agent_gateway.pipeline import Runtime
@@ -42,7 +42,7 @@ class Files(Protocol):
 
     async def delete(self, owner: Owner, file_id: str) -> Any: ...
 
-    def content(self, file_id: str) -> AsyncGenerator[bytes, None]: ...
+    def content(self, file_id: str, size: int) -> AsyncGenerator[bytes, None]: ...
 
 
 class Batches(Protocol):
@@ -52,7 +52,8 @@ class Batches(Protocol):
 
     async def listed(self, owner: Owner, *, limit: int, after: str | None) -> Any: ...
 
-    async def cancel(self, owner: Owner, batch_id: str) -> Any: ...
+    async def cancel(self, owner: Owner | None, batch_id: str) -> Any:
+        """Whoever's it is, where `owner` is None."""
 
 
 class Group(Protocol):
@@ -124,11 +125,5 @@ class BatchAsk:
         return int(limit)
 
     async def taken(self, writing: Coroutine[Any, Any, None]) -> None:
-        """By the client, who is given up when he takes nothing: raises `ClientLeft`."""
-        try:
-            async with asyncio.timeout(self.limits.write_stall_s):
-                await writing
-        except TimeoutError:
-            self.exchange.client_left = True
-            self.outlet.give_up()
-            raise ClientLeft("The client takes nothing of what is written.") from None
+        """`pieces.taken`."""
+        await taken(writing, self.exchange, self.outlet, self.limits)

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 from agent_gateway.core.errors import BadRequest, MethodNotAllowed
+from agent_gateway.core.streamed import Streamed
 from agent_gateway.edge.batch_room import BatchAsk
-from agent_gateway.edge.files import Download, uploaded
+from agent_gateway.edge.files import uploaded
 from agent_gateway.edge.grouped import Grouped
 from agent_gateway.edge.request import check_media
 
@@ -23,7 +24,7 @@ def is_batch_path(path: str) -> bool:
 
 
 async def batch_answer(ask: BatchAsk) -> Any:
-    """A `Download` or `Grouped`, still to be run, or what JSON is made of. Raises `GatewayError`."""
+    """A `Streamed`, still to be told, a `Grouped`, still to be run, or what JSON is made of. Raises `GatewayError`."""
     allowed = []
     for method, path, answer in _ROUTES:
         if (match := path.fullmatch(ask.path.rstrip("/"))) is None:
@@ -43,8 +44,9 @@ async def _files(ask: BatchAsk) -> Any:
     return await ask.room.files.listed(ask.owner, limit=limit, after=ask.asked("after"), purpose=ask.asked("purpose"))
 
 
-async def _content(ask: BatchAsk, file_id: str) -> Download:
-    return Download(ask, await ask.room.files.find(ask.owner, file_id))
+async def _content(ask: BatchAsk, file_id: str) -> Streamed:
+    file = await ask.room.files.find(ask.owner, file_id)
+    return Streamed(ask.room.files.content(file.id, file.bytes), "application/octet-stream", {"content-length": str(file.bytes)})
 
 
 async def _batches(ask: BatchAsk) -> Any:

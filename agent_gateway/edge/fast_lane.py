@@ -49,6 +49,43 @@ _CLOSE = b"connection: close\r\n"
 class FastLane(asyncio.Protocol):
     """One client connection. Reads a request, has it answered in a task, reads the next; pipelined ones wait in the buffer."""
 
+    __slots__ = (
+        "_app_state",
+        "_buffer",
+        "_buffered",
+        "_closing",
+        "_config",
+        "_date_line",
+        "_dated",
+        "_dialect",
+        "_exchange",
+        "_head",
+        "_head_end",
+        "_headers",
+        "_hold",
+        "_idle_since",
+        "_idle_timer",
+        "_keep_alive",
+        "_known_head",
+        "_last_is_told",
+        "_limits",
+        "_live",
+        "_loop",
+        "_needed",
+        "_odd",
+        "_parts",
+        "_paused_reading",
+        "_refusals",
+        "_state",
+        "_task",
+        "_timer",
+        "_transport",
+        "_unsent",
+        "_url",
+        "_writable",
+        "_writes",
+    )
+
     def __init__(
         self,
         live: Live,
@@ -71,7 +108,6 @@ class FastLane(asyncio.Protocol):
         self._writes = Writes.of(self._loop)
         # Of the connection.
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
-        self._parser: httptools.HttpRequestParser
         self._known_head = _UNKNOWN
         self._head = Head()
         self._dialect: Dialect = "openai_chat"
@@ -97,6 +133,8 @@ class FastLane(asyncio.Protocol):
         self._odd = False
         self._head_end = 0
         self._keep_alive = True
+        #: The client knows that no more is answered here.
+        self._last_is_told = False
         self._unsent = b""
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
@@ -167,6 +205,15 @@ class FastLane(asyncio.Protocol):
             self._close()
         else:
             self._keep_alive = False
+            self._last_is_told = True
+
+    def retire(self) -> None:
+        """The next answer whose head is not out yet says that it is the last."""
+        self._keep_alive = False
+
+    @property
+    def is_idle(self) -> bool:
+        return self._task is None and not self._needed and not self._buffer
 
     # --- reading ---
 
@@ -218,9 +265,9 @@ class FastLane(asyncio.Protocol):
         self._headers = {}
         self._odd = False
         self._known_head = _UNKNOWN
+        parser = httptools.HttpRequestParser(self)  # not kept: most connections need it once
         try:
-            self._parser = httptools.HttpRequestParser(self)
-            self._parser.feed_data(head)
+            parser.feed_data(head)
         except httptools.HttpParserUpgrade:
             self._odd = True
         except httptools.HttpParserError:
@@ -228,7 +275,7 @@ class FastLane(asyncio.Protocol):
             return None
         length = self._headers.get(b"content-length")
         dialect = dialect_of(self._url)
-        if self._odd or length is None or dialect is None or self._parser.get_http_version() != "1.1":
+        if self._odd or length is None or dialect is None or parser.get_http_version() != "1.1":
             self._hand_over()
             return None
         self._dialect = dialect
@@ -239,7 +286,7 @@ class FastLane(asyncio.Protocol):
             self._refuse(error)
             return None
         # A connection that drains stays so.
-        self._keep_alive = self._keep_alive and self._parser.should_keep_alive()
+        self._keep_alive = self._keep_alive and parser.should_keep_alive()
         self._head = read_head(self._headers)
         line = _LENGTH_LINE.search(head)
         if line is not None:
@@ -284,7 +331,7 @@ class FastLane(asyncio.Protocol):
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
         if not self._keep_alive:
-            protocol.shutdown()
+            protocol.retire()
         protocol.data_received(self._buffer)
         self._buffer = b""
         self._closing = True
@@ -338,7 +385,7 @@ class FastLane(asyncio.Protocol):
         self._state.total_requests += 1
         self._task = None
         self._exchange = None
-        if not complete or not self._keep_alive:
+        if not complete or self._last_is_told:
             self._close()
         elif not self._closing:
             if self._paused_reading:
@@ -355,15 +402,19 @@ class FastLane(asyncio.Protocol):
     # --- the outlet of `Answering` ---
 
     def whole(self, status: int, head: HeadLines, body: bytes) -> Awaitable[None] | None:
-        close = b"" if self._keep_alive else _CLOSE
+        close = b"" if self._keep_alive else self._told_last()
         lines = (STATUS_LINES[status], self._server_head(), head, close, len(body), body)
         return self._send(b"%b%b%b%bcontent-length: %d\r\n\r\n%b" % lines)
 
     def begin(self, head: HeadLines) -> Awaitable[None] | None:
-        close = b"" if self._keep_alive else _CLOSE
+        close = b"" if self._keep_alive else self._told_last()
         # It goes out with the first chunk, in one segment.
         self._unsent = b"%b%b%b%btransfer-encoding: chunked\r\n\r\n" % (STATUS_LINES[200], self._server_head(), head, close)
         return None
+
+    def _told_last(self) -> HeadLines:
+        self._last_is_told = True
+        return _CLOSE
 
     def _server_head(self) -> HeadLines:
         """The date, which uvicorn renews every second."""

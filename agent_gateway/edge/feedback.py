@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -21,6 +23,8 @@ class _Given(Struct, forbid_unknown_fields=True):
     comment: Annotated[str, Meta(max_length=COMMENT_MAX_CHARS)] | None = None
 
 
+#: What another process has just answered is in the records within this time (s).
+_ELSEWHERE_S = 0.3
 _decoder = msgspec.json.Decoder(_Given)
 _EXPECTED = f'{{"request_id": "req_…", "score": 1 to 5, "comment": up to {COMMENT_MAX_CHARS} characters or left out}}'
 
@@ -34,9 +38,15 @@ async def take_feedback(owner: Owner, body: bytes, runtime: Runtime) -> dict[str
         name = at.rstrip("`") or None
         raise BadRequest(f"{name or 'The body'}: {what.replace('`', '')}. Expected is {_EXPECTED}.", param=name) from None
     feedback = Feedback(given.request_id, owner.key, given.score, given.comment, int(runtime.clock.wall() * 1000))
-    if not await runtime.recorder.score(feedback):
+    score = runtime.recorder.score
+    if not await score(feedback) and not await _later(score, feedback):
         raise NotFound(
             f"There is no request {given.request_id[:100]!r} of this key: request_id is the header x-request-id of its answer. "
             "It is known about 0.1 s after its end, until its record is deleted."
         )
     return {"request_id": given.request_id, "object": "feedback", "score": given.score}
+
+
+async def _later(score: Callable[[Feedback], Awaitable[bool]], feedback: Feedback) -> bool:
+    await asyncio.sleep(_ELSEWHERE_S)
+    return await score(feedback)

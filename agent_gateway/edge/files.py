@@ -1,20 +1,18 @@
-"""Files on their way in, as forms, and out again: in pieces, so that no file is ever whole in memory.
+"""Files on their way in, as forms: in pieces, so that no file is ever whole in memory.
 
-Promise: who sends or takes too slowly is given up, and of an upload that breaks off nothing stays.
+Promise: who sends too slowly is given up, and of an upload that breaks off nothing stays.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Any
 
-from agent_gateway.core.errors import BadRequest, ClientLeft, GatewayError, NotFound, RequestTimeout, TooLarge, UnsupportedMedia
+from agent_gateway.core.errors import BadRequest, ClientLeft, GatewayError, RequestTimeout, TooLarge, UnsupportedMedia
 from agent_gateway.edge.batch_room import BatchAsk, Upload
 from agent_gateway.edge.request import body_length
-from agent_gateway.edge.response import HeadLines
 from agent_gateway.wire.multipart import MultipartReader, Part
 
 #: Of a form, beside the file in it.
@@ -23,8 +21,6 @@ FORM_BYTES_MAX = 64 * 1024
 STEP_BYTES = 1024 * 1024
 #: and an upload holds so many of `Limits.bodies`: what comes, and what is being kept.
 HELD_BYTES = 3 * STEP_BYTES
-
-_log = logging.getLogger("agent_gateway.edge")
 
 
 async def uploaded(ask: BatchAsk) -> Any:
@@ -111,34 +107,3 @@ async def _pieces(ask: BatchAsk) -> AsyncGenerator[bytes, None]:
             left_s, left_bytes = ask.limits.body_timeout_s, STEP_BYTES
         yield piece
         more = message.get("more_body", False)
-
-
-class Download:
-    """The content of one file."""
-
-    def __init__(self, ask: BatchAsk, file: Any) -> None:
-        self._ask = ask
-        self._file = file
-
-    async def run(self) -> None:
-        ask, file = self._ask, self._file
-        head: HeadLines = b"content-type: application/octet-stream\r\ncontent-length: %d\r\n%b" % (file.bytes, ask.id_line)
-        await ask.taken(ask.outlet.begin(head))
-        try:
-            if ask.method != "HEAD":
-                await self._pass_on()
-        except GatewayError as error:  # its head is out: all that is left to say is that it is no whole file
-            if not isinstance(error, ClientLeft):
-                _log.warning("the file %s broke off on its way to the client: %s", file.id, error.message)
-                ask.outlet.give_up()
-        else:
-            await ask.taken(ask.outlet.end())
-
-    async def _pass_on(self) -> None:
-        left = self._file.bytes
-        async with aclosing(self._ask.room.files.content(self._file.id)) as chunks:
-            async for chunk in chunks:
-                await self._ask.taken(self._ask.outlet.write(chunk))
-                left -= len(chunk)
-        if left:
-            raise NotFound("It was deleted meanwhile.")

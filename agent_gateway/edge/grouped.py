@@ -10,6 +10,7 @@ import msgspec
 
 from agent_gateway.core.errors import ShuttingDown
 from agent_gateway.edge.batch_room import BatchAsk, Group
+from agent_gateway.edge.pieces import beating
 from agent_gateway.edge.response import JSON, STREAM, error_response
 from agent_gateway.protocols.base import codec_of
 
@@ -45,23 +46,9 @@ class Grouped:
         outlet, taken = self._ask.outlet, self._ask.taken
         heartbeat_s = self._ask.runtime.settings.streaming.heartbeat_s
         await taken(outlet.begin(STREAM + self._ask.id_line))
-        async with aclosing(self._group.results()) as results:
-            following = None
-            try:
-                while True:
-                    following = following or asyncio.ensure_future(anext(results, None))
-                    await asyncio.wait([following], timeout=heartbeat_s)
-                    if not following.done():
-                        await taken(outlet.write(self._codec.heartbeat))
-                        continue
-                    found, following = following.result(), None
-                    if found is None:
-                        break
-                    await taken(outlet.write(_event(found[1])))
-            finally:
-                if following is not None:
-                    following.cancel()
-                    await asyncio.wait([following])
+        async with aclosing(self._group.results()) as results, aclosing(beating(results, heartbeat_s)) as found:
+            async for each in found:
+                await taken(outlet.write(self._codec.heartbeat if each is None else _event(each[1])))
         await taken(outlet.write(_event({"summary": self._group.summary()}) + _DONE))
         await taken(outlet.end())
 

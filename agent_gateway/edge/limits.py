@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import resource
 from dataclasses import dataclass, field
 
 from agent_gateway.core.errors import Overloaded
+from agent_gateway.core.open_files import raise_open_files
 from agent_gateway.edge.bodies import Bodies
 
 #: Connections of clients that one process holds, where the system lets it have as many files open.
 CONNECTIONS_MAX = 10_000
-#: Of the files that may be open, this share is for clients; the rest is for providers, stores and files.
-_CLIENTS_SHARE = 0.75
+#: Where the system allows fewer than this, who starts the gateway is told.
+CONNECTIONS_EXPECTED = 8_000
+#: Files beside the connections: stores, logs, what an operator does. Where there are few in all, a fifth of them.
+_SPARE_FILES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +44,22 @@ class Limits:
 
 
 def connections_max() -> int:
-    """As many as this process may have: has the system's soft limit on open files raised, as far as it can be."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = int(CONNECTIONS_MAX / _CLIENTS_SHARE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return CONNECTIONS_MAX if soft == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, int(soft * _CLIENTS_SHARE))
+    """Of clients, and as many to a provider: each of theirs needs one. Has the system's soft limit on open files raised for them, as far
+    as it can be.
+    """
+    files = raise_open_files(2 * CONNECTIONS_MAX + _SPARE_FILES)
+    return min(CONNECTIONS_MAX, (files - min(_SPARE_FILES, files // 5)) // 2)
+
+
+def few_connections() -> str | None:
+    """What an operator is told where the system allows only few. None: it allows enough."""
+    allowed = connections_max()
+    if allowed >= CONNECTIONS_EXPECTED:
+        return None
+    return (
+        f"this process may have so few files open that it takes {allowed:,} connections of clients at once, not {CONNECTIONS_MAX:,}; "
+        f"raise the hard limit to {2 * CONNECTIONS_MAX + _SPARE_FILES}: `ulimit -Hn`, LimitNOFILE= of a systemd unit, a container's ulimits"
+    )
 
 
 def too_many_connections(limits: Limits) -> Overloaded:

@@ -42,10 +42,14 @@ class Head(Struct, frozen=True):
     client_request_id: str | None = None
     session: str | None = None
     user: str | None = None
-    #: The stream that is asked for may be taken up again.
-    resumable: bool = False
+    #: What it says of taking up again the stream that is asked for.
+    resumption: bytes | None = None
     #: What goes on to the provider.
     forward: dict[str, str] = {}
+
+    @property
+    def resumable(self) -> bool:
+        return self.resumption is not None and self.resumption.lower() == b"true"
 
 
 def read_head(headers: Headers) -> Head:
@@ -60,7 +64,7 @@ def read_head(headers: Headers) -> Head:
         client_request_id=client_id.decode("latin-1")[:CLIENT_ID_MAX_LENGTH] if client_id else None,
         session=session.decode("latin-1") if session else None,
         user=user.decode("latin-1") if user else None,
-        resumable=headers.get(b"x-gateway-resumable", b"").lower() == b"true",
+        resumption=headers.get(b"x-gateway-resumable"),
         forward={name.decode(): headers[name].decode("latin-1") for name in FORWARDED if name in headers},
     )
 
@@ -92,6 +96,9 @@ def read_wishes(exchange: Exchange, head: Head) -> None:
         exchange.timeout_s = timeout_of(head.timeout)
     if head.cache is not None:
         exchange.uses_cache = uses_cache(head.cache)
+    if head.resumption is not None and head.resumption.lower() not in (b"true", b"false"):
+        shown = head.resumption[:32].decode("latin-1")
+        raise BadRequest(f"x-gateway-resumable: {shown!r} is not known; send true, or leave it out.", param="x-gateway-resumable")
 
 
 def _secret(headers: Headers) -> bytes | None:

@@ -132,13 +132,13 @@ def error_response(error: GatewayError, exchange: Exchange | None = None) -> tup
 
 def compressed(body: bytes, accept_encoding: bytes | None) -> bytes | None:
     """The body as gzip where the client accepts it and it pays; else None."""
-    if accept_encoding is None or not COMPRESS_FROM_BYTES <= len(body) <= COMPRESS_UP_TO_BYTES or not _accepts_gzip(accept_encoding):
+    if accept_encoding is None or not COMPRESS_FROM_BYTES <= len(body) <= COMPRESS_UP_TO_BYTES or not accepts_gzip(accept_encoding):
         return None
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)
     return packer.compress(body) + packer.flush()
 
 
-def _accepts_gzip(value: bytes) -> bool:
+def accepts_gzip(value: bytes) -> bool:
     for part in value.lower().split(b","):
         name, _, parameters = part.strip().partition(b";")
         if name.strip() in (b"gzip", b"*"):

@@ -34,6 +34,8 @@ class SlowLane(HttpToolsProtocol):
         self._rest_timer: asyncio.TimerHandle | None = None
         #: Requests whose answers are not out yet.
         self._due = 0
+        #: The server goes while others serve.
+        self._retiring = False
         #: What is said once the answers that are due before it are out; nothing more is read.
         self._refusal: GatewayError | None = None
 
@@ -77,6 +79,8 @@ class SlowLane(HttpToolsProtocol):
         before = self.cycle
         super().on_headers_complete()
         self._due += self.cycle is not before
+        if self._retiring and self.cycle is not before:
+            self.cycle.keep_alive = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """What comes as a trailer is no header: whoever is on the way has not looked at it."""
@@ -120,6 +124,17 @@ class SlowLane(HttpToolsProtocol):
         super().shutdown()
         if self.transport.is_closing():
             self._close()
+
+    def retire(self) -> None:
+        """The next answer whose head is not out yet says that it is the last."""
+        if not self._retiring:
+            self._retiring = True
+            if self._due and not self.cycle.response_started:
+                self.cycle.keep_alive = False
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._due and not (self._in_head and (self._begun or self._head_bytes))
 
     def timeout_keep_alive_handler(self) -> None:
         """A client that has not even taken the last answer is not waited for at the end."""

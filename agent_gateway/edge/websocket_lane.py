@@ -17,6 +17,9 @@ from agent_gateway.edge.response import STATUS_LINES, error_response
 from agent_gateway.edge.slow_lane import ABORT
 from agent_gateway.edge.websocket_session import DRAIN, UNSENT
 
+#: The loop is held up by so many bytes at once: of the smallest frames, those are more than a thousand.
+SLICE_BYTES = 8 * 1024
+
 
 class WebSocketLane(WebSocketsSansIOProtocol):
     """Takes a connection over from the slow lane with the head of its handshake. Messages are handed on as bytes, text or not."""
@@ -26,6 +29,10 @@ class WebSocketLane(WebSocketsSansIOProtocol):
         self._limits = limits
         #: Of a connection that is over, until it is gone.
         self._end_timer: asyncio.TimerHandle | None = None
+        self._retiring = False
+        #: Read from the socket, and not looked at yet: nothing more is read before it is.
+        self._unread = bytearray()
+        self._has_turn = False
         self.ping_interval = heartbeat_s
         self.close_timeout = limits.linger_s
 
@@ -34,9 +41,37 @@ class WebSocketLane(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._end_timer is not None:
             self._end_timer.cancel()
+        self._unread.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if not self._unread and len(data) <= SLICE_BYTES:
+            self._take(data)
+            return
+        self._unread += data
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """What was read is looked at before more is read, whoever wants to read on."""
+        if self._unread and not self.transport.is_closing():
+            self.transport.pause_reading()
+            if not self.read_paused and not self._has_turn:
+                self._has_turn = True
+                self.loop.call_soon(self._take_slice)
+
+    def _take_slice(self) -> None:
+        self._has_turn = False
+        if self.disconnected:
+            return
+        piece = bytes(self._unread[:SLICE_BYTES])
+        del self._unread[:SLICE_BYTES]
+        self._take(piece)
+        if self._unread:
+            self._go_on()
+        elif not self.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _take(self, data: bytes) -> None:
         self.conn.receive_data(data)
         if self.conn.handshake_exc is not None:
             self._refuse(_unreadable(self.conn.handshake_exc.__cause__))
@@ -49,6 +84,16 @@ class WebSocketLane(WebSocketsSansIOProtocol):
         """The server drains: the app ends what runs, then the connection; one that is being closed has its time."""
         if not self.close_sent:
             self.queue.put_nowait(cast(Any, {"type": DRAIN}))
+
+    def retire(self) -> None:
+        """As when all of the gateway stops: a socket cannot be answered once more, and then left."""
+        if not self._retiring:
+            self._retiring = True
+            self.shutdown()
+
+    @property
+    def is_idle(self) -> bool:
+        return False
 
     # --- reading ---
 
@@ -82,6 +127,11 @@ class WebSocketLane(WebSocketsSansIOProtocol):
         if event.fin:
             self.send_receive_event_to_app()
 
+    async def receive(self) -> Any:
+        message = await super().receive()
+        self._go_on()
+        return message
+
     # --- writing ---
 
     async def send(self, message: Any) -> None:
@@ -89,6 +139,7 @@ class WebSocketLane(WebSocketsSansIOProtocol):
         if self.close_sent:  # by us, before the app came to hear of it
             raise ClientDisconnected
         await super().send(message)
+        self._go_on()
 
     # --- the ends ---
 

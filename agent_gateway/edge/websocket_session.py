@@ -40,6 +40,13 @@ GOING_AWAY: CloseCode = 1001
 NOT_JSON: CloseCode = 1007
 TOO_BIG: CloseCode = 1009
 INTERNAL: CloseCode = 1011
+#: What a client is told with it.
+REASONS: dict[CloseCode, str] = {
+    GOING_AWAY: "The gateway stops.",
+    NOT_JSON: "A message is not JSON in UTF-8.",
+    TOO_BIG: "A message is over server.body_max_mb.",
+    INTERNAL: "A fault of the gateway.",
+}
 
 _log = logging.getLogger("agent_gateway.edge")
 
@@ -84,7 +91,7 @@ class Session:
         with contextlib.suppress(asyncio.CancelledError):  # the loop itself may be stopped meanwhile
             await asyncio.wait([reading, *self._tasks])
             if code is not None:
-                await self._say({"type": "websocket.close", "code": code})
+                await self._say({"type": "websocket.close", "code": code, "reason": REASONS[code]})
 
     # --- reading ---
 

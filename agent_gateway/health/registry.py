@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from math import ceil, sqrt
 from random import Random
 
 from agent_gateway.core.route import Route
@@ -85,9 +86,15 @@ class DeploymentHealth:
         return now >= self._alone_until and (limit is None or self.load.in_flight < limit)
 
     def room_for_batches(self, now: float) -> int | None:
-        """How many of their calls may be under way, so that those who come as they came lately find room; None: any number."""
+        """How many of their calls may be under way, so that those who come as they came lately find room; None: any number.
+
+        Who comes at random comes at times by about the square root more than before (square-root staffing: Halfin and Whitt, 1981).
+        """
         limit = self.concurrency.limit
-        return None if limit is None else max(limit - self.load.interactive.value(now), 0)
+        if limit is None:
+            return None
+        lately = self.load.interactive.value(now)
+        return max(limit - lately - ceil(sqrt(lately)), 0)
 
     def expected_wait_s(self, place: Place, now: float) -> float:
         """Until it would be served if it joined the line now, by what calls took so far."""
@@ -164,6 +171,8 @@ class Health:
         self._uses: dict[str, dict[int, ConcurrencyPolicy | None]] = {}
         #: Those of `_routes` that may be forgotten; what was met last stands last.
         self._passing: OrderedDict[str, Route] = OrderedDict()
+        #: What operators decided, by deployment: `drain` or `prefer`. Replaced whole, never changed.
+        self.interventions: Mapping[str, str] = {}
 
     def of(self, deployment: str) -> DeploymentHealth:
         """One that was forgotten while a request waited between two calls starts anew, for that call alone."""

@@ -20,9 +20,9 @@ _MARK = re.compile(rf"{re.escape(MARK)}(?P<origin>[a-z_]+):(?P<signature>.*)", r
 
 def holds_mark(body: bytes) -> bool:
     """Whether any JSON string in it begins with the mark. One byte that texts seldom have is found twenty times as fast as a word: in a
-    megabyte of conversation that is half a millisecond.
+    megabyte of conversation that is half a millisecond. (`in` would first try it for a number, and raise and swallow an error over it.)
     """
-    return _RARE in body and MARKED in body
+    return body.find(_RARE) >= 0 and body.find(MARKED) >= 0
 
 
 def shown_signature(signature: str, origin: Dialect | None, client: Dialect) -> str:

@@ -11,29 +11,30 @@ from typing import Any, Literal
 
 import msgspec
 
-from agent_gateway.record.metrics import PREFIX
+from agent_gateway.record.family import PREFIX, Kind
 
-Kind = Literal["counter", "gauge", "histogram"]
+Together = Literal["sum", "max", "min"]
 _WIDTH, _HEIGHT, _PANELS_A_LINE = 8, 8, 3
 _UNITS = {"seconds": "s", "bytes": "bytes", "usd": "currencyUSD"}
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """`by`: the labels that its lines are told apart by."""
+    """`by`: the labels that its lines are told apart by. `together`: what a gauge of several processes is, or that which is worst."""
 
     metric: str
     kind: Kind
     title: str
     by: tuple[str, ...] = ()
+    together: Together = "sum"
 
 
 def _count(metric: str, title: str, *by: str) -> Shown:
     return Shown(metric, "counter", title, by)
 
 
-def _state(metric: str, title: str, *by: str) -> Shown:
-    return Shown(metric, "gauge", title, by)
+def _state(metric: str, title: str, *by: str, together: Together = "sum") -> Shown:
+    return Shown(metric, "gauge", title, by, together)
 
 
 def _times(metric: str, title: str, *by: str) -> Shown:
@@ -43,7 +44,7 @@ def _times(metric: str, title: str, *by: str) -> Shown:
 #: Row by row.
 CATALOGUE: dict[str, tuple[Shown, ...]] = {
     "Service levels and alerts": (
-        _state("slo_ratio", "Used of each target (1 is all of it)", "slo"),
+        _state("slo_ratio", "Used of each target (1 is all of it)", "slo", together="max"),
         _state("alerts_firing", "Alerts", "rule", "severity"),
         _count("alert_notices", "Notices to webhooks", "outcome"),
     ),
@@ -68,12 +69,13 @@ CATALOGUE: dict[str, tuple[Shown, ...]] = {
     ),
     "Providers": (
         _count("attempts", "Model calls by outcome", "deployment", "outcome"),
-        _state("breaker_state", "Breakers (0 closed, 2 open)", "deployment"),
+        _state("breaker_state", "Breakers (0 closed, 2 open)", "deployment", together="max"),
+        _state("breakers_shared", "Breakers are shared (0: each for itself)", together="min"),
         _state("concurrency_limit", "Calls at once, at most", "deployment"),
         _state("waiting", "Waiting for room", "deployment"),
         _count("fallbacks", "Fallbacks", "model", "reason"),
         _count("degraded", "Fixed replies", "model"),
-        _state("degradation_state", "Degradation (0 normal, 2 tripped)", "model"),
+        _state("degradation_state", "Degradation (0 normal, 2 tripped)", "model", together="max"),
         _times("quality", "Quality of answers", "status"),
         _times("feedback_score", "Feedback, 1–5"),
     ),
@@ -90,7 +92,7 @@ CATALOGUE: dict[str, tuple[Shown, ...]] = {
         _state("resumable_streams", "Resumable streams", "state"),
         _state("resumable_bytes", "Kept of them"),
         _count("resumable_failures", "Streams not copied to Redis"),
-        _state("sessions_active", "Sessions"),
+        _state("sessions_active", "Sessions", together="max"),
         _count("sessions_expired", "Sessions that expired"),
         _count("sessions_forgotten", "Turns without memory"),
         _count("responses_unsaved", "Responses not kept"),
@@ -99,10 +101,21 @@ CATALOGUE: dict[str, tuple[Shown, ...]] = {
     ),
     "Records": (
         _count("records", "Records", "sink", "outcome"),
-        _state("records_complete_ratio", "Records that are complete", "sink"),
+        _state("records_complete_ratio", "Records that are complete", "sink", together="min"),
         _state("records_waiting", "Records on their way", "sink"),
     ),
+    "Workers": (
+        _state("workers", "Processes", "state"),
+        _state("worker_configurations", "Configurations in use"),
+        _count("worker_ends", "Workers that ended", "how"),
+        _count("workers_unheard", "Answers not waited for"),
+    ),
 }
+
+
+def together(gauge: str) -> Together:
+    """Of one that is not listed, the highest."""
+    return next((shown.together for row in CATALOGUE.values() for shown in row if shown.metric == gauge), "max")
 
 
 def dashboard() -> bytes:
@@ -144,17 +157,10 @@ def expressions(shown: Shown) -> dict[str, str]:
         case "counter":
             return {legend or "all": f"sum{by} (rate({name}_total[$__rate_interval]))"}
         case "gauge":
-            return {legend or "all": f"{_together(shown.metric)}{by} ({name})"}
+            return {legend or "all": f"{shown.together}{by} ({name})"}
         case "histogram":
             buckets = f"sum by ({', '.join((*shown.by, 'le'))}) (rate({name}_bucket[$__rate_interval]))"
             return {f"p{share} {legend}".rstrip(): f"histogram_quantile({share / 100:g}, {buckets})" for share in (50, 95, 99)}
-
-
-def _together(gauge: str) -> str:
-    """Of several gateways: how many there are, or the one that is worst."""
-    if gauge.endswith("_complete_ratio"):
-        return "min"
-    return "max" if gauge.endswith(("_state", "_ratio")) else "sum"
 
 
 def _panel(shown: Shown, place: dict[str, int]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Promise: memory does not grow with their number; what is written is whole, or is
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
@@ -69,7 +70,7 @@ def write_parquet(out: BinaryIO) -> Writer:
         import pyarrow
         import pyarrow.parquet  # type: ignore[import-untyped]
     except ImportError:
-        raise NoParquet("Parquet needs the package pyarrow: pip install 'agent-gateway[parquet]'") from None
+        raise NoParquet("Parquet needs pyarrow; in a clone: pip install '.[parquet]'") from None
     whole = ("http_status", "attempts_count", "request_bytes", *[name for name in Record._fields if name.endswith("_tokens")])
     kinds = {"started_ms": pyarrow.timestamp("ms", tz="UTC")}
     for names, kind in ((_REALS, "float64"), (_FLAGS, "bool"), (_BODIES, "binary"), (whole, "int64")):
@@ -82,9 +83,12 @@ class WholeFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._part = path.with_name(f"{path.name}.part")
+        self._part = path.parent / f"{path.name}.part"
 
     def __enter__(self) -> BinaryIO:
+        """Raises `OSError`."""
+        if self._path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder; name a file in it")
         self._out = os.fdopen(os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
         return self._out
 

@@ -5,21 +5,17 @@ Promise: the number of series is bounded — a label is a configured name, a cod
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.errors import Overloaded, RateLimited
 from agent_gateway.core.exchange import Attempt, Exchange
 from agent_gateway.health.registry import Health
 from agent_gateway.record.completeness import Books, Completeness, Counted, Tally
+from agent_gateway.record.family import Family, Histogram, rendered
 from agent_gateway.record.row import overhead_s, pattern_of
 from agent_gateway.record.timeouts import timeouts_of
-
-if TYPE_CHECKING:
-    from prometheus_client.core import Metric
 
 OTHER = "other"
 _BREAKERS = ("closed", "half_open", "open")
@@ -90,6 +86,13 @@ class Limits(Protocol):
     def unread(self) -> int: ...
 
 
+class Shared(Protocol):
+    """What processes tell each other of deployments."""
+
+    @property
+    def up(self) -> bool: ...
+
+
 class Batches(Protocol):
     """What the engine of batches tells of itself."""
 
@@ -124,39 +127,6 @@ class Alerts(Protocol):
 
     @property
     def slo_ratios(self) -> Mapping[str, float]: ...
-
-
-class Histogram:
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        #: Per bucket, not cumulative; the last is everything above the bounds.
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        buckets = []
-        below = 0
-        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
-            below += count
-            buckets.append((bound, float(below)))
-        return buckets
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A metric as it stands now. `name` is without prefix and suffix; `values` are numbers, or histograms, by the values of `labels`."""
-
-    kind: Literal["counter", "gauge", "histogram"]
-    name: str
-    text: str
-    labels: tuple[str, ...]
-    values: Mapping[Any, Any]
 
 
 class _ModelFigures:
@@ -207,6 +177,7 @@ class Metrics:
         self._sessions: Sessions | None = None
         self._responses: Responses | None = None
         self._limits: Limits | None = None
+        self._board: Shared | None = None
         self._batches: Batches | None = None
         self._cache: Cache | None = None
         self._alerts: Alerts | None = None
@@ -260,6 +231,9 @@ class Metrics:
 
     def watch_limits(self, limits: Limits) -> None:
         self._limits = limits
+
+    def watch_board(self, board: Shared) -> None:
+        self._board = board
 
     def watch_batches(self, batches: Batches) -> None:
         self._batches = batches
@@ -418,20 +392,8 @@ class Metrics:
     # --- when Prometheus asks
 
     def render(self) -> tuple[bytes, str]:
-        """The text and its content type. prometheus_client is imported here: a start does not need it."""
-        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)
-        return generate_latest(registry), CONTENT_TYPE_LATEST
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: it would cost a collection at every registration."""
-        return []
-
-    def collect(self) -> Iterable[Metric]:
-        """The collector's side of prometheus_client."""
-        return map(_told, self.families())
+        """The text and its content type."""
+        return rendered(self.families())
 
     def families(self) -> Iterable[Family]:
         """Everything that is told, in the order in which it is."""
@@ -459,6 +421,8 @@ class Metrics:
         yield _gauge("in_flight", "Requests under way.", ("model",), self._in_flight_by_label())
         if self._health is not None:
             yield from self._collect_health(self._health)
+        shared = {} if self._board is None else {(): float(self._board.up)}
+        yield _gauge("breakers_shared", "1: processes know of each other's breakers and cooldowns; 0: each goes by its own.", (), shared)
         if self._live_streams is not None:
             yield from _collect_streams(self._live_streams)
         if self._sessions is not None:
@@ -472,11 +436,7 @@ class Metrics:
             yield from _collect_cache(self._cache)
         yield _histogram("feedback_score", "What was thought of answers, 1–5.", (), {(): self._scores})
         if self._alerts is not None:
-            yield _gauge("alerts_firing", "Alerts that fire, by rule.", ("rule", "severity"), self._alerts.firing)
-            yield _gauge(
-                "slo_ratio", "Of the last hour: what is used of a target; up to 1 is well.", ("slo",), _keyed(self._alerts.slo_ratios)
-            )
-            yield _counter("alert_notices", "What webhooks were sent of them.", ("outcome",), _keyed(self._alerts.notices))
+            yield from collect_alerts(self._alerts)
         yield from self._collect_records()
 
     def _collect_health(self, health: Health) -> Iterable[Family]:
@@ -532,6 +492,12 @@ class Metrics:
         yield _gauge("records_waiting", "Records that are on their way.", ("sink",), waiting)
 
 
+def collect_alerts(alerts: Alerts) -> Iterable[Family]:
+    yield _gauge("alerts_firing", "Alerts that fire, by rule.", ("rule", "severity"), alerts.firing)
+    yield _gauge("slo_ratio", "Of the last hour: what is used of a target; up to 1 is well.", ("slo",), _keyed(alerts.slo_ratios))
+    yield _counter("alert_notices", "What webhooks were sent of them.", ("outcome",), _keyed(alerts.notices))
+
+
 def _collect_streams(streams: LiveStreams) -> Iterable[Family]:
     kept = {("running",): float(streams.running), ("finished",): float(streams.finished)}
     yield _gauge("resumable_streams", "Streams kept so that they can be taken up again.", ("state",), kept)
@@ -558,7 +524,6 @@ def _collect_cache(cache: Cache) -> Iterable[Family]:
 
 # --- families ---------------------------------------------------------------------------------------------------------
 
-PREFIX = "agent_gateway_"
 _REQUEST_LABELS = ("model", "dialect", "pattern", "status")
 
 
@@ -580,19 +545,3 @@ def _gauge(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, 
 
 def _histogram(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, Histogram]) -> Family:
     return Family("histogram", name, text, labels, values)
-
-
-def _told(family: Family) -> Metric:
-    """As prometheus_client tells it."""
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-
-    name = PREFIX + family.name
-    if family.kind == "histogram":
-        histograms = HistogramMetricFamily(name, family.text, labels=family.labels)
-        for labels, histogram in family.values.items():
-            histograms.add_metric(labels, histogram.cumulative(), sum_value=histogram.total)
-        return histograms
-    numbers = (CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily)(name, family.text, labels=family.labels)
-    for labels, value in family.values.items():
-        numbers.add_metric(labels, value)
-    return numbers

@@ -19,6 +19,7 @@ from agent_gateway.record.base import DATABASE, SINKS, Address, Sink, SinkSettin
 from agent_gateway.record.changes import Feedback
 from agent_gateway.record.cost import settle
 from agent_gateway.record.metrics import Metrics
+from agent_gateway.record.newest import Newest
 from agent_gateway.record.row import Mode, Record, make_record
 
 #: From the first exchange of a batch to its rows being handed on (s): a quarter of the 0.2 s after which a record must be safe.
@@ -81,6 +82,8 @@ class Recorder:
         self._queue: deque[Exchange] = deque()
         self._queue_bytes = 0
         self._rows: list[Record] = []
+        #: Rows are also put here, where somebody wants to see them at once.
+        self.newest: Newest | None = None
         metrics.watch_recorder(lambda: len(self._queue) + len(self._rows))
 
     @classmethod
@@ -275,6 +278,8 @@ class Recorder:
     def _hand_on(self) -> None:
         if self._rows:
             rows, self._rows = self._rows, []
+            if self.newest is not None:
+                self.newest.extend(rows)
             self.metrics.count_handed(len(rows))
             for sink in self._sinks:
                 sink.write(rows)

@@ -22,6 +22,7 @@ from agent_gateway.record.file_reader import FileReader
 from agent_gateway.record.row import Record
 from agent_gateway.stores.base import create_privately
 from agent_gateway.stores.operation import Operation, T
+from agent_gateway.stores.write_ahead import use_log
 
 #: How long a write waits for another writer before the batch goes to the spill file (s).
 BUSY_TIMEOUT_S = 0.1
@@ -267,7 +268,7 @@ class RecordsFile:
         )
         try:
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a new file; an old one keeps its own
-            connection.execute("PRAGMA journal_mode = WAL")
+            use_log(connection, BUSY_TIMEOUT_S)
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             _migrate(connection)

@@ -169,7 +169,7 @@ def make_record(exchange: Exchange, mode: Mode) -> Record:
         None if first_token is None else _ms(first_token - started),
         _ms(overhead_s(exchange, ended)),
         len(exchange.attempts),
-        _json.encode([_attempt(attempt, started, usage, full) for attempt in exchange.attempts]) if exchange.attempts else None,
+        _json.encode([attempt_record(attempt, started, usage, full=full) for attempt in exchange.attempts]) if exchange.attempts else None,
         len(call.body),
         call.body[:REQUEST_MAX_BYTES] if full else None,
         answer,
@@ -180,6 +180,27 @@ def make_record(exchange: Exchange, mode: Mode) -> Record:
         _trace(call) if full and call.forward_headers else None,
     )
     return Record._make(values)  # half the cost of calling it
+
+
+def attempt_record(attempt: Attempt, started: float, usage: Usage | None, *, full: bool) -> AttemptRecord:
+    """`started` and `usage`: the request's; `full`: with what the provider said."""
+    connected, first_byte, first_token, ended = attempt.connected, attempt.first_byte, attempt.first_token, attempt.ended
+    detail = attempt.error_detail if full else None
+    return AttemptRecord(
+        attempt.deployment,
+        _ms(attempt.started - started),
+        None if connected is None else _ms(connected - started),
+        None if first_byte is None else _ms(first_byte - started),
+        None if first_token is None else _ms(first_token - started),
+        None if ended is None else _ms(ended - started),
+        attempt.outcome,
+        attempt.provider_status,
+        None if attempt.usage is usage else attempt.usage,
+        attempt.cost_usd,
+        None if detail is None else detail[:DETAIL_MAX_CHARS],
+        _ms(attempt.queued_s) if attempt.queued_s else None,
+        attempt.shared_by,
+    )
 
 
 def packed(body: bytes | None) -> bytes | None:
@@ -211,26 +232,6 @@ def _tokens(usage: Usage | None) -> tuple[int | None, int | None, int | None, in
     if usage is None:
         return _NO_USAGE
     return usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning, +usage.estimated
-
-
-def _attempt(attempt: Attempt, started: float, usage: Usage | None, full: bool) -> AttemptRecord:
-    connected, first_byte, first_token, ended = attempt.connected, attempt.first_byte, attempt.first_token, attempt.ended
-    detail = attempt.error_detail if full else None
-    return AttemptRecord(
-        attempt.deployment,
-        _ms(attempt.started - started),
-        None if connected is None else _ms(connected - started),
-        None if first_byte is None else _ms(first_byte - started),
-        None if first_token is None else _ms(first_token - started),
-        None if ended is None else _ms(ended - started),
-        attempt.outcome,
-        attempt.provider_status,
-        None if attempt.usage is usage else attempt.usage,
-        attempt.cost_usd,
-        None if detail is None else detail[:DETAIL_MAX_CHARS],
-        _ms(attempt.queued_s) if attempt.queued_s else None,
-        attempt.shared_by,
-    )
 
 
 def _route(plan: Plan | None) -> str | None:

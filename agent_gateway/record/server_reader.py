@@ -38,8 +38,8 @@ class ServerReader:
                 pool = self._pool or await self._open()
                 async with pool.acquire() as connection:
                     return [tuple(row) for row in await connection.fetch(numbered(statement), *values)]
-        except asyncpg.UndefinedTableError:
-            return []
+        except (asyncpg.UndefinedTableError, asyncpg.CharacterNotInRepertoireError):
+            return []  # nothing was recorded yet; or it is asked for a text with a NUL, which no row holds
         except (asyncpg.QueryCanceledError, TimeoutError):
             raise took_too_long() from None
         except _UNREADABLE as error:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
-from agent_gateway.record.metrics import Family
+from agent_gateway.record.family import Family
 from agent_gateway.record.slo import Sums, judged, summed
 
 MINUTE_S = 60.0

@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 import msgspec
@@ -31,6 +32,11 @@ from agent_gateway.upstream.base import Provider
 #: A gateway of one configuration, made of nothing but what it is given; the provider answers in the place of all of them.
 Compile = Callable[[Clock, Recorder, Provider, Random], Awaitable[Runtime]]
 
+#: Hears how much is done, and of how much.
+Told = Callable[[float, float], None]
+
+#: How often a rehearsal tells how far it is.
+STEPS = 50
 #: When the last answer has come, its record is there within this time (s).
 RECORDED_S = 10.0
 
@@ -67,40 +73,51 @@ class NobodyAnswered(Exception):
     """No record tells how any deployment behaves."""
 
 
-def forecast(
+def forecasts(
     traffic: Traffic,
     keys: Mapping[str, Key],
     recorded: Compile,
-    new: Compile,
+    new: Sequence[Compile],
     *,
     seed: int,
     runs: int,
-    told: Callable[[int, int], None] = lambda done, of: None,
-) -> Forecast:
-    """`keys` by their ids; `told` hears of each rehearsal that is done. Raises `NobodyAnswered`."""
+    told: Told = lambda done, of: None,
+) -> list[Forecast]:
+    """One for each of `new`. `keys` by their ids. Raises `NobodyAnswered`."""
     behaviour = Behaviour(traffic.done)
     if not behaviour.is_known:
         raise NobodyAnswered
-    columns: list[Column] = []
-    met: Counter[tuple[str, bool]] = Counter()
-    for compiled in (recorded, new):
-        tallies = []
-        met = Counter()
+    many = runs * (1 + len(new))
+
+    def advance(done: int, share: float) -> None:
+        told(done + share, many)
+
+    def rehearsed(compiled: Compile, before: int) -> tuple[Column, list[Assumed]]:
+        tallies: list[Tally] = []
+        met: Counter[tuple[str, bool]] = Counter()
         for number in range(runs):
-            tally, calls = rehearse(traffic, keys, behaviour, compiled, seed + number)
+            tally, calls = rehearse(traffic, keys, behaviour, compiled, seed + number, partial(advance, before + number))
             tallies.append(tally)
             met += calls
-            told(len(columns) * runs + number + 1, 2 * runs)
-        columns.append(_column(tallies))
+        return _column(tallies), _assumed(behaviour, met)
+
     as_recorded = Column(traffic.then.all(), traffic.then.models())
-    return Forecast(seed, runs, as_recorded, columns[0], columns[1], _assumed(behaviour, met))
+    replayed, _ = rehearsed(recorded, 0)
+    columns = [rehearsed(compiled, runs * place) for place, compiled in enumerate(new, start=1)]
+    return [Forecast(seed, runs, as_recorded, replayed, column, assumed) for column, assumed in columns]
 
 
 def rehearse(
-    traffic: Traffic, keys: Mapping[str, Key], behaviour: Behaviour, compiled: Compile, seed: int
+    traffic: Traffic,
+    keys: Mapping[str, Key],
+    behaviour: Behaviour,
+    compiled: Compile,
+    seed: int,
+    told: Callable[[float], None] = lambda share: None,
 ) -> tuple[Tally, Counter[tuple[str, bool]]]:
-    """What they come to, and the calls that it took: by deployment, and whether they are streams."""
-    begins = traffic.requests[0].at
+    """What they come to, and the calls that it took: by deployment, and whether they are streams. `told` hears how far it is (0–1)."""
+    begins, many = traffic.requests[0].at, len(traffic.requests)
+    step = max(1, many // STEPS)
 
     async def main(clock: Clock) -> tuple[Tally, Counter[tuple[str, bool]]]:
         tally = Tally()
@@ -109,11 +126,13 @@ def rehearse(
         runtime = replace(await compiled(clock, recorder, stand_in, Random(seed)), guards=None)
         await recorder.start()
         asking: set[asyncio.Task[None]] = set()
-        for asked in traffic.requests:
+        for place, asked in enumerate(traffic.requests, start=1):
             await asyncio.sleep(asked.at - clock.wall())
             task = asyncio.create_task(_ask(asked, keys.get(asked.key_id or ""), runtime, stand_in, seed))
             asking.add(task)
             task.add_done_callback(asking.discard)
+            if place % step == 0:
+                told(place / many)
         if asking:
             await asyncio.wait(asking)
         await recorder.close(RECORDED_S)

@@ -36,8 +36,9 @@ class _Hurry(selectors.DefaultSelector):
 class _VirtualLoop(asyncio.SelectorEventLoop):
     """Has neither sockets nor threads: both take real time."""
 
-    def __init__(self) -> None:
+    def __init__(self, begins: float) -> None:
         self._hurry = _Hurry()
+        self._hurry.now = begins
         super().__init__(self._hurry)
 
     def time(self) -> float:
@@ -47,8 +48,10 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
         raise RuntimeError("nothing runs in a thread in virtual time: it would take real time")
 
 
-def run_virtually(main: Callable[[Clock], Coroutine[Any, Any, _T]], *, wall: float = 0.0) -> _T:
-    """What `main` returns. It is given the loop's clock; `wall` is the Unix time at which it begins (s). Raises `Standstill`."""
-    with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
+def run_virtually(main: Callable[[Clock], Coroutine[Any, Any, _T]], *, wall: float = 0.0, monotonic: float = 0.0) -> _T:
+    """What `main` returns. It is given the loop's clock; `wall` is the Unix time at which it begins (s), `monotonic` the loop's own
+    time. Raises `Standstill`.
+    """
+    with asyncio.Runner(loop_factory=lambda: _VirtualLoop(monotonic)) as runner:
         loop = runner.get_loop()
-        return runner.run(main(Clock(monotonic=loop.time, wall=lambda: wall + loop.time())))
+        return runner.run(main(Clock(monotonic=loop.time, wall=lambda: wall + loop.time() - monotonic)))

@@ -7,6 +7,7 @@ from random import Random
 
 from agent_gateway.core.call import Call
 from agent_gateway.core.clock import Clock
+from agent_gateway.core.errors import Overloaded
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.core.plan import Candidate, Detour, Plan
 from agent_gateway.core.route import Deployment, Route
@@ -55,6 +56,8 @@ class Planner:
         if len(route.deployments) == 1 and not route.fallbacks:
             if demand is not None and not demand.met_by(route.deployments[0]):
                 raise unmet(demand, exchange, route.deployments, self._routes)
+            if self._health.interventions.get(route.deployments[0].id) == "drain":
+                raise _all_drained(route)
             return self._only_plan(route)
         now = self._clock.monotonic()
         own = self._ordered(route, exchange.call, demand, now, fallback=False)
@@ -64,7 +67,15 @@ class Planner:
             assert fallback is not None, name
             others += self._ordered(fallback, exchange.call, demand, now, fallback=True)
         detour: Detour | None = None
-        if not own:
+        if self._health.interventions:
+            own, others, is_drained = self._intervened(own), self._intervened(others), bool(own)
+            if not own and is_drained:
+                if not others:
+                    raise _all_drained(route)
+                detour = "drained"
+        if detour is not None:
+            candidates = others
+        elif not own:
             if not others:
                 assert demand is not None, "a route has deployments"
                 raise unmet(demand, exchange, self._chain(route), self._routes)
@@ -77,8 +88,15 @@ class Planner:
             candidates = own + others
         candidates.sort(key=lambda candidate: not self._health.of(candidate.deployment.id).available(now))
         if detour is None and candidates[0].fallback:
-            detour = "unavailable"
+            detour = "cooling" if any(self._health.of(each.deployment.id).breaker.allows(now) for each in own) else "unavailable"
         return Plan(route, tuple(candidates), detour)
+
+    def _intervened(self, candidates: list[Candidate]) -> list[Candidate]:
+        """As operators decided: without those taken out; of each model, those preferred first."""
+        modes = self._health.interventions
+        left = [candidate for candidate in candidates if modes.get(candidate.deployment.id) != "drain"]
+        places = {candidate.route.name: place for place, candidate in reversed(list(enumerate(left)))}
+        return sorted(left, key=lambda each: (places[each.route.name], modes.get(each.deployment.id) != "prefer"))
 
     def _strategy(self, route: Route) -> Strategy:
         strategy = self._strategies.get(route.name)
@@ -118,3 +136,11 @@ class Planner:
             output = min(load.tokens_per_call or EXPECTED_OUTPUT_TOKENS, call.max_output_tokens or float("inf"))
             cost_usd = deployment.price.cost_usd(Usage(input=input_tokens, output=int(output)))
         return View(deployment.weight, load.in_flight, load.latency(stream=stream).expected_s(input_tokens, now), cost_usd)
+
+
+def _all_drained(route: Route) -> Overloaded:
+    return Overloaded(
+        f"An operator has taken every deployment of the model {route.name[:200]!r} out of service. Ask another model, or try again later.",
+        param="drained",
+        retry_after_s=10,
+    )

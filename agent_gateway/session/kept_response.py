@@ -129,10 +129,10 @@ class KeptResponse:
         watching = asyncio.create_task(self._watch())
         try:
             begun = self._begun()
-            await self._put("queued", begun)
+            # Before anybody knows of it: what is written after, another process may have called off meanwhile.
+            await self._put("in_progress", with_status(begun, "in_progress"))
             if not self._call.stream:
                 yield Whole(begun)
-            await self._put("in_progress", with_status(begun, "in_progress"))
             async with aclosing(self._passed(answer)) as events:
                 async for event in events:
                     if type(event) is Failure:

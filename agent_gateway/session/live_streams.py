@@ -101,7 +101,7 @@ class Mirror(Protocol):
 class MemoryStream:
     """A `StreamLog`: the newest events of one answer."""
 
-    __slots__ = ("_events", "_news", "_streams", "bytes", "dialect", "ended", "first", "head", "id", "last", "owner", "timer", "ttl_s")
+    __slots__ = ("_news", "_streams", "bytes", "dialect", "ended", "events", "first", "head", "id", "last", "owner", "timer", "ttl_s")
 
     def __init__(self, streams: MemoryStreams, request_id: str, owner: Owner, dialect: Dialect, ttl_s: float) -> None:
         self._streams = streams
@@ -114,7 +114,7 @@ class MemoryStream:
         #: Ends its life, once it has ended.
         self.timer: asyncio.TimerHandle | None = None
         #: Those kept: events `first` … `last`.
-        self._events: list[bytes] = []
+        self.events: list[bytes] = []
         self.first = 1
         self.last = 0
         self.bytes = 0
@@ -131,7 +131,7 @@ class MemoryStream:
             if frame_data(frame) is not None:
                 self.last += 1
                 event = numbered(frame, self.last)
-                self._events.append(event)
+                self.events.append(event)
                 self.bytes += getsizeof(event)
         if self.bytes != before:
             self._streams.grown(self, self.bytes - before)
@@ -143,14 +143,20 @@ class MemoryStream:
             self._streams.ended(self)
             self._tell()
 
+    def fill(self, first: int, events: Sequence[bytes]) -> None:
+        """With events that are numbered already."""
+        self.events = list(events)
+        self.first, self.last = first, first + len(events) - 1
+        self.bytes = sum(map(getsizeof, events))
+
     def shrink(self, to_bytes: int) -> int:
         """Forgets its oldest events; how many bytes that was. The newest stays while the answer goes on, or nobody could follow it."""
         before, count = self.bytes, 0
-        most = len(self._events) if self.ended else len(self._events) - 1
+        most = len(self.events) if self.ended else len(self.events) - 1
         while self.bytes > to_bytes and count < most:
-            self.bytes -= getsizeof(self._events[count])
+            self.bytes -= getsizeof(self.events[count])
             count += 1
-        del self._events[:count]
+        del self.events[:count]
         self.first += count
         return before - self.bytes
 
@@ -159,26 +165,28 @@ class MemoryStream:
     async def follow(self, after: int) -> AsyncGenerator[bytes, None]:
         if after > self.last:
             raise no_such_event(after, self.last)
-        while True:
-            if after < self.last:
-                events = self.take(after)
-                after += len(events)
-                yield b"".join(events)
-            elif self.ended:
-                return
-            else:
-                await self._news.wait()
+        while events := await self.next(after):
+            after += len(events)
+            yield b"".join(events)
+
+    async def next(self, after: int) -> Sequence[bytes]:
+        """The events behind that number, once there are any; none: nothing follows. Raises `EventsGone`."""
+        while after >= self.last:
+            if self.ended:
+                return ()
+            await self._news.wait()
+        return self.take(after)
 
     def take(self, after: int) -> Sequence[bytes]:
         """At least one event behind that number, which is before the last. Raises `EventsGone`."""
         start = after + 1 - self.first
         if start < 0:
             raise events_gone(after)
-        end, size = start + 1, len(self._events[start])
-        while end < len(self._events) and size + len(self._events[end]) <= READ_MAX_BYTES:
-            size += len(self._events[end])
+        end, size = start + 1, len(self.events[start])
+        while end < len(self.events) and size + len(self.events[end]) <= READ_MAX_BYTES:
+            size += len(self.events[end])
             end += 1
-        return self._events[start:end]
+        return self.events[start:end]
 
     def _tell(self) -> None:
         """Wakes all who wait."""
@@ -214,6 +222,20 @@ class MemoryStreams:
 
     def of(self, request_id: str) -> MemoryStream | None:
         return self._streams.get(request_id)
+
+    def finished_ones(self) -> list[tuple[MemoryStream, float]]:
+        """Those that can still be read, the newest first, and how much longer (s)."""
+        now = asyncio.get_running_loop().time()
+        return [(stream, stream.timer.when() - now) for stream in reversed(self._ended.values()) if stream.timer is not None]
+
+    def adopt(self, stream: MemoryStream, first: int, events: Sequence[bytes]) -> None:
+        """One that has ended elsewhere; `first`: the number of the first of its events."""
+        if stream.id in self._streams or (len(self._streams) >= self._bounds.streams and not self._drop_oldest()):
+            return
+        self._streams[stream.id] = stream
+        stream.fill(first, events)
+        stream.end()
+        self.grown(stream, stream.bytes)
 
     async def find(self, request_id: str, owner: Owner) -> MemoryStream | None:
         stream = self._streams.get(request_id)

@@ -6,6 +6,7 @@ Promise: a request never waits for Redis; a reader elsewhere learns within `LEAS
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, cast
 
@@ -18,6 +19,8 @@ from agent_gateway.core.errors import StoreDown, StreamLost
 from agent_gateway.session.live_streams import Bounds, MemoryStream, MemoryStreams, Stream, StreamLog, events_gone, no_such_event
 from agent_gateway.stores.base import Owner
 from agent_gateway.stores.redis_client import redis_client
+
+_log = logging.getLogger("agent_gateway.session")
 
 #: What is written within this time goes out together (s).
 COPY_EVERY_S = 0.02
@@ -139,7 +142,9 @@ class RedisStreams:
             self._work.clear()
             try:
                 await self._copy()
-            except (RedisError, OSError):
+            except Exception as error:
+                if not isinstance(error, (RedisError, OSError)):
+                    _log.exception("Streams could not be copied to Redis; it is tried again.")
                 self.failures += 1
                 for copy in self._copies.values():  # a Redis that comes back may have forgotten all of it
                     copy.whole = False

@@ -52,6 +52,8 @@ class Turnstile:
         #: Whose lease this process has.
         self._held: set[Place] = set()
         self._renewing: asyncio.Task[None] | None = None
+        #: Of turns that were not waited for.
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def enter(self, place: Place, until: float) -> None:
         """Returns when it is the caller's turn, who must `leave` then. `until` is monotonic. Raises `Conflict` and `StoreDown`."""
@@ -59,16 +61,18 @@ class Turnstile:
         if queue.turns > WAITING_MAX:
             raise Conflict(f"{WAITING_MAX} turns of this session are waiting already. Wait for their answers.", retry_after_s=1)
         queue.turns += 1
+        has_turn = False
         try:
             async with asyncio.timeout(until - self._clock.monotonic()):
-                await queue.lock.acquire()
-                try:
-                    await self._take_lease(place)
-                except BaseException:
-                    queue.lock.release()
-                    raise
+                has_turn = await queue.lock.acquire()
+                await self._take_lease(place)
         except BaseException as error:
-            self._count_out(place, queue)
+            if has_turn and not isinstance(error, GatewayError):
+                self._give_up(place)
+            else:
+                if has_turn:
+                    queue.lock.release()
+                self._count_out(place, queue)
             if isinstance(error, TimeoutError):
                 raise Conflict("Another turn of this session is still under way.", retry_after_s=1) from None
             raise
@@ -89,6 +93,14 @@ class Turnstile:
             self._renewing.cancel()
             with suppress(asyncio.CancelledError):
                 await self._renewing
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+
+    def _give_up(self, place: Place) -> None:
+        """Beside: the store may give the lease when nobody waits for it any more, and others would wait until it ends."""
+        task = asyncio.get_running_loop().create_task(self.leave(place))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
     def _count_out(self, place: Place, queue: _Queue) -> None:
         queue.turns -= 1

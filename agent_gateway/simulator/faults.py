@@ -67,6 +67,8 @@ Fault = Fail | Hang | Cut | Slow | Empty | Garbage | ErrorInStream
 _STEERING = re.compile(r"(?P<name>[a-z]+(?:-[a-z]+)*)(?:-(?P<number>\d{1,9}))?")
 #: What an overloaded or broken provider answers with.
 _FAILURES = (500, 503, 529)
+#: What everybody is told while a provider is out.
+OUTAGE = Fail(503)
 
 
 def steered_fault(text: str) -> Fault | None:
@@ -116,3 +118,9 @@ def drawn_fault(settings: SimulatorSettings, chance: random.Random) -> Fault | N
             return fault
         draw -= rate
     return None
+
+
+def is_out(settings: SimulatorSettings, age_s: float) -> bool:
+    """Whether it is in one of the settings' outages, so long after it began."""
+    every_s = settings.outage_every_s
+    return every_s > 0 and age_s % every_s >= every_s - settings.outage_s

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from agent_gateway.core.call import Dialect
@@ -36,7 +38,7 @@ _THOUGHT_TOKENS_MAX = 1024
 #: Of a tool's result, so much is told again (characters).
 _RESULT_REACH = 400
 
-_NO_PARAMETERS: Schema = {"type": "object", "properties": {}, "additionalProperties": False}
+_NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 #: What JSON mode answers with, nobody having said which members are wanted.
 _ANY_OBJECT: Schema = {
     "type": "object",
@@ -178,7 +180,8 @@ def _tools_to_call(
         return []
     path = manners_of(dialect).tool_schema_path
     tools = {
-        tool.name: Tool(tool.name, _NO_PARAMETERS if tool.parameters is None else tool.parameters, path.format(index=index))
+        # Arguments are an object, whatever else the schema says of them.
+        tool.name: Tool(tool.name, {"type": "object"} | (tool.parameters or _NO_PARAMETERS), path.format(index=index))
         for index, tool in enumerate(conversation.tools)
     }
     if unknown := [name for name in choice.names if name not in tools]:

@@ -19,6 +19,11 @@ from agent_gateway.simulator.thoughts import is_signed
 _UNSIGNED = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
 _NO_SIGNATURE = frozenset(_UNSIGNED) | {base64.b64encode(word.encode()).decode() for word in _UNSIGNED}
 
+#: Answers to one request. Source: OpenAI's API reference, `n`; Google's, `candidateCount`.
+_CHOICES_MAX, _GEMINI_CHOICES_MAX = 128, 8
+#: More than any model has.
+_OUTPUT_TOKENS_MAX = 10**9
+
 
 def thinks(conversation: Conversation) -> bool:
     thinking = conversation.thinking
@@ -35,9 +40,18 @@ def check_stateless(call: Call) -> None:
 
 def check(conversation: Conversation, dialect: Dialect) -> None:
     """Raises `BadRequest` in the provider's own words."""
+    _check_range(conversation, "n", _GEMINI_CHOICES_MAX if dialect == "gemini" else _CHOICES_MAX)
+    _check_range(conversation, "max_output_tokens", _OUTPUT_TOKENS_MAX)
     _check_signatures(conversation, dialect)
     if dialect == "anthropic":
         _check_anthropic(conversation)
+
+
+def _check_range(conversation: Conversation, field: str, most: int) -> None:
+    value = getattr(conversation, field)
+    if value is not None and not 1 <= value <= most:
+        path = conversation.path(field)
+        raise BadRequest(f"{path}: {value} is not supported; the range is from 1 to {most}.", param=path)
 
 
 def _check_signatures(conversation: Conversation, dialect: Dialect) -> None:

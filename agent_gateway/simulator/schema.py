@@ -34,6 +34,9 @@ _BEYOND = {
     "not", "if", "contains", "dependentRequired", "dependentSchemas", "patternProperties", "propertyNames",
     "unevaluatedItems", "unevaluatedProperties", "$dynamicRef",
 }  # fmt: skip
+_SHAPES: dict[str, type] = {
+    "properties": dict, "required": list, "allOf": list, "anyOf": list, "oneOf": list, "enum": list, "prefixItems": list,
+}  # fmt: skip
 _DAY = datetime(2025, 1, 1, tzinfo=UTC)
 _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -101,6 +104,7 @@ class _Maker:
     def _resolved(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
         """The schema with its `$ref`, `allOf` and one branch of its `anyOf` or `oneOf` merged into it."""
         for steps in range(_DEPTH_MAX):
+            _check_shapes(schema)
             if beyond := sorted(_BEYOND & schema.keys()):
                 raise UnsupportedSchema(f"{beyond[0]!r} is beyond the simulator")
             if "$ref" in schema:
@@ -247,6 +251,17 @@ class _Maker:
         if first > last:
             raise UnsupportedSchema("a number's bounds leave no room")
         return self._chance.randint(first, last) * step
+
+
+def _check_shapes(schema: dict[str, Any]) -> None:
+    for name, shape in _SHAPES.items():
+        if not isinstance(schema.get(name, shape()), shape):
+            raise UnsupportedSchema(f"{name!r} must be {'an object' if shape is dict else 'an array'}")
+    if not all(isinstance(name, str) for name in schema.get("required", ())):
+        raise UnsupportedSchema("'required' must be an array of names")
+    kinds = schema.get("type", "object")
+    if not all(isinstance(kind, str) for kind in (kinds if isinstance(kinds, list) else [kinds])):
+        raise UnsupportedSchema("'type' must be a name, or an array of names")
 
 
 def _bounds(schema: dict[str, Any]) -> tuple[Fraction, Fraction]:

@@ -36,9 +36,14 @@ class SimulatorSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     slow_ms: Milliseconds = 5000
     #: What a 429 tells the client to wait.
     retry_after_s: Annotated[float, Meta(ge=0, le=86_400)] = 1
+    #: Of each so many seconds since it began, every request of the last `outage_s` is answered 503; 0: never.
+    outage_every_s: Annotated[float, Meta(ge=0, le=86_400)] = 0
+    outage_s: Annotated[float, Meta(ge=0, le=86_400)] = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         total = sum(getattr(self, name) for name in RATES)
         if total > 1 + 1e-9:
             raise ValueError(f"{', '.join(RATES)} add up to {total:g}; together they can be at most 1")
+        if self.outage_every_s < self.outage_s:
+            raise ValueError(f"outage_s is {self.outage_s:g}; it cannot be longer than outage_every_s, {self.outage_every_s:g}")

@@ -18,6 +18,7 @@ from agent_gateway.protocols.base import Codec, codec_of
 from agent_gateway.protocols.openai_completions.request import by_prompt
 from agent_gateway.simulator import embeddings
 from agent_gateway.simulator.faults import (
+    OUTAGE,
     Cut,
     Empty,
     ErrorInStream,
@@ -27,6 +28,7 @@ from agent_gateway.simulator.faults import (
     Hang,
     Slow,
     drawn_fault,
+    is_out,
     steered_fault,
     steered_model,
 )
@@ -107,6 +109,7 @@ class Simulator:
         self._settings = settings
         self._clock = clock
         self._chance = random.Random(settings.seed)
+        self._began = clock.monotonic()
 
     def reply(self, dialect: Dialect, body: bytes, steering: str = "", path: str = "") -> Reply:
         """`steering` is the caller's key: it, or the model's suffix, may name a fault (see `faults`).
@@ -115,6 +118,8 @@ class Simulator:
         """
         codec = codec_of(dialect)
         drawn = drawn_fault(self._settings, self._chance)
+        if is_out(self._settings, self._clock.monotonic() - self._began):
+            drawn = OUTAGE
         answer_id = f"{self._chance.getrandbits(116):029x}"
         try:
             call = codec.read_call(body, {}, path)

@@ -377,7 +377,30 @@ class ResponseStore(Protocol):
     async def delete_response(self, owner: Owner, response_id: str, *, now: float) -> bool: ...
 
 
-class Store(KeyStore, SpendStore, AuditStore, SessionStore, ResponseStore, Protocol):
+# --- what operators decided, and who is logged in ----------------------------------------------------------------------
+
+
+class ValueStore(Protocol):
+    """Small things by kind and name, each until its time is over. There are few of a kind: they may be asked for all at once."""
+
+    async def keep_value(self, kind: str, name: str, body: bytes, *, now: float, expires_at: float | None = None) -> None:
+        """Makes it or replaces it; forgets those of the kind whose time is over. None: it has no end."""
+
+    async def claim_value(self, kind: str, name: str, body: bytes, *, now: float, expires_at: float) -> bool:
+        """As `keep_value`, unless another body is there, whose time is not over: False. Of many at once, one has it; whoever has it claims
+        it anew for longer, or until `now`, and has given it back.
+        """
+
+    async def find_value(self, kind: str, name: str, now: float) -> bytes | None: ...
+
+    async def list_values(self, kind: str, now: float) -> Mapping[str, bytes]:
+        """By name."""
+
+    async def drop_value(self, kind: str, name: str) -> bool:
+        """False: there was none."""
+
+
+class Store(KeyStore, SpendStore, AuditStore, SessionStore, ResponseStore, ValueStore, Protocol):
     """What every backend is."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, Protocol, TypedDict, Unpack, runtime_checkable
+from typing import Literal, Protocol, TypedDict, Unpack, get_args, runtime_checkable
 
 from agent_gateway.core.errors import BadRequest, NotFound
 from agent_gateway.stores.base import Owner
@@ -22,6 +22,7 @@ MODELS_MAX = 20
 BatchStatus = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 #: Nothing becomes of a batch any more.
 ENDED: frozenset[BatchStatus] = frozenset({"failed", "completed", "expired", "cancelled"})
+OPEN: frozenset[BatchStatus] = frozenset(get_args(BatchStatus)) - ENDED
 #: `waiting`, `running` and `sent` may still change, the others never do. Held are both of the middle ones: `sent`, claimed early, for long.
 ItemState = Literal["waiting", "running", "sent", "done", "failed", "cancelled", "expired"]
 #: How an item came to its result.
@@ -149,6 +150,16 @@ class StoredBatch:
     def ended_at(self) -> float | None:
         """When it did; None: it has not."""
         return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
+
+    @property
+    def saved_ratio(self) -> float | None:
+        """Of what its answers would have cost one by one, the share that was saved; None: they would have cost nothing."""
+        return 1 - self.cost_usd / self.single_cost_usd if self.single_cost_usd > 0 else None
+
+    @property
+    def saved_by(self) -> dict[Cause, float]:
+        """USD."""
+        return {"native": self.native_saved_usd, "duplicate": self.duplicate_saved_usd, "cache": self.cache_saved_usd}
 
 
 class BatchChanges(TypedDict, total=False):
@@ -317,6 +328,14 @@ class FinishedItem:
     body: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class HeldItems:
+    """How many of a batch somebody works on: in calls, and in providers' own batches or on their way there."""
+
+    running: int
+    sent: int
+
+
 @runtime_checkable
 class BatchStore(FileStore, Protocol):
     """A batch that is another owner's is not there."""
@@ -326,8 +345,10 @@ class BatchStore(FileStore, Protocol):
     async def find_batch(self, owner: Owner | None, batch_id: str) -> StoredBatch | None:
         """Whoever's it is, where `owner` is None."""
 
-    async def list_batches(self, owner: Owner | None, *, limit: int, cursor: str | None = None) -> BatchPage:
-        """Of everybody when `owner` is None. A cursor that is no batch of the owner's: `BadRequest`."""
+    async def list_batches(
+        self, owner: Owner | None, *, limit: int, cursor: str | None = None, statuses: Collection[BatchStatus] | None = None
+    ) -> BatchPage:
+        """Of everybody when `owner` is None, of any status when `statuses` is. A cursor that is no batch of the owner's: `BadRequest`."""
 
     async def update_batch(self, batch_id: str, expected_version: int, **changes: Unpack[BatchChanges]) -> StoredBatch | None:
         """The batch as it is now; None: it is gone, or its version is another one, and nothing has changed."""
@@ -375,6 +396,11 @@ class BatchStore(FileStore, Protocol):
 
     async def read_items(self, batch_id: str, *, after: int, limit: int) -> Sequence[FinishedItem]:
         """In order of their numbers. A twin is shown as the item whose result it has."""
+
+    async def failed_items(self, batch_id: str, *, limit: int) -> Sequence[FinishedItem]:
+        """The first, without twins; of a batch that has ended none are kept."""
+
+    async def count_held(self, batch_id: str, *, now: float) -> HeldItems: ...
 
     async def sweep_batches(self, *, ended_before: float, limit: int) -> int:
         """Deletes those that ended before then, with their items; how many."""

@@ -14,11 +14,13 @@ from agent_gateway.stores.base import Owner
 from agent_gateway.stores.batches import (
     BatchChanges,
     BatchPage,
+    BatchStatus,
     BatchSums,
     Claim,
     ClaimedItem,
     FilePage,
     FinishedItem,
+    HeldItems,
     ItemResult,
     ItemState,
     NewItem,
@@ -161,8 +163,11 @@ class MemoryBatches:
         batch = self._batches.get(batch_id)
         return batch if batch is not None and owner in (None, batch.owner) else None
 
-    async def list_batches(self, owner: Owner | None, *, limit: int, cursor: str | None = None) -> BatchPage:
-        fitting = [batch for batch in self._batches.values() if owner in (None, batch.owner)]
+    async def list_batches(
+        self, owner: Owner | None, *, limit: int, cursor: str | None = None, statuses: Collection[BatchStatus] | None = None
+    ) -> BatchPage:
+        theirs = [batch for batch in self._batches.values() if owner in (None, batch.owner)]
+        fitting = [batch for batch in theirs if statuses is None or batch.status in statuses]
         found = _page(fitting, _shown(self._batches, owner, cursor), limit)
         return BatchPage(found[:limit], len(found) > limit)
 
@@ -308,6 +313,16 @@ class MemoryBatches:
         some = sorted(number for number in kept if number > after)[:limit]
         found = [(kept[number], kept[kept[number].twin or number]) for number in some]
         return [FinishedItem(item.number, item.custom_id, run.state, run.status_code, run.request_id, run.result) for item, run in found]
+
+    async def failed_items(self, batch_id: str, *, limit: int) -> Sequence[FinishedItem]:
+        kept = self._items.get(batch_id, _Items()).by_number
+        failed = [kept[number] for number in sorted(kept) if kept[number].state == "failed"][:limit]
+        return [FinishedItem(item.number, item.custom_id, item.state, item.status_code, item.request_id, item.result) for item in failed]
+
+    async def count_held(self, batch_id: str, *, now: float) -> HeldItems:
+        kept = self._items.get(batch_id, _Items())
+        sent = sum(item.state == "sent" for item in kept.by_number.values())
+        return HeldItems(sum(item.is_held(now) for item in kept.running.values()), sent)
 
     def _held(self, batch_id: str, number: int, fence: int) -> _Item | None:
         item = self._items.get(batch_id, _Items()).by_number.get(number)

@@ -16,7 +16,7 @@ from agent_gateway.core.errors import StoreDown
 SqlDialect = Literal["sqlite", "postgresql"]
 
 #: Every revision, oldest first; the files are in `migrations/versions`.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 HEAD = REVISIONS[-1]
 
 #: Alembic's import takes two seconds on a slow machine.

@@ -103,6 +103,18 @@ secrets = Table(
     PrimaryKeyConstraint("name"),
 )
 
+#: What operators decided, and who is logged in.
+kept_values = Table(
+    "kept_values",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    # NULL: it has no end.
+    Column("expires_at", TIME),
+    PrimaryKeyConstraint("kind", "name"),
+)
+
 sessions = Table(
     "sessions",
     metadata,
@@ -246,6 +258,7 @@ batches = Table(
     Index("batches_owner", "key_id", "user_id", "created_at", "id"),
     Index("batches_user_id", "user_id"),
     Index("batches_status", "status", "created_at"),
+    Index("batches_created_at", "created_at", "id"),
 )
 
 batch_items = Table(
@@ -269,8 +282,8 @@ batch_items = Table(
     # The number of the item whose result is this one's too.
     Column("twin", Integer),
     PrimaryKeyConstraint("batch", "number"),
-    # Of those that are not finished only, so that none grows with what is done; the last has twins only. `state` is in the first two
-    # so that SQLite reads nothing but the index where it looks for one among them.
+    # Of those that are not finished only, so that none grows with what is done; the last two have twins and failures only. `state` is in
+    # the first two so that SQLite reads nothing but the index where it looks for one among them.
     *(
         Index(name, *columns, sqlite_where=text(among), postgresql_where=text(among))
         for name, columns, among in (
@@ -278,6 +291,7 @@ batch_items = Table(
             ("batch_items_running", ("batch", "due_at", "state"), "state = 'running'"),
             ("batch_items_sent", ("batch", "holder", "number"), "state = 'sent'"),
             ("batch_items_twin", ("batch", "twin"), "twin IS NOT NULL"),
+            ("batch_items_failed", ("batch", "number"), "state = 'failed'"),
         )
     ),
 )

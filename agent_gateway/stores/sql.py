@@ -34,6 +34,7 @@ from agent_gateway.stores.sql_files import SqlFiles
 from agent_gateway.stores.sql_items import SqlItems
 from agent_gateway.stores.sql_keys import SqlKeys
 from agent_gateway.stores.sql_spend import SqlSpend
+from agent_gateway.stores.sql_values import SqlValues
 
 #: Rows that one statement inserts.
 TURNS_AT_ONCE = 100
@@ -85,7 +86,7 @@ class Addition:
         return *changes, *_owned(self.owner, self.session_id), self.expected_version, self.now
 
 
-class SqlStore(SqlKeys, SqlSpend, SqlAudit, SqlFiles, SqlBatches, SqlItems):
+class SqlStore(SqlKeys, SqlSpend, SqlAudit, SqlValues, SqlFiles, SqlBatches, SqlItems):
     """How the database puts together, of turns in their order, `heads`: `[place,size,tokens,partial,"dialect"],…`, and `bodies`."""
 
     def __init__(self, database: Database, *, heads: str, bodies: str) -> None:

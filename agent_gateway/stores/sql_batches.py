@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any, Unpack
 
 import msgspec
 
 from agent_gateway.stores.base import Owner
-from agent_gateway.stores.batches import ENDED, BatchChanges, BatchPage, StoredBatch
+from agent_gateway.stores.batches import ENDED, OPEN, BatchChanges, BatchPage, BatchStatus, StoredBatch
 from agent_gateway.stores.operation import Database, Operation, Row, marks, rows
 from agent_gateway.stores.sql_files import place_of
 
@@ -20,7 +20,8 @@ _NAMES = [field.name for field in fields(StoredBatch)]
 _PLAIN = [name for name in _NAMES if name not in ("owner", "models")]
 BATCH = ", ".join(["key_id", "user_id", "models", *_PLAIN])
 _BYTES = frozenset({"metadata", "key", "errors", "plan"})
-_ENDED = ", ".join(f"'{status}'" for status in sorted(ENDED))
+#: Named one by one, so that the index on the status is of use.
+_ENDED, _OPEN = (", ".join(f"'{status}'" for status in sorted(some)) for some in (ENDED, OPEN))
 _ended_at = "coalesce(completed_at, failed_at, expired_at, cancelled_at)"
 _models = msgspec.json.Decoder(tuple[str, ...])
 
@@ -37,12 +38,17 @@ class SqlBatches:
         batch = batch_of(found[0]) if found else None
         return batch if batch is not None and owner in (None, batch.owner) else None
 
-    async def list_batches(self, owner: Owner | None, *, limit: int, cursor: str | None = None) -> BatchPage:
+    async def list_batches(
+        self, owner: Owner | None, *, limit: int, cursor: str | None = None, statuses: Collection[BatchStatus] | None = None
+    ) -> BatchPage:
         def select() -> Operation[list[Row]]:
             where, values = ["1 = 1"], list[Any]()
             if owner is not None:
                 where.append("key_id = ? AND user_id = ?")
                 values += [owner.key, owner.user]
+            if statuses is not None:
+                where.append(f"status IN ({marks(len(statuses))})")
+                values += statuses
             if cursor is not None:
                 where.append("(created_at, id) < (?, ?)")
                 values += yield from place_of("batches", owner, cursor)
@@ -60,9 +66,7 @@ class SqlBatches:
         return batch_of(found[0]) if found else None
 
     async def open_batches(self, *, limit: int) -> Sequence[StoredBatch]:
-        # Named one by one, so that the index on the status is of use.
-        open_ones = "status IN ('validating', 'in_progress', 'finalizing', 'cancelling')"
-        select = f"SELECT {BATCH} FROM batches WHERE {open_ones} ORDER BY created_at, id LIMIT ?"
+        select = f"SELECT {BATCH} FROM batches WHERE status IN ({_OPEN}) ORDER BY created_at, id LIMIT ?"
         return [batch_of(row) for row in await self.database.read(rows(select, (limit,)))]
 
     async def sweep_batches(self, *, ended_before: float, limit: int) -> int:

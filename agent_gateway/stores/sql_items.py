@@ -15,6 +15,7 @@ from agent_gateway.stores.batches import (
     Claim,
     ClaimedItem,
     FinishedItem,
+    HeldItems,
     ItemResult,
     NewItem,
     ReturnedItem,
@@ -37,6 +38,14 @@ _FINISHED = """
     SELECT item.number, item.custom_id, run.state, run.status_code, run.request_id, run.result
     FROM batch_items item JOIN batch_items run ON run.batch = item.batch AND run.number = coalesce(item.twin, item.number)
     WHERE item.batch = ? AND item.number > ? ORDER BY item.number LIMIT ?
+"""
+_FAILED = """
+    SELECT number, custom_id, state, status_code, request_id, result FROM batch_items
+    WHERE batch = ? AND state = 'failed' ORDER BY number LIMIT ?
+"""
+_HELD = """
+    SELECT (SELECT count(*) FROM batch_items WHERE batch = ? AND state = 'running' AND due_at > ?),
+        (SELECT count(*) FROM batch_items WHERE batch = ? AND state = 'sent')
 """
 #: A twin is never due. The order is that of the index.
 _DUE, _WAITING, _IN_TURN = "due_at <= ?", "due_at IS NOT NULL AND state = 'waiting'", "due_at, prefix, number"
@@ -111,11 +120,14 @@ class SqlItems:
         return await self.database.write(self._close(batch_id, state, now, limit))
 
     async def read_items(self, batch_id: str, *, after: int, limit: int) -> Sequence[FinishedItem]:
-        found = await self.database.read(rows(_FINISHED, (batch_id, after, limit)))
-        return [
-            FinishedItem(number, custom_id, state, status_code, request_id, None if body is None else bytes(body))
-            for number, custom_id, state, status_code, request_id, body in found
-        ]
+        return [_finished(row) for row in await self.database.read(rows(_FINISHED, (batch_id, after, limit)))]
+
+    async def failed_items(self, batch_id: str, *, limit: int) -> Sequence[FinishedItem]:
+        return [_finished(row) for row in await self.database.read(rows(_FAILED, (batch_id, limit)))]
+
+    async def count_held(self, batch_id: str, *, now: float) -> HeldItems:
+        ((running, sent),) = await self.database.read(rows(_HELD, (batch_id, now, batch_id)))
+        return HeldItems(running, sent)
 
     # --- operations
 
@@ -256,6 +268,11 @@ def _claimed(batch: StoredBatch, row: Row) -> ClaimedItem:
     number, custom_id, model, body, fence, attempts, *_ = row
     held = (batch.id, number, fence, custom_id, model, bytes(body), attempts)
     return ClaimedItem(*held, batch.owner, batch.endpoint, batch.expires_at, batch.key)
+
+
+def _finished(row: Row) -> FinishedItem:
+    number, custom_id, state, status_code, request_id, body = row
+    return FinishedItem(number, custom_id, state, status_code, request_id, None if body is None else bytes(body))
 
 
 def _slices(items: Iterable[_T], size: int) -> Iterator[list[_T]]:

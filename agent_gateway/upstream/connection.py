@@ -50,7 +50,6 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_bodiless",
-        "_buffer",
         "_ended",
         "_header_max_bytes",
         "_headers",
@@ -63,6 +62,7 @@ class Connection(asyncio.Protocol):
         "_reply",
         "_reusable",
         "_silent_bytes",
+        "_stray",
         "_timer",
         "_timer_at",
         "_transport",
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
         self.eager = False  # wake the waiter for every piece of the body, not only at its end
         self.taker: Taker | None = None  # is offered such a piece before
         self._reply: Reply | None = None
-        self._buffer = bytearray()
+        self._stray = False  # body has come to a reply that has none
         self._headers: dict[bytes, bytes] = {}
         self._held_max_bytes = HELD_MAX_BYTES
         self._silent_bytes = 0  # received since the last byte of body
@@ -175,7 +175,7 @@ class Connection(asyncio.Protocol):
         reply = await self.request(connect_head, b"", until)
         if reply.status >= 300:
             self.abort()
-        elif self._buffer:
+        elif self._stray:
             self.abort()
             raise MalformedReply(_MALFORMED, detail="bytes follow the proxy's reply to CONNECT")
         else:
@@ -216,7 +216,7 @@ class Connection(asyncio.Protocol):
     def hold_up_to(self, held_max_bytes: int) -> None:
         """For a consumer who takes the body whole."""
         self._held_max_bytes = held_max_bytes
-        if self.paused and len(self._buffer) <= held_max_bytes:
+        if self.paused and self._reply is not None and len(self._reply.body) <= held_max_bytes:
             self.resume()
 
     def resume(self) -> None:
@@ -251,10 +251,10 @@ class Connection(asyncio.Protocol):
         if self._silent_bytes > self._header_max_bytes:
             self.abort(MalformedReply(_MALFORMED, detail=f"over {self._header_max_bytes} bytes that are not body"))
             return
-        held = len(self._buffer)
+        held = len(reply.body)
         if held > self._held_max_bytes:
             self._hold_back()
-        elif held and self.eager and (self.taker is None or not self._is_taken(self.taker)):
+        elif held and self.eager and (self.taker is None or not self._is_taken(reply, self.taker)):
             self._wake()
 
     def eof_received(self) -> None:
@@ -307,12 +307,17 @@ class Connection(asyncio.Protocol):
         reply.status = status
         if self._bodiless:
             self._ended = True
-            self._buffer = bytearray()  # takes what is no part of the reply
         self._wake()
 
     def on_body(self, data: bytes) -> None:
-        self._buffer += data
         self._silent_bytes = 0
+        reply = self._reply
+        if self._ended or reply is None:
+            self._stray = True
+        elif reply.body:
+            reply.add(data)
+        else:
+            reply.body = data
 
     def on_message_complete(self) -> None:
         if self._interim:
@@ -325,13 +330,12 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, *, bodiless: bool) -> Reply:
         """Everything that belongs to one reply starts anew."""
-        self._buffer = buffer = bytearray()
         self._headers = {}
         self._held_max_bytes = HELD_MAX_BYTES
         self._silent_bytes = self._repeats = 0
         self._bodiless = bodiless or self._tunnelling
-        self.eager = self.heard = self._interim = self._ended = self._reusable = False
-        self._reply = reply = Reply(self, buffer, monotonic())
+        self.eager = self.heard = self._stray = self._interim = self._ended = self._reusable = False
+        self._reply = reply = Reply(self)
         return reply
 
     async def _write_slices(self, reply: Reply, transport: asyncio.Transport, head: bytes, body: bytes, until: float) -> None:
@@ -373,15 +377,15 @@ class Connection(asyncio.Protocol):
             reply.end()
         self.abort(ConnectionCut(_CUT, detail=str(error) if error else "end of file"))
 
-    def _is_taken(self, taker: Taker) -> bool:
+    def _is_taken(self, reply: Reply, taker: Taker) -> bool:
         """Only while someone waits: what comes else has to wait behind what is being dealt with."""
         waiter = self._waiter
         if waiter is None or waiter.done():
             return False
-        until = taker(bytes(self._buffer))
+        until = taker(bytes(reply.body))
         if until is None:
             return False
-        self._buffer.clear()
+        reply.body = b""
         self._until = until  # the timer that runs looks at it when its time has come
         return True
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Callable
 from time import monotonic
 
-from agent_gateway.core.errors import ConnectFailed, ConnectionCut, MalformedReply, NameNotResolved, ProviderTimeout, TlsFailed
+from agent_gateway.core.errors import (
+    ConnectFailed,
+    ConnectionCut,
+    MalformedReply,
+    NameNotResolved,
+    NoConnectionFree,
+    ProviderTimeout,
+    TlsFailed,
+)
 from agent_gateway.upstream.connection import Connection
 from agent_gateway.upstream.origin import Origin
 from agent_gateway.upstream.proxy import Proxy
@@ -23,6 +32,8 @@ ADDRESSES_MAX = 8
 KEEPALIVE_AFTER_S = 45
 
 _UNREACHABLE = "The model provider could not be reached."
+#: It is we who have none left: nothing is said against the provider.
+_NO_FILES = (errno.EMFILE, errno.ENFILE)
 
 _Address = tuple[socket.AddressFamily, str]
 
@@ -43,7 +54,7 @@ class Dialer:
         self._lookup: asyncio.Task[list[_Address] | OSError | UnicodeError] | None = None
 
     async def dial(self, until: float) -> Connection:
-        """Raises `NameNotResolved`, `TlsFailed`, `ConnectFailed`, or `ProviderTimeout` of kind `connect`."""
+        """Raises `NameNotResolved`, `TlsFailed`, `ConnectFailed`, `NoConnectionFree`, or `ProviderTimeout` of kind `connect`."""
         connection: Connection | None = None
         scope = asyncio.timeout_at(until)
         try:
@@ -99,6 +110,9 @@ class Dialer:
                     transport, _ = await loop.create_connection(_given(connection), address, self._target.port, family=family)
             except OSError as error:  # TimeoutError is one
                 connection.abort()
+                if error.errno in _NO_FILES:
+                    detail = f"{error.strerror}: raise the limit on open files (`ulimit -n`)"
+                    raise NoConnectionFree("The gateway has no connection left.", detail=detail, retry_after_s=1) from error
                 failures.append(f"{address}: {str(error) or 'timed out'}")
             except BaseException:
                 connection.abort()

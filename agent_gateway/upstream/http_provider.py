@@ -25,8 +25,6 @@ from agent_gateway.upstream.origin import Origin
 from agent_gateway.upstream.refusal import refusal, refusal_under_200
 from agent_gateway.upstream.transport import ReadTimeout, Reply, Transport
 
-#: An unary answer over this is refused; base64 images and audio fit (bytes).
-ANSWER_MAX_BYTES = 64 * 1024 * 1024
 #: Of an error's body, no more is read (bytes), nor waited for longer (s).
 ERROR_MAX_BYTES = 256 * 1024
 ERROR_WAIT_S = 5.0
@@ -119,7 +117,7 @@ class HttpProvider(ABC):
                 raise error
         if call.stream and not reply.headers.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
             raise await self._not_a_stream(reply, until, dialect)
-        return _HttpAnswer(reply)
+        return reply
 
     def account(self) -> str:
         """Whose turn it is of the keys: what is made with one may be seen with it alone. Tells nothing of the key's text."""
@@ -214,18 +212,3 @@ class _Key:
     @property
     def account(self) -> str:
         return sha256(self.secret).hexdigest()[:16]
-
-
-class _HttpAnswer:
-    """`Reply` with the bound on its body."""
-
-    __slots__ = ("_reply", "close", "next", "pass_to")
-
-    def __init__(self, reply: Reply) -> None:
-        self._reply = reply
-        self.next = reply.next
-        self.pass_to = reply.pass_to
-        self.close = reply.close
-
-    async def read(self, until: float) -> bytes:
-        return await self._reply.read(until, ANSWER_MAX_BYTES)

@@ -142,9 +142,10 @@ class AttemptLoop:
                 if health.full and not self._merging.has_place(exchange.call, candidate):
                     candidate = await self._with_room(candidate, queue, exchange)
                     health = self._health.of(candidate.deployment.id)
+                now = self._clock.monotonic()
                 if not repeated:
-                    health.repeats.add(self._clock.monotonic())
-                return await self._try(exchange, plan, candidate, queue)
+                    health.repeats.add(now)
+                return await self._try(exchange, plan, candidate, queue, now)
             except Overloaded as failure:
                 shed = failure
                 break
@@ -181,8 +182,7 @@ class AttemptLoop:
         queue.insert(0, candidate)
         return await with_room(queue, exchange, self._health, self._clock)
 
-    async def _try(self, exchange: Exchange, plan: Plan, candidate: Candidate, queue: list[Candidate]) -> Begun:
-        now = self._clock.monotonic()
+    async def _try(self, exchange: Exchange, plan: Plan, candidate: Candidate, queue: list[Candidate], now: float) -> Begun:
         left = _calls_left(exchange, plan, queue)
         patience_until = now + (exchange.deadline - now) / left
         if left > 1 and plan.route.hedging.enabled:
@@ -300,10 +300,10 @@ class AttemptLoop:
         return None
 
     def _report(self, exchange: Exchange, plan: Plan, *, fell_back: bool, error: ProviderError | None = None) -> None:
-        """To the controller: whether the model itself answered. Nothing is said about it by its own detours, nor by requests that were
-        wrong, not for this model, or more than it has room for.
+        """To the controller: whether the model itself answered. Nothing is said about it by its own detours, by a wait that a provider
+        asks for, nor by requests that were wrong, not for this model, or more than it has room for.
         """
-        if plan.detour not in ("controller", "capability") and exchange.reason != FULL and (error is None or _is_outage(error)):
+        if plan.detour in (None, "unavailable") and exchange.reason != FULL and (error is None or _is_outage(error)):
             can_trip = fell_back and any(candidate.fallback for candidate in plan.candidates)
             tried = plan.detour is None
             controller = self._health.controller(plan.route.name)
@@ -313,9 +313,9 @@ class AttemptLoop:
                 _log.warning("model %s: the degradation controller went from %s to %s", plan.route.name, before, controller.state)
 
 
-async def _start(running: Running, patience_until: float) -> Begun:
+def _start(running: Running, patience_until: float) -> Awaitable[Begun]:
     begin = begin_stream if running.call.stream else fetch_whole
-    return await begin(running, patience_until)
+    return begin(running, patience_until)
 
 
 def _calls_left(exchange: Exchange, plan: Plan, queue: list[Candidate]) -> int:

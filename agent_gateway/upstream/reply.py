@@ -8,6 +8,9 @@ from typing import Protocol
 
 from agent_gateway.core.errors import ConnectionCut, GatewayError, MalformedReply
 
+#: An unary answer over this is refused; base64 images and audio fit (bytes).
+ANSWER_MAX_BYTES = 64 * 1024 * 1024
+
 #: Is offered what has come of a body, and says until when more may be waited for; None: it has not taken it.
 Taker = Callable[[bytes], float | None]
 
@@ -36,39 +39,36 @@ class Source(Protocol):
 class Reply:
     """A reply whose headers have come. It must be closed, or taken to its end; its connection is free as soon as all has come."""
 
-    __slots__ = ("_buffer", "_source", "connected_at", "error", "first_byte_at", "headers", "status")
+    __slots__ = ("_source", "body", "error", "first_byte_at", "headers", "status")
 
-    def __init__(self, source: Source, buffer: bytearray, connected_at: float) -> None:
+    def __init__(self, source: Source) -> None:
         self.status = 0
         #: Lower-case names; repeated ones joined with `, `.
         self.headers: dict[bytes, bytes] = {}
-        #: Monotonic seconds: when there was a connection to write the request to, and when the first byte came back on it.
-        self.connected_at = connected_at
+        #: When its first byte came (monotonic s).
         self.first_byte_at = 0.0
         #: Why the body ended early, once it has.
         self.error: GatewayError | None = None
-        self._buffer = buffer
+        #: What has come of it and was not taken: in one piece nearly always, and then as it came.
+        self.body: bytes | bytearray = b""
         #: Set for as long as more may come.
         self._source: Source | None = source
 
-    async def read(self, until: float, max_bytes: int) -> bytes:
+    async def read(self, until: float, max_bytes: int = ANSWER_MAX_BYTES) -> bytes:
         """The whole body. Raises `ReadTimeout`, `ConnectionCut`, and `MalformedReply` when it is over `max_bytes`."""
-        buffer = self._buffer
-        while (source := self._source) is not None and len(buffer) <= max_bytes:
+        while (source := self._source) is not None and len(self.body) <= max_bytes:
             source.hold_up_to(max_bytes)
             try:
                 await source.wait(until)
             except asyncio.CancelledError:
                 self.close()
                 raise
-        if len(buffer) > max_bytes:
+        if len(self.body) > max_bytes:
             self.close()
             raise MalformedReply("The provider's reply is over the size limit.", detail=f"body over {max_bytes} bytes")
         if self.error is not None:
             raise self.error
-        body = bytes(buffer)
-        buffer.clear()
-        return body
+        return self._taken()
 
     async def next(self, until: float) -> bytes:
         """All that has come since the last call, at least one byte; `b""` exactly at the clean end.
@@ -76,11 +76,9 @@ class Reply:
         Raises `ReadTimeout`; and, once all that came before it has been handed out, `ConnectionCut` or `MalformedReply`.
         """
         while True:
-            buffer = self._buffer
             source = self._source
-            if buffer:
-                data = bytes(buffer)
-                buffer.clear()
+            if self.body:
+                data = self._taken()
                 if source is not None and source.paused:
                     source.resume()
                 return data
@@ -105,7 +103,17 @@ class Reply:
         if self._source is not None:
             self._source.abort(ConnectionCut("The provider's reply was given up.", detail="closed by the gateway"))
 
+    def add(self, data: bytes) -> None:
+        """Called by the connection: more of the body, behind what is there."""
+        if type(self.body) is bytes:
+            self.body = bytearray(self.body)
+        self.body += data
+
     def end(self, error: GatewayError | None = None) -> None:
         """Called by the connection: nothing more will come."""
         self._source = None
         self.error = error
+
+    def _taken(self) -> bytes:
+        body, self.body = bytes(self.body), b""
+        return body

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
+from typing import Any
 
+from agent_gateway.admission import cluster
 from agent_gateway.admission.lease import LEASE_S
 from agent_gateway.admission.limits import Limiter
 from agent_gateway.core.call import Call
@@ -13,15 +16,30 @@ from agent_gateway.core.exchange import Exchange, Reservation
 from agent_gateway.core.pricing import Price
 from agent_gateway.core.route import Deployment, Route
 from agent_gateway.core.settings import Limits
+from agent_gateway.stores import promptness
 from agent_gateway.stores.backends.memory import MemoryStore
 from agent_gateway.stores.base import Key, SpendStore, Team
+from agent_gateway.stores.meeting_place import Place
 
 #: 2026-03-04, a Wednesday, at noon.
 NOON = 1_772_625_600.0
 #: A request is estimated at a quarter of a dollar, whatever it asks for.
 QUARTER = Price(input=0, output=0, request=0.25)
 
+#: Long enough for a place on a busy machine (s).
+PATIENCE_S = 10.0
+
 _numbers = count()
+
+
+def wait_long(change: Callable[[Any, str, Any], None]) -> None:
+    """From here on requests wait for the place where all meet, where a user's would be let in unshared. `change` sets a module's name."""
+    for module, names in (
+        (promptness, ("QUICK_S", "WAIT_MIN_S", "WAIT_MAX_S")),
+        (cluster, ("WAIT_MAX_S", "ANSWER_TIMEOUT_S", "CONNECT_TIMEOUT_S")),
+    ):
+        for name in names:
+            change(module, name, PATIENCE_S)
 
 
 class Time:
@@ -34,7 +52,7 @@ class Desk:
     """Asks for requests as the gate does; the teams are those that are put into `teams`."""
 
     def __init__(
-        self, store: SpendStore | None = None, clock: Clock | None = None, redis: str | None = None, lease_s: float = LEASE_S
+        self, store: SpendStore | None = None, clock: Clock | None = None, place: Place | None = None, lease_s: float = LEASE_S
     ) -> None:
         self.time = Time()
         self.store = store or MemoryStore()
@@ -44,7 +62,7 @@ class Desk:
             clock or self.time.clock,
             self.store,
             self.teams.get,
-            redis=redis,
+            place=place,
             lease_s=lease_s,
             on_soft=lambda account, spent, budget: self.soft.append((account, spent)),
         )

@@ -17,7 +17,7 @@ from agent_gateway.core.settings import Budget, Limits, Period
 from agent_gateway.stores.backends.memory import MemoryStore
 from agent_gateway.stores.base import Key, Team
 from tests.admission.desk import Desk, route_of, spend
-from tests.kit.eventually import eventually
+from tests.kit.eventually import PATIENCE_S, eventually
 
 A_DOLLAR = Limits(budget=Budget(usd=1, per="day"))
 
@@ -222,7 +222,7 @@ async def test_while_the_store_is_down_budgets_count_on_and_nothing_spent_is_los
 async def test_a_store_that_says_nothing_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budgets, "MEET_TIMEOUT_S", 0.05)
     desk = Desk(SilentStore())
-    await asyncio.wait_for(desk.ask(A_DOLLAR), 1)
+    await asyncio.wait_for(desk.ask(A_DOLLAR), PATIENCE_S)
     assert desk.limiter.unread == 1
     await desk.limiter.close(0.05)
 

@@ -1,4 +1,6 @@
-"""Limits that processes share: four of them on one Redis let in what one would; one that dies, or Redis, takes nothing with it."""
+"""Limits that processes share: four of them on one Redis, or on one file, let in what one would; one that dies, or Redis, takes nothing
+with it.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +19,16 @@ import pytest
 from redis.asyncio import Redis as Client
 
 from agent_gateway.admission import cluster, lease
-from agent_gateway.admission.limits import GRACE_S
 from agent_gateway.core.clock import SYSTEM_CLOCK
 from agent_gateway.core.errors import RateLimited
 from agent_gateway.core.settings import Allowance, Budget, Limits
 from agent_gateway.stores.backends.memory import MemoryStore
 from agent_gateway.stores.base import SpendStore, open_store
-from tests.admission.desk import Desk, exchange_of, route_of, spend
+from agent_gateway.stores.meeting_place import Place, open_meeting
+from tests.admission.desk import Desk, exchange_of, route_of, spend, wait_long
 from tests.admission.worker import Task, Told
 from tests.kit import servers
-from tests.kit.eventually import eventually
+from tests.kit.eventually import PATIENCE_S, eventually
 
 PROCESSES = 4
 #: What is let in beyond the limit, at most.
@@ -55,10 +57,25 @@ def breakable() -> Iterator[servers.Redis]:
         server.remove()
 
 
+@pytest.fixture(params=["redis", "file"])
+def place(request: pytest.FixtureRequest, redis: servers.Redis, tmp_path: Path) -> Place:
+    return redis.url() if request.param == "redis" else tmp_path / "shared.db"
+
+
+@pytest.fixture(autouse=True)
+def _asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is."""
+    wait_long(monkeypatch.setattr)
+
+
+#: Of what Redis and the file do by the same steps, one is enough.
+by_redis = pytest.mark.parametrize("place", ["redis"], indirect=True)
+
+
 @asynccontextmanager
-async def members(redis: servers.Redis, count: int = 2, store: SpendStore | None = None, **options: Any) -> AsyncIterator[list[Desk]]:
-    """So many limiters on one Redis, as if each was a process."""
-    desks = [Desk(store or MemoryStore(), SYSTEM_CLOCK, redis.url(), **options) for _ in range(count)]
+async def members(place: Place, count: int = 2, store: SpendStore | None = None, **options: Any) -> AsyncIterator[list[Desk]]:
+    """So many limiters at one place, as if each was a process."""
+    desks = [Desk(store or MemoryStore(), SYSTEM_CLOCK, place, **options) for _ in range(count)]
     try:
         for desk in desks:
             await desk.limiter.start()
@@ -90,44 +107,45 @@ async def together(task: Task) -> tuple[list[tuple[float, float, int, float]], f
     """What all processes were let in for, and for how long they asked (s)."""
     processes = await asyncio.gather(*(start(task) for _ in range(PROCESSES)))
     told = await asyncio.gather(*map(finish, processes))
-    assert sum(one.unshared for one in told) <= TOLERANCE * sum(len(one.let_in) for one in told)
+    assert sum(one.unshared for one in told) == 0, "all have asked where all meet"
     assert sum(one.refused for one in told) > 0
     let_in = [request for one in told for request in one.let_in]
     return let_in, max(ended for _, ended, _, _ in let_in) - min(began for began, _, _, _ in let_in)
 
 
 @pytest.fixture
-def task(redis: servers.Redis, tmp_path: Path) -> Task:
-    return Task(redis.url(), f"sqlite:///{tmp_path}/gateway.db", {})
+def task(place: Place, tmp_path: Path) -> Task:
+    return Task(str(place), f"sqlite:///{tmp_path}/gateway.db", {})
 
 
-@pytest.mark.parametrize("limit", [60, 1200])
+@pytest.mark.parametrize(("place", "limit"), [("redis", 60), ("redis", 1200), ("file", 1200)], indirect=["place"])
 async def test_four_processes_let_in_the_minutes_requests(task: Task, limit: int) -> None:
-    task.limits = {"requests_per_minute": limit}
+    task.limits, task.until_refused = {"requests_per_minute": limit}, True
     let_in, asked_s = await together(task)
     allowed = limit * (1 + asked_s / 60)
     assert allowed * (1 - 2 * TOLERANCE) <= len(let_in) <= allowed * (1 + TOLERANCE)
 
 
+@by_redis
 async def test_four_processes_use_the_minutes_tokens(task: Task) -> None:
-    task.limits = {"tokens_per_minute": 50_000}
+    task.limits, task.until_refused = {"tokens_per_minute": 50_000}, True
     let_in, asked_s = await together(task)
     used, allowed = sum(tokens for _, _, tokens, _ in let_in), 50_000 * (1 + asked_s / 60)
     assert allowed * (1 - 2 * TOLERANCE) <= used <= allowed * (1 + TOLERANCE)
 
 
-@pytest.mark.parametrize("limit", [5, 200])
+@pytest.mark.parametrize(("place", "limit"), [("redis", 5), ("redis", 200), ("file", 5)], indirect=["place"])
 async def test_four_processes_run_so_many_requests_at_once(task: Task, limit: int) -> None:
     task.limits = {"max_parallel": limit}
     task.callers = min(limit, 80)
-    let_in, asked_s = await together(task)
+    let_in, _ = await together(task)
     changes = sorted([(began, 1) for began, _, _, _ in let_in] + [(ended, -1) for _, ended, _, _ in let_in])
     running = most = 0
     for _, change in changes:
         running += change
         most = max(most, running)
     assert limit * 0.6 <= most <= limit * (1 + TOLERANCE)
-    assert len(let_in) * task.takes_s / asked_s > limit * 0.2  # slots come back: most of the time some are in use
+    assert len(let_in) > 2 * limit, "slots come back, again and again"
 
 
 async def test_four_processes_spend_a_budget(task: Task) -> None:
@@ -141,7 +159,7 @@ async def test_four_processes_spend_a_budget(task: Task) -> None:
         await desk.ask(Limits(budget=Budget(usd=spent - 0.001, per="total")))
 
 
-async def test_what_a_process_held_comes_back_when_it_is_killed(task: Task, redis: servers.Redis) -> None:
+async def test_what_a_process_held_comes_back_when_it_is_killed(task: Task, place: Place) -> None:
     task.limits = {"max_parallel": 8, "budget": {"usd": 2, "per": "total"}}
     task.hold, task.callers, task.for_s, task.lease_s = True, 20, 0.5, 1.5
     killed = await start(task)
@@ -150,7 +168,7 @@ async def test_what_a_process_held_comes_back_when_it_is_killed(task: Task, redi
     killed.stdin.write(b"go\n")
     assert await killed.stdout.readline() == b"holding\n"
     limits = msgspec.convert(task.limits, Limits)
-    async with members(redis, 3, lease_s=1.5) as desks:
+    async with members(place, 3, lease_s=1.5) as desks:
         with pytest.raises(RateLimited, match=r"8 requests at once|set aside for requests"):
             await desks[0].ask(limits)
         await asyncio.sleep(2)  # it lives, so what it holds stays held for longer than a lease
@@ -161,13 +179,12 @@ async def test_what_a_process_held_comes_back_when_it_is_killed(task: Task, redi
         gone = time.monotonic()
         reservation = None
         while reservation is None:
-            assert time.monotonic() - gone < 4
+            assert time.monotonic() - gone < PATIENCE_S
             await asyncio.sleep(0.05)
             try:
                 reservation = await desks[1].ask(limits)
             except RateLimited:
                 continue
-        assert time.monotonic() - gone < 2.5
         for number in range(7):  # and all of it
             await desks[number % 3].ask(limits)
 
@@ -175,16 +192,17 @@ async def test_what_a_process_held_comes_back_when_it_is_killed(task: Task, redi
 # --- within a process -------------------------------------------------------------------------------------------------
 
 
-async def test_who_asks_one_after_the_other_is_never_refused_whichever_process_answers(redis: servers.Redis) -> None:
+async def test_who_asks_one_after_the_other_is_never_refused_whichever_process_answers(place: Place) -> None:
     limits = Limits(max_parallel=1, budget=Budget(usd=0.3, per="total"))
-    async with members(redis, 3) as desks:
+    async with members(place, 3) as desks:
         for number in range(100):
             spend(await desks[number % 3].ask(limits), 0, 0.001)
 
 
-async def test_all_accounts_or_none_across_processes(redis: servers.Redis) -> None:
+async def test_all_accounts_or_none_across_processes(place: Place) -> None:
     limits = Limits(requests_per_minute=3, per_user=Allowance(max_parallel=1))
-    async with members(redis) as (one, other):
+    async with members(place) as (one, other):
+        began = time.monotonic()
         held = await one.ask(limits, user="ann")
         for _ in range(5):
             with pytest.raises(RateLimited, match="the user 'ann'"):
@@ -195,13 +213,14 @@ async def test_all_accounts_or_none_across_processes(redis: servers.Redis) -> No
             (await other.ask(limits, user="ann")).release()
         with pytest.raises(RateLimited, match="3 requests a minute") as refused:
             await one.ask(limits, user="ann")
-        assert refused.value.retry_after_s == pytest.approx(20, abs=1)
+        assert refused.value.retry_after_s is not None
+        assert 20 - (time.monotonic() - began) <= refused.value.retry_after_s + 0.1 <= 20.2
         assert "x-ratelimit-remaining-requests: 0" in refused.value.limit_lines
 
 
-async def test_most_requests_ask_nobody(redis: servers.Redis) -> None:
+async def test_most_requests_ask_nobody(place: Place) -> None:
     limits = Limits(requests_per_minute=100_000, tokens_per_minute=10_000_000, max_parallel=1000, budget=Budget(usd=10_000))
-    async with members(redis, 1) as (desk,):
+    async with members(place, 1) as (desk,):
         spend(await desk.ask(limits), 100, 0.01)
         asked = 0
         for number in range(500):
@@ -219,7 +238,7 @@ async def test_most_requests_ask_nobody(redis: servers.Redis) -> None:
 
 async def test_no_slot_is_lost_by_a_thousand_cancels(redis: servers.Redis) -> None:
     limits = Limits(max_parallel=10, budget=Budget(usd=100, per="total"))
-    async with members(redis) as desks, Client.from_url(redis.url()) as client:
+    async with members(redis.url()) as desks, Client.from_url(redis.url()) as client:
 
         async def call(desk: Desk) -> None:
             exchange = exchange_of()
@@ -247,7 +266,7 @@ async def test_no_slot_is_lost_by_a_thousand_cancels(redis: servers.Redis) -> No
             keys = await client.keys("agent-gateway:limit:*")
             return [field for key in keys for field in await client.hkeys(key) if field != b"spent"]
 
-        until = time.monotonic() + 5
+        until = time.monotonic() + PATIENCE_S
         while await held():
             assert time.monotonic() < until
             await asyncio.sleep(0.05)
@@ -258,16 +277,50 @@ async def test_no_slot_is_lost_by_a_thousand_cancels(redis: servers.Redis) -> No
             await desks[0].ask(limits)
 
 
+async def test_a_file_answers_as_redis_does(redis: servers.Redis, tmp_path: Path) -> None:
+    """Any exchange, step by step. Half a second is between any state and a refusal, so that the two clocks do not decide; where the
+    machine stood still between the two, the round is over.
+    """
+    dice, compared = random.Random(910), 0
+    meetings = [open_meeting(place, cluster._SCRIPT) for place in (redis.url(), tmp_path / "shared.db")]
+    for round_number in range(20):
+        names = [b"agent-gateway:limit:%d:%d" % (round_number, number) for number in range(6)]
+        for _ in range(12):
+            rates = [(lease.RATE, 60 * 10**number, dice.randint(0, 12), dice.choice([0, 0.5]), 500.0) for number in range(3)]
+            holds = [
+                (lease.HOLD, 4 * number, dice.randint(0, 3), dice.choice([0, 0.5]), dice.choice([0, 0, 0.5]), dice.choice([0, 2]))
+                for number in range(1, 4)
+            ]
+            wishes = [[dice.randint(1, len(names)), dice.randint(1, 9)] for _ in range(dice.randint(0, 4))]
+            message = (dice.choice(["ann", "bob", "eve"]), 60_000.0, [*rates, *holds], wishes)
+            began = time.monotonic()
+            there, here = [await meeting.exchange(names, message, within_s=5) for meeting in meetings]
+            if time.monotonic() - began > 0.3:
+                break
+            compared += 1
+            assert [refused for refused, _ in here[1]] == [refused for refused, _ in there[1]]
+            for by_file, by_redis in zip([*here[0], *here[1]], [*there[0], *there[1]], strict=True):
+                assert by_file == pytest.approx(by_redis, abs=400)
+    assert compared > 100
+    for meeting in meetings:
+        await meeting.close()
+
+
 # --- Redis ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
-async def test_redis_that_is_gone_holds_nobody_up_and_heals_by_itself(breakable: servers.Redis, how: str) -> None:
+async def test_redis_that_is_gone_holds_nobody_up_and_heals_by_itself(
+    breakable: servers.Redis, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # as users' requests wait
     limits = Limits(requests_per_minute=40, max_parallel=5, budget=Budget(usd=100))
-    async with members(breakable) as (one, other):
+    async with members(breakable.url()) as (one, other):
+        started = time.monotonic()
         for desk in (one, other):
             for _ in range(5):
                 spend(await desk.ask(limits), 0, 0)
+        unshared = one.limiter.unshared
         breakable.stop() if how == "stopped" else breakable.freeze()
         slowest, let_in = 0.0, 0
         for _ in range(60):
@@ -279,9 +332,11 @@ async def test_redis_that_is_gone_holds_nobody_up_and_heals_by_itself(breakable:
                 pass
             slowest = max(slowest, time.monotonic() - began)
         breakable.start() if how == "stopped" else breakable.thaw()
-        assert slowest < cluster.WAIT_MAX_S + lease.REFUSED_S + GRACE_S + 0.1
-        assert 30 <= let_in <= 36  # of 40; 5 were its own, of the other 5 it may not have heard
-        assert one.limiter.unshared == let_in
+        assert slowest < cluster.ANSWER_TIMEOUT_S, "nobody waited for its answer"
+        back = 40 * (time.monotonic() - started) / 60
+        assert 30 <= let_in <= 36 + back  # of 40; 5 were its own, of the other 5 it may not have heard
+        assert one.limiter.unshared - unshared == let_in
+        wait_long(monkeypatch.setattr)
         await eventually(lambda: all(_up(desk) for desk in (one, other)), "Redis is asked again")
         held = [await one.ask(Limits(max_parallel=5)) for _ in range(5)]
         with pytest.raises(RateLimited, match="5 requests at once"):
@@ -293,12 +348,15 @@ async def test_redis_that_is_gone_holds_nobody_up_and_heals_by_itself(breakable:
 async def test_a_redis_that_has_forgotten_everything_is_told_again(redis: servers.Redis) -> None:
     limits = Limits(max_parallel=3, tokens_per_minute=10_000, budget=Budget(usd=1, per="total"))
     store = MemoryStore()
-    async with members(redis, 2, store, lease_s=0.5) as (one, other), Client.from_url(redis.url()) as client:
+    async with members(redis.url(), 2, store, lease_s=1.5) as (one, other), Client.from_url(redis.url()) as client:
         await one.ask(limits, tokens=200)
         spend(await one.ask(limits, tokens=200), 200, 0.4)
         await eventually(lambda: dict(store._spend), "what was spent is in the store")
         await client.flushall()
-        await asyncio.sleep(0.4)  # as long as it takes until what is held is said again
+        until = time.monotonic() + PATIENCE_S
+        while not (await client.keys("*:parallel") and await client.keys("*:budget:*")):
+            assert time.monotonic() < until, "what is held is said again"
+            await asyncio.sleep(0.02)
         # Of the dollar, 0.40 are spent and 0.25 set aside by the one; the other finds room for two.
         await other.ask(limits, tokens=200)
         await other.ask(limits, tokens=200)
@@ -313,12 +371,12 @@ def _up(desk: Desk) -> bool:
 
 
 async def test_a_start_does_not_wait_for_a_redis_that_is_down() -> None:
-    desk = Desk(clock=SYSTEM_CLOCK, redis="redis://127.0.0.1:9/0")
+    desk = Desk(clock=SYSTEM_CLOCK, place="redis://127.0.0.1:9/0")
     began = time.monotonic()
     await desk.limiter.start()
     await desk.ask(Limits(max_parallel=1))
     with pytest.raises(RateLimited):
         await desk.ask(Limits(max_parallel=1))
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < cluster.CONNECT_TIMEOUT_S
     assert desk.limiter.unshared == 1
     await desk.limiter.close(1)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_gateway.admission.gate import LAST_WORD_S, Gate
-from agent_gateway.admission.keys import ADMIN, GATEWAY, KeyRing, create_key
+from agent_gateway.admission.keys import ADMIN, GATEWAY, PLAYGROUND, KeyRing, create_key
 from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import SYSTEM_CLOCK, new_request_id
 from agent_gateway.core.errors import Forbidden, StoreDown, Unauthenticated, UnknownModel
@@ -159,9 +159,9 @@ def test_only_what_an_endpoint_spells_out_is_open(endpoints: frozenset[str], pat
 
 
 async def test_limits_are_the_configurations_but_for_the_admin_key_and_the_gateways_own_calls(place: Place) -> None:
-    for key in (None, Key("a", "a"), Key("b", "b", role="admin"), ADMIN, GATEWAY):
+    for key in (None, Key("a", "a"), Key("b", "b", role="admin"), PLAYGROUND, ADMIN, GATEWAY):
         assert place.gate.reserve(asking(key), ROUTES["small"]) is None
-    assert [limits for _, limits in place.limiter.asked] == [LIMITS, LIMITS, LIMITS, Limits(), Limits()]
+    assert [limits for _, limits in place.limiter.asked] == [LIMITS, LIMITS, LIMITS, LIMITS, Limits(), Limits()]
 
 
 # --- roles ------------------------------------------------------------------------------------------------------------

@@ -204,7 +204,7 @@ async def test_a_key_that_another_process_revokes_is_refused_within_a_second(
         await store.revoke_key(key.id, time.time())
         started = time.monotonic()
         assert await watcher.stdout.readline() == b"gone\n"
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 20 * module.POLL_S  # of which a quiet machine needs one or two
         assert await watcher.wait() == 0
 
 
@@ -222,6 +222,20 @@ async def test_while_the_store_is_down_known_keys_work_and_others_get_503(ring: 
     store.down = False
     assert (await ring.find(other.encode())).name == "other"
     await refused(ring, UNKNOWN)
+
+
+async def test_a_store_that_tells_nonsense_is_one_that_is_down(
+    ring: KeyRing, store: Store, moment: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, secret = await create_key(store, "agent")
+    await ring.find(secret.encode())
+    with monkeypatch.context() as ill:
+        ill.setattr(store, "keys_version", lambda: 1 / 0)
+        await ring.refresh()
+        assert ring.cached(secret.encode()) == key
+    await store.revoke_key(key.id, 0.0)
+    await ring.refresh()
+    assert ring.cached(secret.encode()) is None
 
 
 async def test_when_the_grace_is_over_no_key_is_let_in_and_none_is_called_wrong(store: Store, moment: Time) -> None:
@@ -382,6 +396,34 @@ async def test_an_answer_older_than_what_a_refresh_learnt_is_not_kept(ring: KeyR
     store.gate.set()
     assert await task == key
     assert ring.cached(secret.encode()) is None
+
+
+async def test_an_answer_that_comes_while_a_refresh_learns_what_is_younger_is_not_kept(ring: KeyRing, store: Store) -> None:
+    (_, other), (key, secret) = [await create_key(store, name) for name in ("other", "agent")]
+    await ring.find(other.encode())
+    await eventually(lambda: ring._version is not None, "the first poll")
+    old = await store.find_keys([sha256(secret.encode()).digest()])
+    answer, learn = asyncio.Event(), asyncio.Event()
+    look = store.find_keys
+
+    async def in_turn(secret_hashes: Collection[bytes]) -> Mapping[bytes, Key]:
+        if secret_hashes == old.keys() and not answer.is_set():
+            await answer.wait()
+            return old
+        await learn.wait()
+        return await look(secret_hashes)
+
+    store.find_keys = in_turn  # type: ignore[method-assign]
+    task = asyncio.create_task(ring.find(secret.encode()))
+    await eventually(lambda: ring._asking is not None, "the question")
+    await store.revoke_key(key.id, 1.0)
+    refreshed = asyncio.create_task(ring.refresh())
+    await asyncio.sleep(0.05)
+    answer.set()
+    assert await task == key, "what the store said before it was revoked"
+    learn.set()
+    await refreshed
+    await refused(ring, secret.encode())
 
 
 async def test_the_admin_key_passes_and_changes_with_a_reload(store: Store) -> None:

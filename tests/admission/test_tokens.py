@@ -24,6 +24,7 @@ from joserfc.jws import JWSRegistry
 
 from agent_gateway.admission import tokens as module
 from agent_gateway.admission.keys import REFUSED_TTL_S, KeyRing
+from agent_gateway.admission.logins import Logins
 from agent_gateway.admission.tokens import Tokens
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import ConnectFailed, Forbidden, StoreDown, Unauthenticated
@@ -461,6 +462,20 @@ async def test_a_token_needs_no_store(ring: KeyRing, store: MemoryStore, monkeyp
     monkeypatch.undo()
     await ring.refresh()  # now it can be told that there is none
     assert ring.cached(token) is None
+
+
+async def test_a_log_in_with_a_token_holds_in_every_process(ring: KeyRing, store: MemoryStore, issuer: Issuer, moment: Time) -> None:
+    logins = Logins(store, ring, moment.clock)
+    secret = signed(realm_access={"roles": ["admin"]})
+    token, begun = await logins.begin(secret, await logins.check(secret))
+    elsewhere = KeyRing(store, moment.clock, auth=Auth(jwt=SETTINGS), fetch=issuer.fetch)
+    assert await Logins(store, elsewhere, moment.clock).find(token) == begun
+    kept = await store.list_values("login", moment.now)
+    assert not any(part in body for body in kept.values() for part in secret.split(b"."))
+    elsewhere.configure(Auth(jwt=msgspec.structs.replace(SETTINGS, audience="another")))
+    with pytest.raises(Unauthenticated, match="Log in again"):
+        await Logins(store, elsewhere, moment.clock).find(token)
+    await elsewhere.close()
 
 
 def test_who_has_no_tokens_does_not_pay_for_them() -> None:

@@ -1,6 +1,6 @@
 """One of several processes that share limits: asks as often as it can, and tells what it was let in for.
 
-    python -m tests.admission.worker '{"redis": …, "database": …, "limits": {…}}'
+    python -m tests.admission.worker '{"place": …, "database": …, "limits": {…}}'
 
 Says `ready`, begins when a line comes, and prints the `Told` as JSON when its time is over. Times are the machine's monotonic seconds.
 """
@@ -11,6 +11,7 @@ import asyncio
 import random
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,15 +21,18 @@ from agent_gateway.core.clock import SYSTEM_CLOCK
 from agent_gateway.core.errors import RateLimited
 from agent_gateway.core.settings import Limits
 from agent_gateway.stores.base import open_store
-from tests.admission.desk import Desk, spend
+from tests.admission.desk import PATIENCE_S, Desk, spend, wait_long
 
 
 class Task(msgspec.Struct):
-    redis: str
+    #: A Redis URL, or a file's path.
+    place: str
     database: str
     limits: dict[str, Any]
     callers: int = 20
     for_s: float = 1.2
+    #: Goes on beyond that until it was refused, however slow the machine is.
+    until_refused: bool = False
     #: A request takes between nothing and twice this.
     takes_s: float = 0.01
     #: Estimated; what is used in the end is between nothing and this.
@@ -46,8 +50,10 @@ class Told(msgspec.Struct):
 
 
 async def work(task: Task) -> Told:
+    wait_long(setattr)
     limits = msgspec.convert(task.limits, Limits)
-    desk = Desk(open_store(task.database), SYSTEM_CLOCK, task.redis, task.lease_s)
+    place = task.place if "://" in task.place else Path(task.place)
+    desk = Desk(open_store(task.database), SYSTEM_CLOCK, place, task.lease_s)
     await desk.limiter.start()
     print("ready", flush=True)  # noqa: T201
     await asyncio.to_thread(sys.stdin.readline)
@@ -63,7 +69,7 @@ async def work(task: Task) -> Told:
 
 
 async def _call(desk: Desk, limits: Limits, task: Task, told: Told, until: float) -> None:
-    while time.monotonic() < until:
+    while (now := time.monotonic()) < until or (task.until_refused and not told.refused and now < until + PATIENCE_S):
         try:
             reservation = await desk.ask(limits, tokens=task.tokens)
         except RateLimited:

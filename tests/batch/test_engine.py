@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -28,10 +30,10 @@ from agent_gateway.protocols.openai_chat.client import read_call
 from agent_gateway.record.metrics import Metrics
 from agent_gateway.stores.base import Owner
 from agent_gateway.stores.batches import BatchStore, Claim, ItemResult, NewItem, StoredBatch, StoredFile, batches_of
-from tests.kit.eventually import eventually
+from tests.kit.eventually import PATIENCE_S, eventually
 from tests.kit.provider import Heard, ScriptedProvider
 from tests.kit.records import Record, read_records
-from tests.kit.replies import hang, later, whole
+from tests.kit.replies import after, hang, later, whole
 
 ENDPOINT = "/v1/chat/completions"
 ITEM_USD = (10 * 0.15 + 10 * 0.60) / 1e6
@@ -282,10 +284,10 @@ async def test_as_many_interactive_calls_as_there_were_lately_find_room_beside_a
 
     bench.provider.reply_by(script)
     call = read_call(msgspec.json.encode({"model": "shared", "messages": [{"role": "user", "content": "Hi"}]}), {})
-    await asyncio.gather(*[bench.gateway._asked(call) for _ in range(3)])
+    await bench.gateway._asked(call)
     batch = await bench.until(await bench.create(*map(str, range(20)), model="shared"), "completed")
     assert batch.completed == 20
-    assert max(under_way) == 5 - 3
+    assert max(under_way) == 5 - 1 - 1
 
 
 async def test_a_store_that_is_gone_for_a_while_costs_nothing_but_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,8 +317,8 @@ async def test_a_cancelled_batch_keeps_what_it_has_and_begins_nothing_more(bench
     assert batch is not None
     assert batch.status == "cancelling"
     assert await bench.engine.cancel(Owner("another"), batch_id) is None
-    for one in list(bench.engine._under_way.values()):  # in place of the timeout of what hangs
-        one.task.cancel()
+    for call in list(bench.engine._under_way.values()):  # in place of the timeout of what hangs
+        call.cancel()
     await bench.store.extend_leases("", [(batch_id, number + 1, 1) for number in range(200)], now=0.0, lease_s=0.0)
     batch = await bench.until(batch_id, "cancelled")
     assert (batch.completed, batch.failed) == (10, 0)
@@ -353,9 +355,13 @@ async def test_what_has_ended_cannot_be_cancelled(bench: Bench) -> None:
         await bench.engine.cancel(None, batch_id)
 
 
-async def test_a_window_that_is_over_ends_the_batch_with_what_there_is(bench: Bench) -> None:
+async def test_a_window_that_is_over_ends_the_batch_with_what_there_is(bench: Bench, tmp_path: Path) -> None:
     bench.instead["stuck"] = [error_reply(500) for _ in range(1000)]
-    batch = await bench.until(await bench.create("good", "stuck", window_s=1.0), "expired")
+    batch_id = await bench.create("good", "stuck")
+    await bench.until(batch_id, "in_progress", completed=1)
+    with closing(sqlite3.connect(tmp_path / "gateway.db", timeout=PATIENCE_S)) as database, database:
+        database.execute("update batches set expires_at = ? where id = ?", (time.time(), batch_id))
+    batch = await bench.until(batch_id, "expired")
     assert (batch.completed, batch.failed) == (1, 0)
     assert [answer["custom_id"] for answer in await bench.lines(batch.output_file)] == ["good"]
     (stuck,) = await bench.lines(batch.error_file)
@@ -440,6 +446,24 @@ async def test_a_process_that_stops_gives_back_what_it_has_not_finished(bench: B
     assert bench.asked == {"slow": 2, "quick": 1}
 
 
+async def test_a_process_that_stops_takes_no_other_batch_in_hand(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be cut off in the middle, and nobody else could have the batch before the lease ends."""
+    monkeypatch.setattr(engine_module, "GROUP_S", 0.0)
+    answered = asyncio.Event()
+    bench.instead["slow"] = [after(answered, whole(ANSWER))]
+    running = await bench.create("slow")
+    await eventually(lambda: bench.asked["slow"], "the call")
+    closing = asyncio.create_task(bench.engine.close(10))
+    await eventually(lambda: bench.engine._closing, "the engine's closing")
+    waiting = await bench.create("other")
+    await eventually(lambda: not bench.engine._stirred.is_set(), "the engine's next turn")
+    answered.set()
+    await closing
+    assert (await bench.find(running)).completed == 1
+    batch = await bench.find(waiting)
+    assert (batch.status, batch.holder) == ("validating", None)
+
+
 async def test_who_has_lost_its_lease_stops_its_call(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     await bench.engine.close(0)
     monkeypatch.setattr(engine_module, "HEARTBEAT_S", 0.05)
@@ -456,6 +480,45 @@ async def test_who_has_lost_its_lease_stops_its_call(bench: Bench, monkeypatch: 
         assert (await bench.find(batch_id)).lost_calls == 1
     finally:
         await engine.close(1)
+
+
+async def test_what_is_under_way_stays_so_though_its_lease_could_not_be_renewed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store was down for longer than a lease, or the process was stopped for as long."""
+    monkeypatch.setattr(engine_module, "LEASE_S", 0.05)
+    answered = asyncio.Event()
+    bench.instead["a"] = [after(answered, whole(ANSWER))]
+    batch_id = await bench.create("a", "b", "c", "d", model="narrow")
+    await bench.until(batch_id, "in_progress", completed=3)
+    await bench.until(await bench.create("e", model="narrow"), "completed")  # there was something to claim after its lease
+    answered.set()
+    batch = await bench.until(batch_id, "completed")
+    assert (bench.asked["a"], batch.lost_calls) == (1, 0)
+    assert not bench.engine._under_way
+    assert bench.engine._of_model["narrow"] == 0
+
+
+async def test_what_is_under_way_is_not_claimed_anew_where_its_renewal_took_longer_than_a_lease(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "LEASE_S", 0.05)
+    renew, delays_s = bench.store.extend_leases, [0.1]
+
+    async def slow(holder: str, holds: Sequence[tuple[str, int, int]], *, now: float, lease_s: float) -> set[tuple[str, int]]:
+        kept = await renew(holder, holds, now=now, lease_s=lease_s)
+        if holds and delays_s:
+            await asyncio.sleep(delays_s.pop())
+        return kept
+
+    monkeypatch.setattr(bench.store, "extend_leases", slow)
+    answered = asyncio.Event()
+    bench.instead["a"] = [after(answered, whole(ANSWER))]
+    batch_id = await bench.create("a", "b", "c", "d", model="narrow")
+    await bench.until(batch_id, "in_progress", completed=3)
+    await bench.until(await bench.create("e", model="narrow"), "completed")
+    assert not delays_s
+    answered.set()
+    batch = await bench.until(batch_id, "completed")
+    assert (bench.asked["a"], batch.lost_calls) == (1, 0)
 
 
 async def test_metrics_tell_of_items_and_durations(bench: Bench) -> None:

@@ -28,8 +28,8 @@ def upload(files: Files) -> Upload:
     return files.upload(ANN, BYTES_MAX)
 
 
-async def read(files: Files, file_id: str) -> list[bytes]:
-    return [chunk async for chunk in files.content(file_id)]
+async def read(files: Files, file_id: str, size: int) -> list[bytes]:
+    return [chunk async for chunk in files.content(file_id, size)]
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES_MAX - 1, CHUNK_BYTES_MAX, CHUNK_BYTES_MAX + 1, BYTES_MAX])
@@ -42,7 +42,7 @@ async def test_what_comes_in_pieces_is_kept_in_chunks(files: Files, upload: Uplo
     made = await upload.finish()
     assert (made.bytes, made.filename, made.created_at, made.expires_at) == (size, "a.jsonl", NOW, NOW + FILE_TTL_S)
     assert await files.find(ANN, made.id) == made
-    chunks = await read(files, made.id)
+    chunks = await read(files, made.id, size)
     assert b"".join(chunks) == content[:size]
     assert all(len(chunk) == CHUNK_BYTES_MAX for chunk in chunks[:-1])
 

@@ -72,6 +72,8 @@ def test_each_endpoint_reads_its_own_protocol(endpoint: str, body: dict[str, Any
         (b'{"custom_id":"x","url":"/v1/chat/completions"}', "invalid_request", None),
         (line(""), "invalid_custom_id", "custom_id"),
         (line("x" * 513), "invalid_custom_id", "custom_id"),
+        (line("a\0"), "invalid_custom_id", "custom_id"),
+        (line("x", body={"model": "m\0", "messages": [{"role": "user", "content": "Hi"}]}), "bad_request", "body.model"),
         (line("a"), "duplicate_custom_id", "custom_id"),
         (line("x", method="GET"), "invalid_method", "method"),
         (line("x", "/v1/embeddings"), "invalid_url", "url"),

@@ -23,8 +23,10 @@ from agent_gateway.control.load import compile_mapping
 from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.core.errors import StoreDown
 from agent_gateway.core.usage import Usage
+from agent_gateway.stores import promptness
+from agent_gateway.stores.promptness import WAIT_MAX_S
 from tests.cache.exchanges import Model, asked, new_cache, new_exchange, saying
-from tests.kit.eventually import eventually
+from tests.kit.eventually import PATIENCE_S, eventually
 from tests.kit.servers import Redis, own, shared
 
 ENTRY = Entry(b"Hello", b'{"content":"Hello"}', "p/m", Usage(input=1, output=2), 0.5, "stop", 1.0)
@@ -36,7 +38,16 @@ def place(number: int = 0, user: str = "ann") -> Place:
 
 
 @pytest.fixture
-def server(pytestconfig: pytest.Config) -> Redis:
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis is waited for: that the machine is busy does not make it one that is slow."""
+    for name in ("QUICK_S", "WAIT_MIN_S", "WAIT_MAX_S"):
+        monkeypatch.setattr(promptness, name, PATIENCE_S)
+    for name in ("WAIT_MAX_S", "WRITE_TIMEOUT_S"):
+        monkeypatch.setattr(in_redis, name, PATIENCE_S)
+
+
+@pytest.fixture
+def server(pytestconfig: pytest.Config, patient: None) -> Redis:
     """The tests' own, empty."""
     server = shared(Redis, pytestconfig)
     with Client.from_url(server.url()) as client:
@@ -99,9 +110,10 @@ async def test_any_bytes_are(entries: Entries, size: int) -> None:
 
 
 async def test_it_is_forgotten_in_time(entries: Entries) -> None:
+    began = time.monotonic()
     await kept(entries, place(), ttl_s=0.05)
-    assert await entries.find(place()) == ENTRY
-    until = time.monotonic() + 5
+    assert await entries.find(place()) == ENTRY or time.monotonic() - began >= 0.05
+    until = time.monotonic() + PATIENCE_S
     while await entries.find(place()) is not None:
         assert time.monotonic() < until
         await asyncio.sleep(0.01)
@@ -206,6 +218,7 @@ async def test_what_is_not_ours_or_not_whole_is_no_answer(server: Redis) -> None
     await entries.close(5)
 
 
+@pytest.mark.usefixtures("patient")
 async def test_while_redis_is_down_requests_go_on_and_are_counted(breakable: Redis, broken: RedisEntries) -> None:
     cache, model = new_cache(broken), Model(saying())
     assert await asked(cache, model, new_exchange()) == b"Hello 0"
@@ -225,7 +238,7 @@ async def test_while_redis_is_down_requests_go_on_and_are_counted(breakable: Red
     async def is_kept() -> bool:
         return await asked(cache, model, new_exchange()) == await asked(cache, model, new_exchange())
 
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE_S
     while not await is_kept():
         assert time.monotonic() < until, "it works again when Redis is back"
         await asyncio.sleep(0.05)
@@ -234,19 +247,31 @@ async def test_while_redis_is_down_requests_go_on_and_are_counted(breakable: Red
 async def test_a_redis_that_hangs_holds_up_one_request_for_a_moment(breakable: Redis, broken: RedisEntries) -> None:
     cache, model = new_cache(broken), Model(saying())
     await asked(cache, model, new_exchange())
+    ticks = 0
+
+    async def tick() -> None:
+        """Time in which the loop turned: not that for which a busy machine let it stand."""
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.01)
+            ticks += 1
+
+    ticking = asyncio.create_task(tick())
     breakable.freeze()
     try:
         waits = []
         for number in range(10):
-            began = time.monotonic()
+            began = ticks
             assert await asked(cache, model, new_exchange(seed=number)) == b"Hello %d" % (number + 1)
-            waits.append(time.monotonic() - began)
-        assert max(waits) < 4 * in_redis.WAIT_MAX_S, "for a busy machine"
-        assert sorted(waits)[-3] < in_redis.WAIT_MAX_S / 2
+            waits.append((ticks - began) * 0.01)
+        assert max(waits) < 2 * WAIT_MAX_S
+        assert sorted(waits)[-3] < WAIT_MAX_S / 2
     finally:
         breakable.thaw()
+        ticking.cancel()
 
 
+@pytest.mark.usefixtures("patient")
 async def test_an_answer_is_found_before_redis_has_it(breakable: Redis, broken: RedisEntries) -> None:
     """Whoever has an answer and asks again gets it again."""
     cache, model = new_cache(broken), Model(saying())
@@ -261,6 +286,7 @@ async def test_an_answer_is_found_before_redis_has_it(breakable: Redis, broken: 
         breakable.thaw()
 
 
+@pytest.mark.usefixtures("patient")
 async def test_no_more_is_being_written_than_is_allowed(breakable: Redis, broken: RedisEntries, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_redis, "WRITES_MAX", 5)
     await kept(broken, place())

@@ -92,3 +92,30 @@ def test_without_models_it_says_what_is_served(file: Path, capsys: pytest.Captur
     file.write_text("providers: {local: {kind: openai, base_url: 'http://127.0.0.1:9/v1'}}")
     assert main(["check", "--config", str(file)]) == 0
     assert "every model of these providers" in capsys.readouterr().out
+
+
+def test_what_a_preset_set_is_told_and_what_went_over_it(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_TTL", "7200")
+    file.write_text(TEXT + "preset: support\nstreaming: {recovery: error}\n")
+    assert main(["check", "--config", str(file)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "preset support: timeouts.first_token_s = 5" in lines
+    assert "preset support: sessions.ttl_s = 7200, by GATEWAY_TTL (the preset's: 3600)" in lines
+    assert 'preset support: streaming.recovery = "error", by the file (the preset\'s: "continue")' in lines
+    assert "models.chat.timeouts.first_token_s = 10" in lines, "this model's own"
+    assert not [line for line in lines if line.startswith("models.chat.hedging.")], "told once"
+    assert main(["check", "--config", str(file), "--json"]) == 0
+    report = msgspec.json.decode(capsys.readouterr().out)
+    assert report["preset"]["name"] == "support"
+    settings = {item.pop("path"): item for item in report["preset"]["settings"]}
+    assert settings["sessions.ttl_s"] == {"preset": 3600, "value": 7200, "overridden_by": "GATEWAY_TTL"}
+    assert settings["hedging.after"] == {"preset": "p95", "value": "p95", "overridden_by": None}
+
+
+def test_without_a_preset_none_is_told(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--config", str(file)]) == 0
+    assert "\npreset" not in capsys.readouterr().out
+    assert main(["check", "--config", str(file), "--json"]) == 0
+    assert msgspec.json.decode(capsys.readouterr().out)["preset"] is None

@@ -124,6 +124,7 @@ def test_the_list_tells_every_key_and_its_state(keys: Run) -> None:
     assert [(key["id"], key["state"]) for key in told["data"]] == [(first["id"], "revoked"), (second["id"], "active")]
     assert told["next"] is None
     assert not any("key" in key for key in told["data"])
+    assert "no keys of the team 'search' yet. Make one: agent-gateway keys create NAME --team search" in keys("list", "--team", "search")[1]
 
 
 def test_revoking_a_key_that_is_not_there_is_a_no(keys: Run) -> None:
@@ -135,12 +136,27 @@ def test_revoking_a_key_that_is_not_there_is_a_no(keys: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--rpm", "0"), ("--tpm", "many"), ("--max-parallel", "-1"), ("--rpm", "1.5")]
+    ("option", "value"), [("--rpm", "0"), ("--tpm", "many"), ("--max-parallel", "-1"), ("--rpm", "1.5"), ("--rpm", "2147483648")]
 )
 def test_a_limit_is_a_number(keys: Run, option: str, value: str) -> None:
     status, _, err = keys("create", "agent", f"{option}={value}")
     assert status == 2
-    assert f"{value!r} is no number of at least 1" in err
+    assert f"{value!r} is no whole number from 1 to 2147483647" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "it is empty"),
+        ("a" * 201, "it has 201 characters; 200 at most"),
+        ("a\nb", r"'a\nb' holds what cannot be shown"),
+        ("\udcff", "holds"),
+    ],
+)
+def test_a_name_fits_into_a_line(keys: Run, name: str, words: str) -> None:
+    status, _, err = keys("create", name)
+    assert status == 2
+    assert words in err
 
 
 def test_a_keys_limits_are_kept(keys: Run) -> None:

@@ -130,9 +130,13 @@ def test_what_cannot_be_exported_is_told(url: str, run: Run, tmp_path: Path, mon
     assert run(url, "--format", "parquet")[2] == "--format parquet: needs a file; give --output FILE\n"
     status, _, told = run(url, "--output", f"{tmp_path}/nowhere/records.jsonl")
     assert (status, told) == (1, f"--output: {tmp_path}/nowhere/records.jsonl cannot be written: No such file or directory\n")
+    for folder in (".", "..", str(tmp_path), ""):
+        status, _, told = run(url, f"--output={folder}")
+        assert (status, told) == (1, f"--output: {folder} cannot be written: it is a folder; name a file in it\n")
+    assert [file.name for file in tmp_path.glob("*part*")] == []
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     status, _, told = run(url, "--format", "parquet", "--output", f"{tmp_path}/records.parquet")
-    assert (status, "pip install 'agent-gateway[parquet]'" in told) == (1, True)
+    assert (status, "in a clone: pip install '.[parquet]'" in told) == (1, True)
 
 
 def test_a_server_that_is_away_is_told(run: Run) -> None:

@@ -14,8 +14,8 @@ from agent_gateway.cli.main import main
 from agent_gateway.core.settings import Budget
 from agent_gateway.record.export import PAGE_ROWS
 from agent_gateway.record.row import Record
-from agent_gateway.record.sinks.database import DatabaseSink
 from agent_gateway.stores.base import Key, Team, open_store
+from tests.kit.records import keep_records
 from tests.rehearsal.hour import BEGINS, CHAT, RECORDED, changed, hour
 from tests.stores.stores import fresh_url
 
@@ -54,13 +54,7 @@ def put(name: str, raw: object) -> None:
 
 
 def write(records: list[Record], url: str = DATABASE) -> None:
-    async def put_in() -> None:
-        sink = DatabaseSink.for_url(url)
-        sink.write(records)
-        await sink.close(20)
-        assert sink.written == len(records)
-
-    asyncio.run(put_in())
+    asyncio.run(keep_records(records, url))
 
 
 def test_a_cheaper_configuration_is_told_to_be_so(run: Run, records: list[Record]) -> None:
@@ -145,13 +139,15 @@ def test_mistakes_are_answered(run: Run, records: list[Record]) -> None:
     put("wrong.yaml", changed(strategy="balancd"))
     status, _, err = run("replay", "--config", "wrong.yaml")
     assert status == 1
-    assert err.startswith("models.chat.strategy: 'balancd' is not one of")
-    assert "there is no" in run("replay", "--config", "new.yaml", "--against", "absent.yaml")[2]
+    assert err.startswith("--config: models.chat.strategy: 'balancd' is not one of")
+    assert run("replay", "--config", "new.yaml", "--against", "absent.yaml")[2] == "--against: absent.yaml: there is no such file\n"
+    Path("gateway.yaml").unlink()
+    assert run("replay", "--config", "new.yaml")[2].startswith("--against: configuration: there is none; ")
 
 
 def test_without_records_it_says_why(run: Run, records: list[Record]) -> None:
     put("new.yaml", {**RECORDED, "state": {"database": "sqlite:///:memory:"}})
-    assert "state.database is in memory" in run("replay", "--config", "new.yaml", "--against", "new.yaml")[2]
+    assert "state.database: is in memory" in run("replay", "--config", "new.yaml", "--against", "new.yaml")[2]
     put("off.yaml", {**RECORDED, "state": {"database": "sqlite:///off.db"}, "monitoring": {"mode": "off"}})
     assert "monitoring.mode: is off in off.yaml" in run("replay", "--config", "new.yaml", "--against", "off.yaml")[2]
     write([record._replace(attempts=None, status="error", error_code="bad_request") for record in records[:3]])

@@ -16,10 +16,12 @@ from agent_gateway.core.errors import BadRequest, NotFound
 from agent_gateway.stores import sql_items
 from agent_gateway.stores.base import Owner, Store, open_store
 from agent_gateway.stores.batches import (
+    BatchStatus,
     BatchStore,
     Claim,
     ClaimedItem,
     FinishedItem,
+    HeldItems,
     ItemResult,
     NewItem,
     ReturnedItem,
@@ -191,6 +193,19 @@ async def test_batches_are_listed_youngest_first_page_by_page(store: BatchStore)
     assert [batch.id for batch in (await store.list_batches(None, limit=9)).batches] == ["b4", "b3", "b2", "b1", "b0"]
     with pytest.raises(BadRequest):
         await store.list_batches(ANN, limit=3, cursor="b0")
+
+
+async def test_batches_of_some_statuses_are_listed_page_by_page(store: BatchStore) -> None:
+    statuses = ["failed", "in_progress", "completed", "in_progress", "cancelling", "in_progress"]
+    for n, status in enumerate(statuses):
+        await store.create_batch(batch_named(f"b{n}", BOB if n == 3 else ANN, created_at=NOW + n, status=status))
+    wanted: set[BatchStatus] = {"in_progress", "cancelling"}
+    first = await store.list_batches(None, limit=2, statuses=wanted)
+    second = await store.list_batches(None, limit=2, cursor="b4", statuses=wanted)
+    assert [[batch.id for batch in page.batches] for page in (first, second)] == [["b5", "b4"], ["b3", "b1"]]
+    assert (first.has_more, second.has_more) == (True, False)
+    assert [batch.id for batch in (await store.list_batches(ANN, limit=9, statuses={"in_progress"})).batches] == ["b5", "b1"]
+    assert (await store.list_batches(None, limit=9, statuses={"expired"})).batches == []
 
 
 async def test_of_changes_to_the_same_version_one_is_made(store: BatchStore) -> None:
@@ -396,6 +411,26 @@ async def test_what_is_due_together_is_claimed_by_prefix_then_number(store: Batc
     prefixes = ["q", "a", "q", "", "a"]
     await submit_items(store, [NewItem(n, f"c{n}", "m", b"{}", prefix) for n, prefix in enumerate(prefixes, 1)])
     assert [item.number for n in range(5) for item in await claim(store, 1)] == [4, 2, 5, 1, 3]
+
+
+async def test_failed_items_are_shown_while_others_run_and_those_that_are_held_are_counted(store: BatchStore) -> None:
+    await submit_items(store, [NewItem(n, f"c{n}", "m", b"{}", twin=2 if n == 3 else None) for n in range(1, 9)])
+    early = await claim(store, 2, holder="native:x", early=True)
+    running = await claim(store, 4)
+    assert await store.count_held("b", now=NOW) == HeldItems(running=4, sent=2)
+    failed = [replace(done(item), state="failed", status_code=400) for item in running[:3]]
+    await store.finish_items([*failed, done(running[3]), done(early[0])])
+    numbers = sorted(item.number for item in running[:3])
+    shown = await store.failed_items("b", limit=10)
+    assert [(item.number, item.custom_id, item.state, item.status_code, item.body) for item in shown] == [
+        (number, f"c{number}", "failed", 400, b'"answer"') for number in numbers
+    ]
+    assert [item.number for item in await store.failed_items("b", limit=1)] == numbers[:1]
+    assert await store.count_held("b", now=NOW) == HeldItems(running=0, sent=1)
+    (last,) = await claim(store)
+    assert await store.count_held("b", now=NOW + LEASE_S) == HeldItems(running=0, sent=1), "whose lease is over is held by nobody"
+    assert last.batch == "b"
+    assert (await store.failed_items("none", limit=1), await store.count_held("none", now=NOW)) == ([], HeldItems(0, 0))
 
 
 async def test_an_item_has_the_result_of_its_twin(store: BatchStore) -> None:

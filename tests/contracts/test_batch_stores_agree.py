@@ -86,7 +86,9 @@ class Worked:
 
     async def seen(self) -> Any:
         held = [await self._store.held_items(self._batch.id, holder, after=0, limit=LIMIT) for holder in _HOLDERS]
-        return await self._store.find_batch(None, self._batch.id), await self._store.read_items(self._batch.id, after=0, limit=LIMIT), held
+        items = await self._store.read_items(self._batch.id, after=0, limit=LIMIT)
+        overseen = await self._store.failed_items(self._batch.id, limit=LIMIT), await self._store.count_held(self._batch.id, now=20.0)
+        return await self._store.find_batch(None, self._batch.id), items, held, overseen
 
     def _some(self, places: Sequence[int]) -> list[ClaimedItem]:
         """Each number once: of several tellings of one item in one call, which one counts is not said."""

@@ -61,6 +61,13 @@ def test_a_database_on_a_server_needs_an_audit_key_that_all_have(load_text: Load
         assert any(warning.startswith("auth.audit_key: is not set") for warning in load_text(text).warnings) is told
 
 
+def test_workers_need_a_database_that_they_share(mistakes: Mistakes, load_text: Load) -> None:
+    text = "providers: {sim: {kind: simulated}}\nserver: {workers: 3}\n"
+    [said] = mistakes(text + "state: {database: 'sqlite:///:memory:'}")
+    assert said.startswith("state.database: is in memory, where each of the 3 workers would have one of its own")
+    assert load_text(text).settings.server.workers == 3
+
+
 CACHING = """
 providers: {{sim: {{kind: simulated}}}}
 monitoring: {{mode: {}}}

@@ -34,6 +34,7 @@ def setting(settings: Settings, path: str) -> Any:
         ("GATEWAY_FALLBACK_MODEL", "local/small", "local/small"),
         ("GATEWAY_BATCH_SIZE", "64", 64),
         ("GATEWAY_DATABASE_URL", "sqlite:////var/lib/gateway.db", "sqlite:////var/lib/gateway.db"),
+        ("GATEWAY_REDIS_URL", "redis://elsewhere:6379/1", "redis://elsewhere:6379/1"),
         ("GATEWAY_ADMIN_KEY", "sk-admin-0123456789", "sk-admin-0123456789"),
     ],
 )
@@ -44,8 +45,23 @@ def test_a_variable_is_over_the_file(load_text: Load, variable: str, text: str, 
         "monitoring.mode": "monitoring: {mode: off}",
         "auth.admin_key": "auth: {admin_key: other}",
         "state.database": "state: {database: 'sqlite:///other.db'}",
+        "state.redis": "state: {redis: 'redis://other:6379/0'}",
     }.get(path, "")
     assert setting(load_text(FILE + in_file, {variable: text}).settings, path) == value
+
+
+def test_the_variables_are_those_of_the_public_interface() -> None:
+    """`GATEWAY_CONFIG` beside them. Renaming one breaks whoever has it in a manifest."""
+    assert set(VARIABLES) == {
+        "GATEWAY_STREAMING",
+        "GATEWAY_TTL",
+        "GATEWAY_MONITORING",
+        "GATEWAY_FALLBACK_MODEL",
+        "GATEWAY_BATCH_SIZE",
+        "GATEWAY_DATABASE_URL",
+        "GATEWAY_REDIS_URL",
+        "GATEWAY_ADMIN_KEY",
+    }
 
 
 @pytest.mark.parametrize(
@@ -80,6 +96,23 @@ def test_a_wrong_variable_is_named(mistakes: Mistakes, variable: str, text: str,
 @pytest.mark.parametrize("variable", VARIABLES)
 def test_an_empty_variable_counts_as_not_set(load_text: Load, variable: str) -> None:
     assert load_text(FILE, {variable: ""}).settings == load_text(FILE).settings
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("GATEWAY_STREAMNG", "GATEWAY_STREAMING"),
+        ("GATEWAY_ADMINKEY", "GATEWAY_ADMIN_KEY"),
+        ("GATEWAY_MONITOR", "GATEWAY_MONITORING"),
+        ("GATEWAY_URL", None),
+        ("GATEWAY_PORT", None),
+        ("GATEWAY_REDIS_PORT", None),
+        ("GATEWAY_REDIS_SERVICE_HOST", None),
+    ],
+)
+def test_a_mistyped_variable_is_told(load_text: Load, variable: str, meant: str | None) -> None:
+    told = [warning for warning in load_text(FILE, {variable: "secret"}).warnings if warning.startswith("GATEWAY_")]
+    assert told == ([] if meant is None else [f"{variable}: is no variable of the gateway's; did you mean {meant}?"])
 
 
 def test_yes_does_not_undo_the_promise_to_keep_no_user_data(load_text: Load) -> None:

@@ -17,8 +17,6 @@ from agent_gateway.upstream.known_providers import Lack
 from tests.control.conftest import Load, Mistakes
 
 EXAMPLE = Path(__file__).with_name("example.yaml").read_text()
-#: The example's lines that ask for what is not there yet.
-LATER_LINES = ("preset:",)
 KEYS = {"OPENAI_API_KEY": "sk-one", "ANTHROPIC_API_KEY": "sk-two", "GEMINI_API_KEY": "three"}
 
 KINDS = ", ".join(PROVIDERS.names)
@@ -39,21 +37,14 @@ def with_deployments(settings: str) -> str:
     return f"{ONE_PROVIDER}models: {{gpt: {{deployments: [{settings}]}}}}"
 
 
-def available(example: str) -> str:
-    return "\n".join(line for line in example.splitlines() if not line.startswith(LATER_LINES))
-
-
-def test_the_whole_interface_parses_and_only_what_comes_later_is_refused(mistakes: Mistakes) -> None:
-    assert mistakes(EXAMPLE, KEYS) == ["preset: not available yet; leave it out"]
-
-
 def test_written_defaults_are_the_defaults(load_text: Load) -> None:
-    settings = load_text(available(EXAMPLE), KEYS).settings
+    settings = load_text(EXAMPLE, KEYS).settings
+    assert settings.preset == "support", "its settings are all written out below it"
     assert settings.auth.admin_key is None
     assert settings.auth.require_key is True
     assert settings.state.redis == "redis://127.0.0.1:6379/0"
     for name in Settings.__struct_fields__:
-        if name not in ("auth", "providers", "models", "state"):
+        if name not in ("preset", "auth", "providers", "models", "state"):
             assert getattr(settings, name) == getattr(Settings(), name), name
 
 
@@ -190,6 +181,23 @@ def test_a_model_inherits_what_it_does_not_say(load_text: Load) -> None:
         (ONE_PROVIDER + "fallback: {model: gpt-5}", f"fallback.model: 'gpt-5' {UNKNOWN}; there are none"),
         (ONE_PROVIDER + "state: {database: 'mysql://root:hunter2@h/d'}", f"state.database: {NO_DATABASE}"),
         (ONE_PROVIDER + "state: {database: 'sqlite://gateway.db'}", f"state.database: {NO_DATABASE}"),
+        (ONE_PROVIDER + "state: {database: 'postgresql://root:hunter2@h:one/d'}", f"state.database: {NO_DATABASE}"),
+        (ONE_PROVIDER + "state: {redis: 'redis://:hunter2@h:one/0'}", "state.redis: is not a Redis; use redis://host:6379/0"),
+        (
+            ONE_PROVIDER + "state: {redis: 'redis://:hunter2@h/main'}",
+            "state.redis: names a database that is not a number; use redis://host:6379/0",
+        ),
+        (
+            ONE_PROVIDER + "state: {redis: 'redis://:hunter2@h/0?sockets=1'}",
+            "state.redis: holds what the client of Redis does not take; write no more than redis://user:password@host:6379/0",
+        ),
+        (
+            "providers: {x: {kind: openai, base_url: 'http://h/v1/chat/completions'}}",
+            "providers.x.base_url: ends with /chat/completions, which the gateway puts there itself; leave it out",
+        ),
+        (ONE_PROVIDER + "sessions: {ttl_s: 1e300}", "sessions.ttl_s: 1e+300 is too large; at most 1000000000000"),
+        (ONE_PROVIDER + "limits: {max_parallel: 1000000000001}", "limits.max_parallel: 1000000000001 is too large; at most 1000000000000"),
+        (ONE_PROVIDER + "monitoring: {retention_days: 1e12}", "monitoring.retention_days: 1000000000000.0 is too large; at most 36500"),
         (
             ONE_PROVIDER + "auth: {admin_key: 'schlüssel'}",
             "auth.admin_key: holds characters that cannot go into a header; use visible ASCII",
@@ -198,6 +206,13 @@ def test_a_model_inherits_what_it_does_not_say(load_text: Load) -> None:
 )
 def test_a_mistake_is_named_with_its_path_and_what_would_be_right(mistakes: Mistakes, text: str, error: str) -> None:
     assert mistakes(text) == [error]
+
+
+def test_mistakes_of_one_place_come_in_the_same_order_every_time(mistakes: Mistakes) -> None:
+    own = "override: {stream_options: {}, stream: true, model: x}"
+    text = f"providers: {{a: {{kind: simulated}}}}\nmodels: {{m: {{deployments: [{{provider: a, model: m, {own}}}]}}}}"
+    at = "models.m.deployments[0].override"
+    assert mistakes(text) == [f"{at}.{name}: is the gateway's to set; leave it out" for name in ("model", "stream", "stream_options")]
 
 
 def test_every_mistake_is_reported_in_one_run(mistakes: Mistakes) -> None:
@@ -230,6 +245,11 @@ models:
   two: {deployments: []}
 """
     assert [error.partition(":")[0] for error in mistakes(text)] == ["providers.a.kind", "models.two.deployments"]
+
+
+def test_a_key_whose_variable_is_not_set_is_one_error(mistakes: Mistakes) -> None:
+    text = 'providers: {x: {kind: openai, api_key: "${NOT_SET}"}}'
+    assert mistakes(text) == ["providers.x.api_key: the environment variable NOT_SET is not set; set it, or write ${NOT_SET:-default}"]
 
 
 SECRET = "sk-secret-0123456789abcdef"

@@ -136,7 +136,10 @@ def _app(gateway: Gateway, started: Any = None) -> App:
         ready=lambda: None,
         started=started or nothing,
         stopped=nothing,
+        scrape=gateway.app._scrape,
         admin=gateway.app._admin,
+        logins=gateway.app._logins,
+        page=gateway.app._page,
         batches=gateway.app._batches,
         refusals=gateway.app.refusals,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -12,7 +14,7 @@ from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge.limits import connections_max
 from tests.edge.conftest import ADMIN_KEY, served
 from tests.kit.client import CHAT, chat_request, connect, request
-from tests.kit.eventually import eventually
+from tests.kit.eventually import PATIENCE_S, eventually
 
 AS_ADMIN = {"authorization": f"Bearer {ADMIN_KEY}"}
 HEALTH = request("GET", "/health/live")
@@ -43,7 +45,19 @@ async def test_connections_are_bounded(gateway: Gateway, fast: bool) -> None:
 def test_there_is_a_bound_that_the_system_can_hold() -> None:
     import resource
 
-    assert 100 <= connections_max() <= resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 0.75
+    assert 100 <= connections_max() <= resource.getrlimit(resource.RLIMIT_NOFILE)[0] / 2
+
+
+def test_who_starts_it_where_few_files_may_be_open_is_told_how_many_clients_that_are_and_what_to_raise() -> None:
+    def told(soft: int, hard: int) -> str:
+        program = "from agent_gateway.edge.limits import few_connections; print(few_connections() or 'enough')"
+        command = ["bash", "-c", f'ulimit -Sn {soft} && ulimit -Hn {hard} && exec "$0" -c "$1"', sys.executable, program]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+
+    assert told(soft=256, hard=17_000) == "enough", "the soft limit is no bound"
+    few = told(soft=256, hard=4_200)
+    assert "it takes 2,000 connections of clients at once" in few
+    assert "raise the hard limit to 20200" in few
 
 
 async def test_requests_that_wait_on_one_connection_are_bounded(gateway: Gateway) -> None:
@@ -71,7 +85,7 @@ async def test_a_body_that_goes_on_after_its_answer_ends_in_time(gateway: Gatewa
         await wire.send(request("GET", target, headers={"transfer-encoding": "chunked"}) + b"1\r\na\r\n")
         assert (await wire.reply()).status in (200, 405)
         closed = asyncio.ensure_future(wire.closed())
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE_S):
             while not closed.done():  # never idle
                 await wire.send(b"1\r\na\r\n")
                 await asyncio.wait([closed], timeout=0.02)
@@ -79,13 +93,13 @@ async def test_a_body_that_goes_on_after_its_answer_ends_in_time(gateway: Gatewa
 
 
 async def test_a_body_that_ends_after_its_answer_leaves_the_connection_good(gateway: Gateway) -> None:
-    limits = replace(gateway.limits, body_timeout_s=0.2)
+    limits = replace(gateway.limits, body_timeout_s=0.8)
     async with served(gateway, limits, fast=False) as url, connect(url) as wire:
         await wire.send(request("GET", "/health/live", headers={"content-length": "3"}) + b"ab")
         assert (await wire.reply()).status == 200
         await wire.send(b"c" + HEALTH)
         assert (await wire.reply()).status == 200
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.9)
         await wire.send(HEALTH)
         assert (await wire.reply()).status == 200, "its patience was with the body"
 

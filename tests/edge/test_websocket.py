@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections import Counter
 from collections.abc import MutableMapping
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from websockets.server import ServerProtocol
 
 from agent_gateway.admission.refusals import Refusals
 from agent_gateway.app import Gateway
 from agent_gateway.core.exchange import Exchange
 from agent_gateway.edge.limits import Limits
 from agent_gateway.edge.websocket import serve
+from agent_gateway.edge.websocket_lane import SLICE_BYTES
+from agent_gateway.edge.websocket_session import REASONS
 from tests.edge.conftest import ADMIN_KEY, served
 from tests.kit.client import CHAT, Wire, chat, connect, request
 from tests.kit.eventually import eventually
@@ -37,8 +41,8 @@ def masked(first_byte: int, payload: bytes) -> bytes:
     return struct.pack("!BBQ", first_byte, 0x80 | 127, len(payload)) + bytes(4) + payload
 
 
-def impatient(gateway: Gateway) -> Limits:
-    return replace(gateway.limits, write_stall_s=STALL_S, linger_s=STALL_S)
+def impatient(gateway: Gateway, stall_s: float = STALL_S) -> Limits:
+    return replace(gateway.limits, write_stall_s=stall_s, linger_s=stall_s)
 
 
 async def _opened(wire: Wire) -> None:
@@ -51,6 +55,33 @@ async def _close_code(wire: Wire) -> int:
     rest = await wire.rest()
     [code] = struct.unpack("!H", rest[rest.rindex(b"\x88") + 2 :][:2])
     return int(code)
+
+
+async def test_a_flood_of_the_smallest_frames_leaves_others_their_turns(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, read, turn, taken = asyncio.get_running_loop(), ServerProtocol.receive_data, 0, Counter[int]()
+
+    def next_turn() -> None:
+        nonlocal turn
+        turn += 1
+        if not ended.is_set():
+            loop.call_soon(next_turn)
+
+    def noted(protocol: ServerProtocol, data: bytes) -> None:
+        taken[turn] += len(data)
+        read(protocol, data)
+
+    monkeypatch.setattr(ServerProtocol, "receive_data", noted)
+    ended = asyncio.Event()
+    flood = masked(TEXT & 0x7F, b"{") + bytes([0, 0x80, 0, 0, 0, 0]) * 50_000 + masked(0x80, b"}")
+    async with served(gateway, gateway.limits, fast=True) as url, connect(url) as wire:
+        await _opened(wire)
+        taken.clear()
+        next_turn()
+        await wire.send(flood)
+        await eventually(lambda: taken.total() == len(flood), "all of it to be read")
+        ended.set()
+        wire.hang_up()
+    assert max(taken.values()) <= 2 * SLICE_BYTES  # a short piece may come right behind the last slice
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -69,8 +100,9 @@ async def test_a_client_that_takes_nothing_is_given_up(gateway: Gateway, told: l
 
 @pytest.mark.parametrize("gateway", [LONG], indirect=True)
 async def test_a_client_that_takes_a_little_now_and_then_is_not(gateway: Gateway, told: list[Exchange]) -> None:
+    stall_s = 3 * STALL_S  # a busy machine may stand still for a part of it
     async with (
-        served(gateway, impatient(gateway), fast=True, send_buffer=BUFFER_BYTES) as url,
+        served(gateway, impatient(gateway, stall_s), fast=True, send_buffer=BUFFER_BYTES) as url,
         connect(url, receive_buffer=BUFFER_BYTES) as wire,
     ):
         await _opened(wire)
@@ -79,7 +111,7 @@ async def test_a_client_that_takes_a_little_now_and_then_is_not(gateway: Gateway
         while not told:
             await wire.exactly(BUFFER_BYTES)
             await asyncio.sleep(STALL_S / 10)
-        assert asyncio.get_running_loop().time() - began > STALL_S * 2
+        assert asyncio.get_running_loop().time() - began > stall_s * 2
     assert told[0].status == "success"
 
 
@@ -221,7 +253,7 @@ async def test_whom_it_cannot_answer_in_http_it_closes_on(gateway: Gateway, scop
 async def test_a_message_over_the_limit_closes_there_too(gateway: Gateway) -> None:
     server = _Server("a" * 1001)
     await _serve(gateway, server, replace(gateway.limits, body_max_bytes=1000))
-    assert server.sent[-1] == {"type": "websocket.close", "code": 1009}
+    assert server.sent[-1] == {"type": "websocket.close", "code": 1009, "reason": REASONS[1009]}
 
 
 @pytest.mark.parametrize("frame", [STREAM, {"request": "bad"}, {}], ids=["an answer", "a refusal", "one of nobody's"])
@@ -237,7 +269,7 @@ async def test_a_fault_of_ours_is_a_close_and_a_line_in_the_log(gateway: Gateway
     server = _Server()
     server._coming.put_nowait({"type": "websocket.receive"})
     await _serve(gateway, server)
-    assert server.sent[-1] == {"type": "websocket.close", "code": 1011}
+    assert server.sent[-1] == {"type": "websocket.close", "code": 1011, "reason": REASONS[1011]}
     assert "a WebSocket failed by a fault of the gateway" in caplog.text
 
 
@@ -250,4 +282,4 @@ async def test_what_never_began_is_recorded_too(gateway: Gateway, told: list[Exc
     server.say({"request": "a", "body": chat()})
     await serving
     assert [exchange.http_status for exchange in told] == [503]
-    assert server.sent[-1] == {"type": "websocket.close", "code": 1001}
+    assert server.sent[-1] == {"type": "websocket.close", "code": 1001, "reason": REASONS[1001]}

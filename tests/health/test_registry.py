@@ -121,3 +121,13 @@ def test_names_that_clients_make_up_are_forgotten_but_not_while_they_are_under_w
     assert "also" not in dict(health.controllers())
     health.of("p/0").breaker.failed(0)  # a request that waited meanwhile goes on
     assert "p/0" not in dict(health.deployments())
+
+
+def test_batches_leave_room_for_as_many_as_came_lately_and_what_chance_adds() -> None:
+    known = DeploymentHealth(Breaker(), Concurrency(max=60))
+    assert known.room_for_batches(now=1.0) == 60
+    known.load.interactive.note(25, 2.0)
+    assert known.room_for_batches(now=3.0) == 60 - 25 - 5
+    known.load.interactive.note(58, 4.0)
+    assert known.room_for_batches(now=5.0) == 0
+    assert DeploymentHealth(Breaker()).room_for_batches(now=1.0) is None

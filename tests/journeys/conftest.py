@@ -14,12 +14,14 @@ from tests.kit.chains import Scripts
 from tests.kit.configuration import configuration
 from tests.kit.crossing import crossing_configuration
 from tests.kit.gateway import EDGES, EdgeName, Gateway
-from tests.kit.ports import free_port
+from tests.kit.ports import kept_port
 from tests.kit.provider import ScriptedProvider
 from tests.kit.simulator import SimulatorProcess
 
 #: Starts a gateway of the test's own, on the same edge and provider; the sections replace those of the usual configuration.
 Launch = Callable[..., Gateway]
+#: For what lies behind both edges: state that outlives a process or is shared, servers that fail, configuration.
+one_edge = pytest.mark.parametrize("edge", EDGES[:1], indirect=True)
 
 
 @pytest.fixture(scope="session", params=EDGES)
@@ -30,13 +32,13 @@ def edge(request: pytest.FixtureRequest) -> EdgeName:
 
 @pytest.fixture(scope="session")
 def provider_port() -> int:
-    return free_port()
+    return kept_port()
 
 
 @pytest.fixture(scope="session")
 def closed_port() -> int:
     """Nobody ever listens here."""
-    return free_port()
+    return kept_port()
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +97,7 @@ def launch(edge: EdgeName, provider: ScriptedProvider, closed_port: int, tmp_pat
 @pytest.fixture
 async def client(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
     """The official SDK, pointed at the gateway; it never tries twice, so that a test sees the first answer."""
-    async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="sk-client", max_retries=0, timeout=15) as client:
+    async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="sk-client", max_retries=0, timeout=30) as client:
         yield client
 
 @pytest.fixture(scope="session")

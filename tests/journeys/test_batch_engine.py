@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -18,6 +19,7 @@ from agent_gateway.batch.file_writer import FileWriter
 from agent_gateway.batch.identity import new_batch_id, new_file_id
 from agent_gateway.stores.base import Owner, open_store
 from agent_gateway.stores.batches import BatchStore, StoredBatch, StoredFile, batches_of
+from tests.kit.client import ask
 from tests.kit.configuration import configuration
 from tests.kit.gateway import Gateway
 from tests.kit.ports import free_port
@@ -81,6 +83,15 @@ async def has_come_to(items: int, store: BatchStore, batch_id: str) -> None:
     while (batch := await store.find_batch(None, batch_id)) is None or batch.completed < items:
         assert time.monotonic() < until, batch
         await asyncio.sleep(0.02)
+
+
+async def have_worked(gateways: Sequence[Gateway]) -> None:
+    """Each has ended items, and they are kept: they learn of a batch one after the other."""
+    until = time.monotonic() + PATIENCE_S
+    for gateway in gateways:
+        while not re.search(rb'\nagent_gateway_batch_items_total\{status="done"\} [1-9]', (await ask(gateway.url, "/metrics")).content):
+            assert time.monotonic() < until, gateway.log[-2_000:]
+            await asyncio.sleep(0.02)
 
 
 async def completed(store: BatchStore, batch_id: str, gateways: Sequence[Gateway]) -> StoredBatch:
@@ -161,6 +172,7 @@ async def test_of_three_processes_one_that_is_gone_for_good_is_not_missed(
             await asyncio.gather(*(asyncio.to_thread(gateway.start) for gateway in gateways))
             batch_id = await submit(store)
             await has_come_to(ITEMS // 4, store, batch_id)
+            await have_worked(gateways)
             await asyncio.to_thread(gateways[1].kill)
             batch = await completed(store, batch_id, gateways)
             await check(store, batch, upstream)

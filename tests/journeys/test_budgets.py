@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI, RateLimitError
 
-from tests.journeys.conftest import Launch
+from tests.journeys.conftest import Launch, one_edge
 from tests.kit import replies, samples
 from tests.kit.client import CHAT, ask, chat
+from tests.kit.eventually import eventually
 from tests.kit.gateway import Gateway
 from tests.kit.provider import ScriptedProvider
 from tests.kit.samples import PROVIDER_MODEL
 
+pytestmark = one_edge
 #: Each request costs a quarter of a dollar, and is estimated at that.
 QUARTER: dict[str, Any] = {"provider": "scripted", "model": PROVIDER_MODEL, "price": {"input": 0, "output": 0, "request": 0.25}}
 MODELS = {"chat": {"deployments": [QUARTER]}}
@@ -71,8 +73,4 @@ async def test_an_official_client_does_not_hammer_a_spent_budget(launch: Launch,
 async def test_a_soft_share_is_told_to_the_operator(launch: Launch) -> None:
     gateway = launch(models=MODELS, limits={"budget": {"usd": 1, "soft": 0.5}})
     assert await statuses(gateway, 2) == [200, 200]
-    for _ in range(200):
-        if "has spent 50 % of its budget: 0.5 of 1 USD this month" in gateway.log:
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(gateway.log)
+    await eventually(lambda: "has spent 50 % of its budget: 0.5 of 1 USD this month" in gateway.log, "the log says so")

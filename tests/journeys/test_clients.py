@@ -11,13 +11,13 @@ import pytest
 from tests.journeys.conftest import Launch
 from tests.kit import replies, samples
 from tests.kit.client import CHAT, ask, chat, chat_request, connect
-from tests.kit.eventually import eventually
+from tests.kit.eventually import PATIENCE_S, eventually
 from tests.kit.gateway import Gateway
 from tests.kit.provider import Heard, Peer, Script, ScriptedProvider
 from tests.kit.records import Record
 
-#: The promise is "at once"; this is what a busy machine may take.
-AT_ONCE_S = 1.0
+#: The promise is "at once"; this is what a busy machine may take. Every timeout that would end a call in its stead is longer.
+AT_ONCE_S = 5.0
 FRAME_BYTES = 16 * 1024
 FRAMES = 4096
 SENT_BYTES = FRAME_BYTES * FRAMES
@@ -87,9 +87,15 @@ async def test_a_hundred_clients_that_leave_leave_nothing_open(gateway: Gateway,
         await asyncio.gather(*(heard.hung_up.wait() for heard in provider.heard))
     assert len(provider.heard) == 100
     await eventually(lambda: provider.open_connections == 0, "every connection to the provider is closed")
-    reply = await ask(gateway.url, "/metrics")
-    in_flight = [line for line in reply.content.splitlines() if line.startswith(b'agent_gateway_in_flight{model="chat"}')]
-    assert [float(line.split()[-1]) for line in in_flight] == [0]
+    until = time.monotonic() + PATIENCE_S
+    while (under_way := await _in_flight(gateway)) != [0]:
+        assert time.monotonic() < until, under_way
+        await asyncio.sleep(0.02)
+
+
+async def _in_flight(gateway: Gateway) -> list[float]:
+    lines = (await ask(gateway.url, "/metrics")).content.splitlines()
+    return [float(line.split()[-1]) for line in lines if line.startswith(b'agent_gateway_in_flight{model="chat"}')]
 
 
 async def test_a_slow_reader_holds_the_provider_back(gateway: Gateway, provider: ScriptedProvider) -> None:
@@ -149,10 +155,10 @@ async def test_a_client_that_never_reads_is_given_up_at_the_deadline(
     launch: Launch, provider: ScriptedProvider, stream: bool
 ) -> None:
     """Neither the provider's connection nor the answer is held for a client that takes nothing of it."""
-    gateway = launch(timeouts={"total_s": 1.5})
+    gateway = launch(timeouts={"total_s": 2.5})  # within which a busy machine has the whole answer at the gateway
     first, *_, finish, done = samples.text_frames(["x"])
     filler = samples.sse(samples.delta({"content": "x" * FRAME_BYTES}))
-    whole = samples.COMPLETION.replace(b"I am", b"I am" * (SENT_BYTES // 16))
+    whole = samples.COMPLETION.replace(b"I am", b"I am" * (SENT_BYTES // 32))
     provider.reply(replies.stream([first, *[filler] * FRAMES, finish, done]) if stream else replies.whole(whole))
     async with connect(gateway.url, receive_buffer=64 * 1024) as wire:
         wire.stop_reading()
@@ -162,4 +168,4 @@ async def test_a_client_that_never_reads_is_given_up_at_the_deadline(
         await eventually(lambda: provider.open_connections == 0 or not stream, "the provider's stream is ended")
         wire.read_on()
         with contextlib.suppress(ConnectionResetError):
-            assert len(await wire.rest()) < SENT_BYTES // 2
+            assert len(await wire.rest()) < (SENT_BYTES // 2 if stream else len(whole))

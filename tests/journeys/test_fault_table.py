@@ -9,7 +9,7 @@ import itertools
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -18,7 +18,20 @@ import trustme
 
 from agent_gateway.core.settings import FIXED_REPLY
 from tests.kit import chains, replies, samples
-from tests.kit.chains import Scripts, backup_of, chain, configuration, gateway_says, last_word_ms, names, outcomes, recorded, text_of
+from tests.kit.chains import (
+    TIMEOUTS,
+    TOTAL_S,
+    Scripts,
+    backup_of,
+    chain,
+    configuration,
+    gateway_says,
+    last_word_ms,
+    names,
+    outcomes,
+    recorded,
+    text_of,
+)
 from tests.kit.chains import at_provider as at
 from tests.kit.client import CHAT, Reply, ask, chat, chat_request, connect
 from tests.kit.faults import AFTER_CONTENT, BEFORE_CONTENT, BEGUN, OVERSIZE, UNARY, Fault
@@ -27,11 +40,13 @@ from tests.kit.ports import free_port
 from tests.kit.provider import Script, ScriptedProvider
 
 #: The noise of a busy machine (s); with it every cell stays below the request's deadline.
-NOISE_S = 1.0
+NOISE_S = 8.0
 #: The longest pause before the one repeat, where the provider asked for none (s).
 BACKOFF_S = 0.25
-#: From the last failure to the fixed reply (ms).
-LAST_WORD_MS = 500
+#: From the last failure to the fixed reply (ms): far less than one more attempt would take.
+LAST_WORD_MS = 4000
+#: The waits of all but those that a fault is to run out of: however busy the machine is, what is there is waited for.
+PATIENT = {"timeouts": {**dict.fromkeys(TIMEOUTS, NOISE_S), "total_s": TOTAL_S}}
 MAX_ATTEMPTS = 3
 TABLES = {"unary": UNARY, "before": BEFORE_CONTENT, "after": AFTER_CONTENT}
 WORDS = ["fall", "back"]
@@ -46,17 +61,23 @@ def _model(table: str, fault: str, case: str) -> str:
 def _chains() -> Iterator[dict[str, Any]]:
     for table, faults in TABLES.items():
         for name, fault in faults.items():
-            yield chain(_model(table, name, "up"), fault.provider)
-            yield chain(_model(table, name, "down"), fault.provider, fault.provider)
-            yield chain(_model(table, name, "bare"), fault.provider, fault.provider, fallback={"reply": None})
+            up, down, bare = (_model(table, name, case) for case in ("up", "down", "bare"))
+            waits = bool(fault.lasts_s)
+            yield _patient(chain(up, fault.provider), but=[up] * waits)
+            yield _patient(chain(down, fault.provider, fault.provider), but=[down, backup_of(down)] * waits)
+            yield _patient(chain(bare, fault.provider, fault.provider, fallback={"reply": None}), but=[bare, backup_of(bare)] * waits)
     for case in ("unary", "stream"):
-        yield chain(f"strict-{case}")
-        yield chain(f"flapping-{case}-up")
-        yield chain(f"flapping-{case}-down")
-        yield chain(f"limited-{case}")
-        yield chain(f"big-{case}")
-    yield chain("secured", "secured")
-    yield chain("oversize")
+        yield _patient(chain(f"strict-{case}"))
+        yield _patient(chain(f"flapping-{case}-up"))
+        yield _patient(chain(f"flapping-{case}-down"))
+        yield _patient(chain(f"limited-{case}"))
+        yield _patient(chain(f"big-{case}"))
+    yield _patient(chain("secured", "secured"))
+    yield _patient(chain("oversize"))
+
+
+def _patient(models: dict[str, Any], but: Sequence[str] = ()) -> dict[str, Any]:
+    return {name: model if name in but else model | PATIENT for name, model in models.items()}
 
 
 streaming = pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])

@@ -17,12 +17,12 @@ import pytest
 
 from tests.kit import replies, samples
 from tests.kit.chains import recorded, running, text_of
-from tests.kit.client import CHAT, Reply, ask
+from tests.kit.client import CHAT, Reply, ask, chat_request, connect
 from tests.kit.configuration import configuration
-from tests.kit.eventually import eventually
+from tests.kit.eventually import PATIENCE_S, eventually
 from tests.kit.gateway import EdgeName, Gateway
 from tests.kit.ports import free_port
-from tests.kit.provider import Heard, Script, ScriptedProvider
+from tests.kit.provider import Heard, Peer, Script, ScriptedProvider
 from tests.kit.sdks import SDKS, Ask, Refused, Sdk
 
 MAIL = "ann.smith@example.com"
@@ -51,7 +51,7 @@ either_way = pytest.mark.parametrize("stream", [False, True], ids=["unary", "str
 
 def webhook(port: int, **settings: Any) -> list[dict[str, Any]]:
     url = f"http://127.0.0.1:{port}/check?tenant=a"
-    return [{"kind": "pii"}, {"kind": "webhook", "url": url, "secret": SIGNED_WITH, "timeout_s": 0.4, **settings}]
+    return [{"kind": "pii"}, {"kind": "webhook", "url": url, "secret": SIGNED_WITH, "timeout_s": 10, **settings}]
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,8 @@ def gateway(
 ) -> Iterator[Gateway]:
     by_webhook = {
         "webhook": {"input": webhook(service_port)},
-        "webhook, open": {"input": webhook(service_port, on_failure="open")},
-        "webhook, patient": {"input": webhook(service_port, timeout_s=10)},
+        "webhook, open": {"input": webhook(service_port, on_failure="open", timeout_s=0.4)},
+        "webhook, closed": {"input": webhook(service_port, on_failure="closed", timeout_s=0.4)},
         "webhook on answers": {"output": webhook(service_port)},
     }
     deployments = [{"provider": "scripted", "model": samples.PROVIDER_MODEL, "price": {"input": 1, "output": 1}}]
@@ -82,7 +82,7 @@ def gateway(
     assert "zeta" not in kept.lower()
 
 
-def answering(text: Callable[[Heard], str], split: int = 3, call: bool = False, gap_s: float = 0) -> Callable[[Heard], Script]:
+def answering(text: Callable[[Heard], str], split: int = 3, call: bool = False) -> Callable[[Heard], Script]:
     """A provider that says, or calls a tool with, what it makes of the request, whole or `split` characters at a time."""
 
     def choose(heard: Heard) -> Script:
@@ -97,7 +97,7 @@ def answering(text: Callable[[Heard], str], split: int = 3, call: bool = False, 
             return replies.whole(msgspec.json.encode(body | {"usage": samples.USAGE}))
         pieces = [told[start : start + split] for start in range(0, len(told), split)]
         if not call:
-            return replies.stream(samples.text_frames(pieces, usage=True), gap_s=gap_s)
+            return replies.stream(samples.text_frames(pieces, usage=True))
         begun = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "send_mail", "arguments": ""}}
         frames = [samples.sse(samples.delta({"role": "assistant", "content": None, "tool_calls": [begun]}))]
         frames += [samples.sse(samples.delta({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})) for piece in pieces]
@@ -249,12 +249,25 @@ async def test_an_answer_is_refused_before_its_first_word(gateway: Gateway, prov
     assert b"Zeta" not in (record["answer"] or b"")
 
 
+async def streamed(gateway: Gateway, provider: ScriptedProvider, model: str, begun: str, rest: str) -> Reply:
+    """The rest comes once the client has heard of the beginning: of what comes together, all is judged before any goes out."""
+    frames, heard = samples.text_frames([begun, rest], usage=True), asyncio.Event()
+
+    async def go_on(peer: Peer) -> None:
+        await heard.wait()
+        await peer.send(replies.chunk(b"".join(frames[2:])) + replies.LAST_CHUNK)
+
+    provider.reply(replies.stream([b"".join(frames[:2])], then=go_on))
+    async with connect(gateway.url) as wire:
+        await wire.send(chat_request(model, stream=True))
+        head, body = await wire.head(), await wire.piece()
+        heard.set()
+        return Reply(head.status, head.headers, body + await wire.pieces(), complete=True)
+
+
 async def test_a_stream_ends_where_its_answer_is_refused(gateway: Gateway, provider: ScriptedProvider) -> None:
     begun = "This much may well be told of our plans: "
-    provider.reply_by(answering(lambda heard: begun + "Project  Zeta is late, and so on and on.", split=4, gap_s=0.002))
-    reply = await ask(
-        gateway.url, CHAT, msgspec.json.encode({"model": "no plans told", "messages": [{"role": "user", "content": "hi"}], "stream": True})
-    )
+    reply = await streamed(gateway, provider, "no plans told", begun, "Project  Zeta is late, and so on and on.")
     *frames, error = [samples.read_frame(frame) for frame in reply.frames]
     assert reply.status == 200
     assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in frames) == begun
@@ -277,9 +290,7 @@ async def test_what_a_model_lets_out_is_masked(gateway: Gateway, provider: Scrip
 async def test_what_is_too_long_is_refused(gateway: Gateway, provider: ScriptedProvider) -> None:
     reply = await ask(gateway.url, CHAT, msgspec.json.encode({"model": "size", "messages": [{"role": "user", "content": "x" * 101}]}))
     assert (reply.status, reply.error["param"]) == (400, "size")
-    provider.reply_by(answering(lambda heard: "word " * 50, split=5, gap_s=0.002))
-    body = msgspec.json.encode({"model": "size", "messages": [{"role": "user", "content": "hi"}], "stream": True})
-    reply = await ask(gateway.url, CHAT, body)
+    reply = await streamed(gateway, provider, "size", "word " * 20, "word " * 30)
     assert reply.body.count(b"word ") == 20
     assert b"guard_refused" in reply.frames[-1]
 
@@ -367,7 +378,7 @@ async def test_a_webhook_is_asked_signed_and_does_what_it_says(
 
 @pytest.mark.parametrize("on_failure", ["open", "closed"])
 async def test_a_webhook_that_fails(gateway: Gateway, provider: ScriptedProvider, service: ScriptedProvider, on_failure: str) -> None:
-    model = "webhook, open" if on_failure == "open" else "webhook"
+    model = f"webhook, {on_failure}"
     provider.reply(replies.whole(samples.COMPLETION))
     elsewhere = replies.whole(b"", 302, {"location": f"http://127.0.0.1:{provider.port}/"})
     for failing in (
@@ -403,7 +414,7 @@ async def test_a_webhook_judges_an_answer_before_any_of_it_goes_out(
 
 async def test_clients_that_leave_while_a_webhook_is_asked_leave_nothing(gateway: Gateway, service: ScriptedProvider) -> None:
     service.reply(replies.hang)
-    task = asyncio.create_task(told(gateway, "webhook, patient", "a text"))
+    task = asyncio.create_task(told(gateway, "webhook", "a text"))
     await eventually(lambda: bool(service.heard), "the webhook to be asked")
     task.cancel()
-    await asyncio.wait_for(service.heard[0].hung_up.wait(), 5)
+    await asyncio.wait_for(service.heard[0].hung_up.wait(), PATIENCE_S)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import time
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from tests.kit import replies, samples
-from tests.kit.client import CHAT, ask, chat, chat_request, connect, request
+from tests.kit.client import CHAT, Wire, ask, chat, chat_request, connect, request
 from tests.kit.configuration import BODY_MAX_MB, HEARTBEAT_S
-from tests.kit.eventually import eventually
+from tests.kit.eventually import PATIENCE_S, eventually
 from tests.kit.gateway import Gateway
 from tests.kit.provider import Peer, ScriptedProvider
 
 EXPECTED = samples.renamed(samples.COMPLETION, "chat")
 BODY = b'{"model":"chat","messages":[{"role":"user","content":"hi"}]}'
 BODY_MAX_BYTES = BODY_MAX_MB * 1024 * 1024
+HEARTBEAT = b": heartbeat\n\n"
 
 
 @pytest.fixture(autouse=True)
@@ -347,20 +351,50 @@ async def test_a_quiet_stream_is_kept_alive_by_comments(gateway: Gateway, provid
         head = await wire.head()
         assert head.status == 200
         assert "x-gateway-model" not in head.headers
-        assert [await wire.piece() for _ in range(2)] == [b": heartbeat\n\n"] * 2
+        assert [await wire.piece() for _ in range(2)] == [HEARTBEAT] * 2
         first.set()
-        assert b"one" in await wire.piece()
-        assert [await wire.piece() for _ in range(2)] == [b": heartbeat\n\n"] * 2
+        assert b"one" in await _content(wire)
+        assert [await wire.piece() for _ in range(2)] == [HEARTBEAT] * 2
         second.set()
-        rest = await wire.pieces()
+        rest = await _content(wire) + await wire.pieces()
     assert rest.startswith(samples.renamed(b"".join(frames[2:]), "heartbeat"))
     assert b'\n\n: gateway {"status":"success"' in rest
 
 
+async def _content(wire: Wire) -> bytes:
+    """The next piece that says something: before it another heartbeat may be due."""
+    while (piece := await wire.piece()) == HEARTBEAT:
+        pass
+    return piece
+
+
+def _noted(frames: Iterable[bytes], at: list[float]) -> Iterator[bytes]:
+    for frame in frames:
+        at.append(time.monotonic())
+        yield frame
+
+
 async def test_no_heartbeat_while_tokens_come(gateway: Gateway, provider: ScriptedProvider) -> None:
-    provider.reply(replies.stream(samples.text_frames(["a"] * 20), gap_s=HEARTBEAT_S / 10))
-    reply = await ask(gateway.url, CHAT, chat("heartbeat", stream=True))
-    assert b": heartbeat" not in reply.body
+    """Where one was due, for the machine stood still, they come once more."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        sent: list[float] = []
+        seen: list[float] = []
+        heartbeats = 0
+        provider.reply(replies.stream(_noted(samples.text_frames(["a"] * 20), sent), gap_s=HEARTBEAT_S / 10))
+        async with connect(gateway.url) as wire:
+            await wire.send(chat_request("heartbeat", stream=True))
+            await wire.head()
+            while piece := await wire.piece():
+                if piece == HEARTBEAT:
+                    heartbeats += 1
+                else:
+                    seen.append(time.monotonic())
+        if not heartbeats:
+            return
+        longest_s = max(later - earlier for times in (sent, seen) for earlier, later in pairwise(times))
+        assert longest_s > HEARTBEAT_S / 2, "none was due"
+        assert time.monotonic() < until, "one was due each time"
 
 
 async def test_an_error_after_a_heartbeat_is_told_in_the_stream(gateway: Gateway, provider: ScriptedProvider) -> None:
@@ -370,12 +404,12 @@ async def test_an_error_after_a_heartbeat_is_told_in_the_stream(gateway: Gateway
         await wire.send(chat_request("heartbeat", stream=True))
         head = await wire.head()
         assert head.status == 200
-        assert await wire.piece() == b": heartbeat\n\n"
+        assert await wire.piece() == HEARTBEAT
         fail.set()
         pieces = []
         while piece := await wire.piece():
             pieces.append(piece)
-    error = [piece for piece in pieces if piece != b": heartbeat\n\n"]
+    error = [piece for piece in pieces if piece != HEARTBEAT]
     assert samples.read_frame(error[0])["error"]["code"] == "provider_connection_cut"
     assert samples.DONE not in pieces
     comment = error[-1].removeprefix(b": gateway ")

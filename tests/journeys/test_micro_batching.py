@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -17,8 +18,8 @@ from agent_gateway.simulator.embeddings import vector
 from agent_gateway.simulator.settings import SimulatorSettings
 from agent_gateway.simulator.simulator import Simulator
 from tests.kit import replies, samples
-from tests.kit.client import Wire, connect, request
-from tests.kit.eventually import eventually
+from tests.kit.client import Wire, ask, connect, request
+from tests.kit.eventually import PATIENCE_S, eventually
 from tests.kit.gateway import Gateway
 from tests.kit.provider import Heard, Script, ScriptedProvider
 
@@ -44,6 +45,26 @@ def answer(heard: Heard) -> Script:
         return replies.later(TOOK_S, replies.whole(samples.error_body("'bad' is no text.", "invalid_value"), 400))
     call = codec_of("openai_embeddings").read_call(heard.body, {}, "")
     return replies.later(TOOK_S, replies.whole(embeddings.answer(call)[0]))
+
+
+def held(*events: asyncio.Event) -> Callable[[Heard], Script]:
+    """The first calls are answered when they are told to be; what comes before, gathers behind them."""
+    waiting = iter(events)
+
+    def choose(heard: Heard) -> Script:
+        event = next(waiting, None)
+        return answer(heard) if event is None else replies.after(event, answer(heard))
+
+    return choose
+
+
+async def under_way(gateway: Gateway, count: int) -> None:
+    """So many requests are in, and no more."""
+    sign = f'agent_gateway_in_flight{{model="{MODEL}"}} {count}.0\n'.encode()
+    until = time.monotonic() + PATIENCE_S
+    while sign not in (told := (await ask(gateway.url, "/metrics")).content):
+        assert time.monotonic() < until, told
+        await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -104,24 +125,34 @@ async def test_a_bad_input_fails_alone(client: AsyncOpenAI, provider: ScriptedPr
 
 
 async def test_a_caller_that_hangs_up_takes_nothing_from_the_others(gateway: Gateway, provider: ScriptedProvider, callers: Callers) -> None:
-    provider.reply_by(answer)
+    all_in, has_left = asyncio.Event(), asyncio.Event()
+    provider.reply_by(held(all_in, has_left))
     leaver, *others = await callers(4)
     first = asyncio.create_task(embedded(others[0], "first"))
     await eventually(lambda: len(provider.heard) == 1, "the first call")
     leaving = asyncio.create_task(embedded(leaver, "leaver"))
     staying = [asyncio.create_task(embedded(wire, text)) for wire, text in zip(others[1:], ("a", "b"), strict=True)]
+    await under_way(gateway, 4)
+    all_in.set()
     await eventually(lambda: len(provider.heard) == 2, "the one that the others share")
     leaving.cancel()
     leaver.hang_up()
+    await first
+    await under_way(gateway, 2)
+    has_left.set()
     told = [await first, *[await task for task in staying]]
     assert [body["data"][0]["embedding"] for _, body in told] == [pytest.approx(vector(text, DIMENSIONS)) for text in ("first", "a", "b")]
     assert len(provider.heard) == 2
 
 
-async def test_completions_too(client: AsyncOpenAI, provider: ScriptedProvider) -> None:
-    provider.reply_by(answer)
+async def test_completions_too(gateway: Gateway, client: AsyncOpenAI, provider: ScriptedProvider) -> None:
+    all_in = asyncio.Event()
+    provider.reply_by(held(all_in))
     prompts = ["Once upon a time", "In the beginning", "Call me", "It was the best of times"]
-    told = await asyncio.gather(*[client.completions.create(model=MODEL, prompt=prompt, max_tokens=12) for prompt in prompts])
+    asked = asyncio.gather(*[client.completions.create(model=MODEL, prompt=prompt, max_tokens=12) for prompt in prompts])
+    await under_way(gateway, len(prompts))
+    all_in.set()
+    told = await asked
     assert len(provider.heard) == 2
     alone = [await client.completions.create(model=MODEL, prompt=prompt, max_tokens=12) for prompt in prompts]
     assert [one.choices[0].text for one in told] == [one.choices[0].text for one in alone]

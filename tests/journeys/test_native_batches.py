@@ -98,7 +98,7 @@ async def check(store: BatchStore, batch: StoredBatch, provider: SimulatorProces
     assert [line["custom_id"] for line in lines] == [f"item {number}" for number in range(ITEMS)]
     assert [line["response"]["body"]["model"] for line in lines] == [KINDS[number % 3] for number in range(ITEMS)]
     assert len({line["response"]["request_id"] for line in lines}) == ITEMS
-    data = await asyncio.to_thread(lambda: urllib.request.urlopen(f"{provider.url}/billing", timeout=5).read())
+    data = await asyncio.to_thread(lambda: urllib.request.urlopen(f"{provider.url}/billing", timeout=PATIENCE_S).read())
     bill = msgspec.json.decode(data)
     assert bill["total"]["calls"] == batch.completed + batch.lost_calls
     if not batch.lost_calls:

@@ -175,7 +175,7 @@ async def test_the_providers_rate_limit_is_told_with_its_wait(client: AsyncOpenA
     body = samples.error_body("Rate limit reached for org-secret", "rate_limit_exceeded", "tokens")
     provider.reply(replies.whole(body, status=429, headers={"retry-after": "7"}))
     with pytest.raises(openai.RateLimitError) as caught:
-        await client.chat.completions.create(model="limited", messages=ASKED)
+        await client.chat.completions.create(model="limited-as-well", messages=ASKED)
     assert caught.value.response.headers["retry-after"] == "7"
     assert "org-secret" not in caught.value.response.text
 
@@ -193,6 +193,9 @@ async def test_an_unknown_model(client: AsyncOpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="no-such-model") as caught:
         await client.chat.completions.create(model="no-such-model", messages=ASKED)
     assert caught.value.code == "model_not_found"
+    with pytest.raises(openai.NotFoundError, match="no-such-model") as caught:
+        await client.models.retrieve("no-such-model")
+    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 
 
 async def test_a_failure_inside_a_stream_is_raised_by_the_sdk(client: AsyncOpenAI, provider: ScriptedProvider) -> None:

@@ -15,7 +15,7 @@ from google.genai import types
 from openai import AsyncOpenAI
 
 from tests.kit import chains, replies, samples
-from tests.kit.chains import Scripts, backup_of, configuration, names, outcomes, recorded
+from tests.kit.chains import PATIENT, Scripts, backup_of, configuration, names, outcomes, recorded
 from tests.kit.configuration import PROVIDER_KEY
 from tests.kit.gateway import EdgeName, Gateway
 from tests.kit.provider import Script
@@ -37,7 +37,7 @@ def _model(client: str, first: str, second: str) -> str:
 @pytest.fixture(scope="module")
 def running(edge: EdgeName, provider_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     made = [chains.chain(_model(client, first, second), first, second, others={"prefill": "plain"}) for client, first, second in CHAINS]
-    config = configuration({"openai": f"http://127.0.0.1:{provider_port}/v1"}, names(made))
+    config = configuration({"openai": f"http://127.0.0.1:{provider_port}/v1"}, names(made), timeouts=PATIENT)
     anthropic = {"kind": "anthropic", "base_url": f"http://127.0.0.1:{provider_port}", "api_key": PROVIDER_KEY}
     config["providers"]["anthropic"] = anthropic
     with chains.running(tmp_path_factory.mktemp("recovery-across"), edge, config) as gateway:

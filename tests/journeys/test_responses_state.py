@@ -15,6 +15,7 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.responses import Response
 
+from tests.journeys.conftest import one_edge
 from tests.kit.configuration import PROVIDER_KEY
 from tests.kit.crossing import KINDS, crossing_configuration
 from tests.kit.eventually import eventually
@@ -43,6 +44,8 @@ def state_configuration(simulators: dict[str, SimulatorProcess]) -> dict[str, An
     config["models"] |= {
         NATIVE: {"deployments": [{"provider": "native-fast", "model": "small"}]},
         "slow": {"deployments": [{"provider": "anthropic-slow", "model": "small"}]},
+        # Begun, and not ended while a test looks.
+        "endless": {"deployments": [{"provider": "anthropic-slow", "model": "small:hang-6"}]},
         "degraded": {
             "deployments": [{"provider": "openai-fast", "model": "small:fail-500"}],
             "fallback": {"reply": "Nobody is there."},
@@ -370,12 +373,10 @@ async def test_a_conversation_goes_on_after_an_answer_that_failed(client: AsyncO
 
 
 async def ended(client: AsyncOpenAI, response_id: str) -> Response:
-    for _ in range(400):
-        answer = await client.responses.retrieve(response_id)
-        if answer.status not in ("queued", "in_progress"):
-            return answer
-        await asyncio.sleep(0.02)
-    raise AssertionError("it never ended")
+    async with asyncio.timeout(20):
+        while (answer := await client.responses.retrieve(response_id)).status in ("queued", "in_progress"):  # noqa: ASYNC110 – another process's doing
+            await asyncio.sleep(0.02)
+    return answer
 
 
 @every_model
@@ -409,7 +410,7 @@ async def test_what_is_refused_is_refused_at_once(client: AsyncOpenAI) -> None:
 
 
 async def test_cancel(kept: Gateway, client: AsyncOpenAI) -> None:
-    queued = await ask(client, model="slow", input="Write a long story.", background=True, max_output_tokens=4000)
+    queued = await ask(client, model="endless", input="Write a long story.", background=True, max_output_tokens=4000)
     assert (await client.responses.cancel(queued.id)).status == "cancelled"
     assert (await client.responses.cancel(queued.id)).status == "cancelled"
     record = await eventually(lambda: kept.record(queued.id.replace("resp_", "req_")), "its record")
@@ -420,7 +421,7 @@ async def test_cancel(kept: Gateway, client: AsyncOpenAI) -> None:
 
 
 async def test_one_that_is_deleted_is_not_made_to_its_end(kept: Gateway, client: AsyncOpenAI) -> None:
-    queued = await ask(client, model="slow", input="Write a long story.", background=True)
+    queued = await ask(client, model="endless", input="Write a long story.", background=True)
     await client.responses.delete(queued.id)
     record = await eventually(lambda: kept.record(queued.id.replace("resp_", "req_")), "its record")
     assert record["status"] == "cancelled"
@@ -449,6 +450,7 @@ async def test_a_stream_in_the_background_is_taken_up_again(client: AsyncOpenAI,
 # --- over the gateway's ends ------------------------------------------------------------------------------------------
 
 
+@one_edge
 async def test_a_chain_and_a_conversation_outlive_the_gateway(own: Gateway) -> None:
     async with sdk(own) as client:
         conversation = await client.conversations.create()
@@ -466,6 +468,7 @@ async def test_a_chain_and_a_conversation_outlive_the_gateway(own: Gateway) -> N
         assert len([item async for item in client.conversations.items.list(conversation.id)]) == 4
 
 
+@one_edge
 async def test_a_gateway_that_stops_lets_its_background_end(own: Gateway) -> None:
     async with sdk(own) as client:
         queued = await ask(client, model="slow", input="Hello?", background=True)
@@ -474,9 +477,10 @@ async def test_a_gateway_that_stops_lets_its_background_end(own: Gateway) -> Non
         assert (await client.responses.retrieve(queued.id)).status == "completed"
 
 
+@one_edge
 async def test_a_response_whose_gateway_was_killed_is_found_failed(own: Gateway) -> None:
     async with sdk(own) as client:
-        queued = await ask(client, model="slow", input="Write a long story.", background=True)
+        queued = await ask(client, model="endless", input="Write a long story.", background=True)
         await asyncio.to_thread(own.kill)
         await asyncio.to_thread(own.start)
         async with asyncio.timeout(20):  # as long as a lease holds, its maker may still be there

@@ -30,7 +30,7 @@ TOOL = {
 }
 ANSWER = {"role": "assistant", "content": samples.TEXT}
 #: Not enough for a lease to end.
-AT_ONCE_S = 3.0
+AT_ONCE_S = 5.0
 
 either_way = pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
 

@@ -14,13 +14,15 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
+import uvloop
 
-from tests.journeys.conftest import Launch
+from tests.journeys.conftest import Launch, one_edge
 from tests.kit import replies, samples
 from tests.kit.client import CHAT, Reply, chat
 from tests.kit.client import ask as ask_raw
+from tests.kit.configuration import configuration
 from tests.kit.eventually import eventually
-from tests.kit.gateway import Gateway
+from tests.kit.gateway import EDGES, Gateway
 from tests.kit.provider import Heard, Script, ScriptedProvider
 from tests.kit.sdks import SDKS, Ask, OpenAIChat, OpenAIResponses, Refused, Sdk
 from tests.kit.servers import Postgres, Redis, Server, own
@@ -74,27 +76,43 @@ async def say(url: str, text: str, session: str = "s") -> Reply:
 # --- one database, two gateways ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def pair(
+    provider_port: int, closed_port: int, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[list[Gateway]]:
+    """One of each edge."""
+    folders = [tmp_path_factory.mktemp("pair") for _ in EDGES]
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        url = runner.run(fresh_url("postgres", pytestconfig, folders[0]))
+    config = configuration(provider_port, closed_port, state={"database": url})
+    gateways = [Gateway(folder, config, edge) for folder, edge in zip(folders, EDGES, strict=True)]
+    try:
+        yield [gateway.start() for gateway in gateways]
+        for gateway in gateways:
+            gateway.assert_log_is_clean()
+    finally:
+        for gateway in gateways:
+            gateway.close()
+
+
 @pytest.mark.parametrize("sdk", SDKS, ids=lambda sdk: sdk.name)
-async def test_a_session_moves_between_gateways_turn_by_turn(
-    launch: Launch, provider: ScriptedProvider, url: str, sdk: type[Sdk]
-) -> None:
-    pair = [launch(state={"database": url}) for _ in range(2)]
+async def test_a_session_moves_between_gateways_turn_by_turn(pair: list[Gateway], provider: ScriptedProvider, sdk: type[Sdk]) -> None:
+    session = f"moves-{SDKS.index(sdk)}"
     provider.reply_by(as_asked)
     async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(client_of(sdk, gateway, "moves")) for gateway in pair]
+        clients = [await stack.enter_async_context(client_of(sdk, gateway, session)) for gateway in pair]
         for turn in range(6):
             client = clients[turn % 2]
             client.history = []
             client.user(f"turn {turn}")
             assert (await client.answer(Ask(stream=turn > 2))).text == TEXTS[turn > 2]
             assert numbers(provider.last.body) == list(range(turn + 1))
-    assert numbers(msgspec.json.encode(kept(pair[0], "moves"))) == list(range(6))
-    assert kept(pair[0], "moves") == kept(pair[1], "moves")
-    assert len(kept(pair[0], "moves")) == 12
+    assert numbers(msgspec.json.encode(kept(pair[0], session))) == list(range(6))
+    assert kept(pair[0], session) == kept(pair[1], session)
+    assert len(kept(pair[0], session)) == 12
 
 
-async def test_turns_at_once_at_two_gateways_take_turns(launch: Launch, provider: ScriptedProvider, url: str) -> None:
-    pair = [launch(state={"database": url}) for _ in range(2)]
+async def test_turns_at_once_at_two_gateways_take_turns(pair: list[Gateway], provider: ScriptedProvider) -> None:
     provider.reply(WHOLE)
     answers = await asyncio.gather(*(say(pair[turn % 2].url, f"turn {turn}") for turn in range(10)))
     assert {answer.status for answer in answers} == {200}
@@ -202,7 +220,7 @@ def remembering(postgres: Postgres, provider: ScriptedProvider, launch: Launch) 
     return start
 
 
-@pytest.mark.parametrize("how", ["stops", "hangs"])
+@pytest.mark.parametrize(("how", "edge"), [("stops", "asgi"), ("hangs", "fast lane")], indirect=["edge"])
 async def test_postgres_goes_away_in_mid_traffic_and_comes_back(
     remembering: Callable[..., Gateway], postgres: Postgres, how: str
 ) -> None:
@@ -223,6 +241,7 @@ async def test_postgres_goes_away_in_mid_traffic_and_comes_back(
         assert set(client.answered) <= set(there) <= {*client.answered, *(number for number, _, _ in client.refused)}
 
 
+@one_edge
 async def test_without_postgres_sessions_go_on_without_memory_where_that_is_configured(
     remembering: Callable[..., Gateway], postgres: Postgres
 ) -> None:
@@ -247,6 +266,7 @@ async def test_without_postgres_sessions_go_on_without_memory_where_that_is_conf
     assert 0 < forgotten <= int(counted[1])
 
 
+@one_edge
 async def test_redis_goes_away_under_streams_of_sessions(launch: Launch, provider: ScriptedProvider, redis: Redis, url: str) -> None:
     """What is shared through Redis alone is refused meanwhile; sessions and their answers notice nothing."""
     pair = [launch(state={"database": url, "redis": redis.url()}) for _ in range(2)]

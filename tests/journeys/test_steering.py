@@ -5,7 +5,6 @@ degradation controller, and streams that are fetched whole.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,13 +12,15 @@ import pytest
 
 from agent_gateway.core.settings import FIXED_REPLY
 from tests.kit import chains, replies, samples
-from tests.kit.chains import Scripts, backup_of, chain, configuration, deployment, gateway_says, outcomes, recorded, text_of
+from tests.kit.chains import PATIENT, Scripts, backup_of, chain, configuration, deployment, gateway_says, outcomes, recorded, text_of
 from tests.kit.chains import at_provider as at
 from tests.kit.client import CHAT, Reply, ask, chat
+from tests.kit.eventually import PATIENCE_S
 from tests.kit.gateway import EdgeName, Gateway
 from tests.kit.provider import Peer, Script
 
-NOISE_S = 1.0
+#: The noise of a busy machine (s); with it a request ends before `chains.TOTAL_S`.
+NOISE_S = 5.0
 #: Answers that a quantile is made of.
 WARM = 20
 #: Requests before the controller judges.
@@ -53,6 +54,7 @@ def _models() -> dict[str, Any]:
                 "strategy": "priority",
                 "deployments": [deployment(name), deployment(f"{name}-beside")],
                 "hedging": {"enabled": True, "after": "p95", "max_share": 1},
+                "timeouts": PATIENT,  # one slow answer among the first must not make the hedge later than the timeout
             }
         models |= chain(f"hurried-{stream}") | chain(f"hurried-bare-{stream}", fallback={"reply": None})
         models |= chain(f"tuned-{stream}", own=LONG, others=SHORT)
@@ -89,15 +91,12 @@ async def test_a_slow_call_is_overtaken_and_billed(running: Gateway, scripts: Sc
     for _ in range(WARM):
         assert (await _ask(running, model, stream=stream)).status == 200
     scripts.play(SLOW[slow], model)
-    began = time.monotonic()
     reply = await _ask(running, model, stream=stream)
-    # Both waits, for a token and for an answer, are longer than that.
-    assert time.monotonic() - began < chains.FIRST_TOKEN_S
     assert (reply.status, *gateway_says(reply)) == (200, "success", None, "2")
     assert reply.headers["x-gateway-model"] == f"scripted/{at(beside)}"
     assert text_of(reply, stream=stream) == TEXT[stream]
     loser = scripts.heard(model)[-1]
-    await asyncio.wait_for(loser.hung_up.wait(), NOISE_S)
+    await asyncio.wait_for(loser.hung_up.wait(), PATIENCE_S)
     record = await recorded(running, reply)
     assert outcomes(record) == ["lost_race", "success"]
     lost, won = record["attempts"]
@@ -126,14 +125,14 @@ async def _degraded_within(gateway: Gateway, model: str, timeout_s: float, *, st
     assert (reply.status, *gateway_says(reply)[:2]) == (200, "degraded", "provider_timeout")
     assert text_of(reply, stream=stream) == FIXED_REPLY
     record = await recorded(gateway, reply)
-    assert record["duration_ms"] <= timeout_s * 1000
+    assert record["duration_ms"] < (timeout_s + NOISE_S) * 1000
     assert set(outcomes(record)) == {"provider_timeout"}
 
 
 async def _refused_within(gateway: Gateway, model: str, timeout_s: float, *, stream: bool) -> None:
     reply = await _ask(gateway, model, stream=stream, headers={"x-gateway-timeout-s": str(timeout_s)})
     assert (reply.status, reply.error["code"]) == (504, "provider_timeout")
-    assert (await recorded(gateway, reply))["duration_ms"] <= timeout_s * 1000
+    assert (await recorded(gateway, reply))["duration_ms"] < (timeout_s + NOISE_S) * 1000
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.kit import chains, replies, samples
-from tests.kit.chains import Scripts, backup_of, chain, configuration, gateway_says, names, outcomes, recorded, text_of
+from tests.kit.chains import IDLE_S, PATIENT, Scripts, backup_of, chain, configuration, gateway_says, names, outcomes, recorded, text_of
 from tests.kit.client import Reply, chat_request, connect
 from tests.kit.faults import AFTER_CONTENT, BEGUN
 from tests.kit.gateway import EdgeName, Gateway
@@ -27,7 +27,8 @@ SECOND: dict[str, Any] = {"id": "chatcmpl-second", "created": 1, "system_fingerp
 
 def _chains() -> Iterator[dict[str, Any]]:
     for name in AFTER_CONTENT:
-        yield chain(_model(name), others=PREFILL)
+        # Only who says nothing more is not waited for: all others have as long as a busy machine takes.
+        yield chain(_model(name), others=PREFILL, timeouts={**PATIENT, "idle_s": IDLE_S} if name == "stall" else PATIENT)
     for name in ("sdk", "all-down", "tool-call", "cut-again", "ended"):
         yield chain(name, others=PREFILL)
     yield chain("told", others=PREFILL, streaming={"recovery": "error"})
@@ -41,7 +42,7 @@ def _model(fault: str) -> str:
 
 @pytest.fixture(scope="module")
 def running(edge: EdgeName, provider_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    config = configuration({"scripted": f"http://127.0.0.1:{provider_port}/v1"}, names(_chains()))
+    config = configuration({"scripted": f"http://127.0.0.1:{provider_port}/v1"}, names(_chains()), timeouts=PATIENT)
     with chains.running(tmp_path_factory.mktemp("recovery"), edge, config) as gateway:
         yield gateway
 

@@ -6,21 +6,22 @@ import asyncio
 import socket
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
 
-from tests.journeys.conftest import Launch
+from tests.journeys.conftest import Launch, one_edge
 from tests.kit import replies, samples
 from tests.kit.batches import asked
 from tests.kit.client import Reply, ask, connect, request
-from tests.kit.configuration import IMPATIENCE_S
 from tests.kit.eventually import eventually
 from tests.kit.gateway import Gateway
 from tests.kit.provider import Heard, Script, ScriptedProvider
 from tests.kit.samples import DONE, read_frame
 
 PATH = "/v1/batch"
+HEARTBEAT = b": heartbeat\n\n"
 ANSWER = replies.whole(samples.COMPLETION)
 
 
@@ -84,6 +85,7 @@ async def test_results_stand_in_order_and_a_failure_stays_with_its_request(gatew
     assert summary["cost_usd"] > 0
 
 
+@one_edge
 async def test_so_many_are_under_way_at_a_time(launch: Launch, provider: ScriptedProvider) -> None:
     texts = [f"text {number}" for number in range(7)]
     choose, released = holding(*texts)
@@ -98,6 +100,7 @@ async def test_so_many_are_under_way_at_a_time(launch: Launch, provider: Scripte
     assert len(provider.heard) == 7
 
 
+@one_edge
 async def test_each_result_is_sent_when_it_is_there(launch: Launch, provider: ScriptedProvider) -> None:
     choose, released = holding("slow")
     provider.reply_by(choose)
@@ -108,35 +111,48 @@ async def test_each_result_is_sent_when_it_is_there(launch: Launch, provider: Sc
         head = await wire.head()
         assert head.status == 200
         assert head.headers["content-type"].startswith("text/event-stream")
-        early = {read_frame(await wire.piece())["custom_id"] for _ in range(2)}
-        assert early == {"quick", "bad"}
-        assert await wire.piece() == b": heartbeat\n\n"
+        early = b""
+        while len(_results(early)) < 2:
+            early += await wire.piece()
+        assert {read_frame(frame)["custom_id"] for frame in _results(early)} == {"quick", "bad"}
+        assert await wire.piece() == HEARTBEAT
         released.set()
-        rest = samples.frames_of((await wire.pieces()).replace(b": heartbeat\n\n", b""))
+        rest = _results(await wire.pieces())
     slow, summary, done = rest
     assert read_frame(slow)["body"]["choices"][0]["finish_reason"] == "stop"
     assert read_frame(summary)["summary"]["completed"] == 2
     assert done == DONE
 
 
+def _results(stream: bytes) -> list[bytes]:
+    """Its frames, but for heartbeats, which come whenever a result is long in coming."""
+    told = stream.replace(HEARTBEAT, b"")
+    return samples.frames_of(told) if told else []
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_leaves_takes_all_calls_with_it(gateway: Gateway, provider: ScriptedProvider, stream: bool) -> None:
     provider.reply(replies.after(asyncio.Event(), ANSWER))
-    before = len(gateway.records)
-    body = msgspec.json.encode({"requests": [each("one"), each("two")], "stream": stream})
+    user = uuid4().hex  # records of what was asked before may still be on their way
+    body = msgspec.json.encode({"requests": [each(text, asked(text, user=user)) for text in ("one", "two")], "stream": stream})
     async with connect(gateway.url) as wire:
         await wire.send(request("POST", PATH, body))
         await eventually(lambda: len(provider.heard) == 2, "both calls")
     await asyncio.gather(*(heard.over.wait() for heard in provider.heard))
     assert all(heard.hung_up.is_set() for heard in provider.heard)
-    await eventually(lambda: len(gateway.records) == before + 2, "both records")
-    assert [record["http_status"] for record in gateway.records[before:]] == [499, 499]
+
+    def recorded() -> list[int]:
+        return [record["http_status"] for record in gateway.records if record["user_id"] == user]
+
+    await eventually(lambda: len(recorded()) == 2, "both records")
+    assert recorded() == [499, 499]
 
 
 async def test_each_has_its_own_time(gateway: Gateway, provider: ScriptedProvider) -> None:
+    """Enough of it for the quick one on a busy machine."""
     choose, _ = holding("slow")
     provider.reply_by(choose)
-    reply = await sent(gateway, each("slow"), each("quick"), headers={"x-gateway-timeout-s": str(IMPATIENCE_S)})
+    reply = await sent(gateway, each("slow"), each("quick"), headers={"x-gateway-timeout-s": "1.5"})
     assert [result["status_code"] for result in reply.json["results"]] == [504, 200]
 
 
@@ -158,6 +174,13 @@ async def test_what_is_no_batch_is_refused_whole(gateway: Gateway, provider: Scr
     assert provider.heard == []
 
 
+async def test_of_what_is_there_twice_its_place_is_told(gateway: Gateway) -> None:
+    reply = await ask(gateway.url, PATH, {"requests": [each("a"), each("b"), each("a")]})
+    assert reply.error["param"] == "requests[2].custom_id"
+    assert reply.error["message"] == "requests[2].custom_id: 'a' was used before; each request needs one of its own."
+
+
+@one_edge
 async def test_a_gateway_that_stops_lets_it_end(launch: Launch, provider: ScriptedProvider) -> None:
     choose, released = holding("one")
     provider.reply_by(choose)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import ssl
@@ -47,10 +48,31 @@ def _write(certificate: trustme.LeafCert, folder: Path) -> dict[str, Any]:
     return {"cert_file": str(cert_file), "key_file": str(key_file)}
 
 
+def _exchanged(file: Path, content: bytes) -> bytes:
+    """What was in it."""
+    before = file.read_bytes()
+    file.write_bytes(content)
+    return before
+
+
 def _trusting(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
+
+
+async def test_a_worker_that_its_key_keeps_from_beginning_says_so_and_comes_when_it_is_mended(
+    launch: Launch, files: dict[str, Any], trusting: ssl.SSLContext
+) -> None:
+    gateway = launch(tls=trusting, server={"tls": files, "workers": 2})
+    key_file = Path(files["key_file"])
+    key = _exchanged(key_file, b"no key")
+    os.kill(gateway.workers[0], signal.SIGKILL)
+    await eventually(lambda: "holds no private key in PEM" in gateway.log, "why it cannot begin")
+    assert (await ask(gateway.url, "/health/ready", tls=trusting)).status == 200
+    _exchanged(key_file, key)
+    await eventually(lambda: len(gateway.workers) == 2, "another has come")
+    gateway.assert_log_is_clean()
 
 
 async def test_everything_goes_over_tls(

@@ -34,8 +34,8 @@ from tests.kit.websocket import (
 )
 
 REQUESTS_MAX = 32
-#: The promise is "at once"; this is what a busy machine may take.
-AT_ONCE_S = 1.0
+#: The promise is "at once"; this is what a busy machine may take. Every timeout that would end a call in its stead is longer.
+AT_ONCE_S = 5.0
 
 
 # --- requests -----------------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ async def test_a_failing_provider(gateway: Gateway, provider: ScriptedProvider, 
         assert frame == {"request": cut, "error": over_http.error, "status": over_http.status}
         name = await socket.ask(asking("refused", stream=stream))
         assert await socket.answer(name) == [{"request": name, "error": samples.decode(refusal)["error"], "status": 400}]
-        name = await socket.ask(asking("limited", model="limited", stream=stream))
+        name = await socket.ask(asking("limited", model="limited-too", stream=stream))
         [frame] = await socket.answer(name)
         assert (frame["status"], frame["error"]["code"]) == (429, "provider_rate_limited")
         assert 0 < frame["retry_after"] <= 7
@@ -158,7 +158,7 @@ async def test_a_stream_that_breaks_off_ends_with_its_error(gateway: Gateway, pr
 async def test_the_heads_of_the_handshake_hold_for_every_request(gateway: Gateway, provider: ScriptedProvider) -> None:
     play(provider, hang=replies.hang)
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    async with connect(gateway.url, {"x-gateway-timeout-s": "0.3", "traceparent": trace}) as socket:
+    async with connect(gateway.url, {"x-gateway-timeout-s": "0.8", "traceparent": trace}) as socket:
         for _ in range(2):
             assert error_of(await socket.answer(await socket.ask(asking("hang")))) == (504, "provider_timeout")
     assert [heard.headers["traceparent"] for heard in provider.heard] == [trace] * 2

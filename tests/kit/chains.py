@@ -18,11 +18,11 @@ from tests.kit.records import Record
 from tests.kit.samples import DONE, decode, read_frame
 
 #: The waits of every chain: short, so that a suite of faults is quick; each far below the next, so that it shows which one ended a call.
-CONNECT_S = 0.5
-FIRST_TOKEN_S = 0.5
-IDLE_S = 0.5
-ATTEMPT_S = 1.0
-TOTAL_S = 5.0
+CONNECT_S = 1.0
+FIRST_TOKEN_S = 1.0
+IDLE_S = 1.0
+ATTEMPT_S = 2.0
+TOTAL_S = 15.0
 TIMEOUTS = {
     "connect_s": CONNECT_S,
     "first_token_s": FIRST_TOKEN_S,
@@ -30,6 +30,8 @@ TIMEOUTS = {
     "attempt_s": ATTEMPT_S,
     "total_s": TOTAL_S,
 }
+#: For journeys that are not about any of these waits: a busy machine ends no call.
+PATIENT = {**TIMEOUTS, "connect_s": TOTAL_S, "first_token_s": TOTAL_S, "idle_s": TOTAL_S, "attempt_s": TOTAL_S}
 PRICE = {"input": 0.15, "output": 0.60}
 
 

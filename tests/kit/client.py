@@ -164,9 +164,7 @@ async def connect(url: str, *, receive_buffer: int | None = None, tls: ssl.SSLCo
         writer.transport.abort()
 
 
-def request(
-    method: str, target: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, version: str = "1.1"
-) -> bytes:
+def request(method: str, target: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, version: str = "1.1") -> bytes:
     """One request's bytes. Headers given here win over the usual ones; an empty value leaves one out."""
     usual = {"host": "localhost", "authorization": "Bearer sk-client"}
     if body is not None:

@@ -8,9 +8,10 @@ from tests.kit.samples import PROVIDER_MODEL
 
 #: What the gateway shows the provider; no client may ever see it.
 PROVIDER_KEY = "sk-provider-secret"
-LIMITED_MODEL = "gpt-4o-mini-limited"
+#: Each has a deployment of its own: its cooldown must not touch the others.
+LIMITED_MODELS = ("limited", "limited-too", "limited-as-well")
 BODY_MAX_MB = 1
-#: The bound of every wait under `impatient`, and the pause between heartbeats under `heartbeat`.
+#: The bound of every wait under `impatient`, of those between frames under `restless`, and the pause between heartbeats under `heartbeat`.
 IMPATIENCE_S = 0.4
 HEARTBEAT_S = 0.15
 
@@ -24,13 +25,13 @@ def configuration(provider_port: int, closed_port: int, **sections: Any) -> dict
             "deployments": [scripted],
             "timeouts": {"first_token_s": IMPATIENCE_S, "idle_s": IMPATIENCE_S, "attempt_s": IMPATIENCE_S},
         },
+        "restless": {"deployments": [scripted], "timeouts": {"idle_s": IMPATIENCE_S}},
         "heartbeat": {"deployments": [scripted], "streaming": {"heartbeat_s": HEARTBEAT_S}},
         "tuned": {"deployments": [{**scripted, "default": {"temperature": 0.3, "seed": 7}, "override": {"max_tokens": 64}}]},
         "patient": {"deployments": [scripted], "retries": {"max_attempts": 3, "budget": 1}},
-        # A deployment of its own, for its cooldown must not touch the others.
-        "limited": {"deployments": [{**scripted, "model": LIMITED_MODEL}]},
-        # What comes within this time is one call, however busy the machine is.
-        "gathering": {"deployments": [scripted], "batching": {"max_wait_ms": 150}},
+        **{name: {"deployments": [{**scripted, "model": f"{PROVIDER_MODEL}-{name}"}]} for name in LIMITED_MODELS},
+        # What comes while a call is under way is one call, however busy the machine is.
+        "gathering": {"deployments": [scripted], "batching": {"max_wait_ms": 10_000}},
         "down": {"deployments": [{"provider": "closed", "model": PROVIDER_MODEL}]},
         **sections.pop("models", {}),
     }

@@ -36,18 +36,20 @@ def crossing_configuration(simulators: Mapping[str, SimulatorProcess]) -> dict[s
         for kind in KINDS
         for pace, simulator in simulators.items()
     }
-    models = {
+    models: dict[str, Any] = {
         f"{kind}{suffix}": {"deployments": [{"provider": f"{kind}-{_pace(suffix)}", "model": f"small{suffix}"}]}
         for kind in KINDS
         for suffix in ["", ":cut-6", *[f":{fault}" for fault in FAILURES]]
     }
+    for kind in KINDS:  # only who never answers is not waited for
+        models[f"{kind}:hang"]["timeouts"] = {"first_token_s": 0.3, "attempt_s": 0.3}
     return {
         "providers": providers,
         "models": models,
         "retries": {"max_attempts": 1},
         "fallback": {"reply": None},
         "breaker": {"consecutive_failures": 1_000_000, "min_requests": 1_000_000},
-        "timeouts": {"first_token_s": 1, "attempt_s": 1},
+        "timeouts": {"first_token_s": 10, "attempt_s": 10},
     }
 
 

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,8 +24,8 @@ EdgeName = Literal["fast lane", "asgi"]
 EDGES: tuple[EdgeName, ...] = ("fast lane", "asgi")
 
 COMMAND = Path(sys.executable).with_name("agent-gateway")
-_START_S = 30.0
-_STOP_S = 30.0
+_START_S = 60.0
+_STOP_S = 60.0
 
 
 class Gateway:
@@ -45,9 +46,7 @@ class Gateway:
         self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self.port}"
         self.config_file = folder / "gateway.yaml"
         self.write_config(config)
-        clean = {
-            name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_") and not name.endswith("_API_KEY")
-        }
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_") and not name.endswith("_API_KEY")}
         lane = "on" if edge == "fast lane" else "off"
         self._env = {**clean, "AGENT_GATEWAY_FAST_LANE": lane, "NO_PROXY": "127.0.0.1", **(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
@@ -87,9 +86,7 @@ class Gateway:
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Another of its commands, with its configuration, in its folder. Blocks."""
         command = [str(COMMAND), *words, "--config", str(self.config_file)]
-        return subprocess.run(
-            command, cwd=self.folder, env=self._env, capture_output=True, text=True, timeout=_START_S, check=False
-        )
+        return subprocess.run(command, cwd=self.folder, env=self._env, capture_output=True, text=True, timeout=_START_S, check=False)
 
     def stop(self) -> int:
         """SIGTERM, then the exit code. Blocks: from a running loop, go through a thread."""
@@ -97,9 +94,17 @@ class Gateway:
         return self.wait()
 
     def kill(self) -> None:
-        """What a crash or the kernel does: no goodbye."""
+        """What a crash of the machine or the kernel does to all of its processes: no goodbye. Returns when they are gone."""
+        workers = self.workers
         self.signal(signal.SIGKILL)
         self.wait()
+        for worker in workers:
+            with suppress(ProcessLookupError):  # of one worker, there is none
+                os.kill(worker, signal.SIGKILL)
+        until = time.monotonic() + _STOP_S
+        while any(map(_runs, workers)):
+            assert time.monotonic() < until, f"still there {_STOP_S} s after SIGKILL: {workers}"
+            time.sleep(0.01)
 
     def wait(self) -> int:
         try:
@@ -114,9 +119,7 @@ class Gateway:
     def close(self) -> None:
         """Leaves nothing running, whatever the test did."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+            self.kill()
 
     @property
     def log_file(self) -> Path:
@@ -145,7 +148,19 @@ class Gateway:
         return next((record for record in self.records if record["id"] == request_id), None)
 
     @property
+    def workers(self) -> list[int]:
+        """Their process ids, where there are several; the oldest first."""
+        done = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False)
+        return [int(line) for line in done.stdout.split()]
+
+    @property
     def memory_mb(self) -> float:
         """Resident memory of the process (MB)."""
         done = subprocess.run(["ps", "-o", "rss=", "-p", str(self.process.pid)], capture_output=True, text=True, check=True)
         return int(done.stdout) / 1024
+
+
+def _runs(process: int) -> bool:
+    """One that has ended may wait for a parent to ask after it."""
+    done = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False)
+    return done.stdout.strip()[:1] not in ("", "Z")

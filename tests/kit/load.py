@@ -11,6 +11,7 @@ from tests.kit.client import connect
 
 #: After a connection that failed (s).
 _PAUSE_S = 0.05
+_DONE = b"data: [DONE]\n\n"
 
 
 class Load:
@@ -20,11 +21,18 @@ class Load:
         self.statuses: Counter[int] = Counter()
         #: Of every whole answer.
         self.ids: list[str] = []
+        #: Streams that ended, but with no `[DONE]`.
+        self.unfinished = 0
+        #: Connections that failed, or were closed where an answer was due.
         self.cut = 0
         self._url = url
         self._request = request
         self._clients = clients
         self._every_s = 0.0 if rate is None else clients / rate
+
+    @property
+    def failed(self) -> int:
+        return self.cut + self.unfinished + sum(count for status, count in self.statuses.items() if status != 200)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Load]:
@@ -51,6 +59,8 @@ class Load:
                         if not reply.complete:
                             raise ConnectionResetError
                         self.statuses[reply.status] += 1
+                        if reply.headers.get("content-type", "").startswith("text/event-stream"):
+                            self.unfinished += not reply.body.endswith(_DONE)
                         self.ids.append(reply.headers["x-request-id"])
                         if reply.headers.get("connection") == "close":
                             break

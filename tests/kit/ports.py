@@ -14,12 +14,16 @@ from pathlib import Path
 _FIRST, _LAST = 18_000, 31_999
 #: Ports that one process has to itself.
 _SLICE = 500
+#: Those that are not handed out again when the round is over.
+_kept: set[int] = set()
 
 
 def free_port() -> int:
     """A loopback port, handed out once in a round of this process's ports; nobody listens on it until its taker does."""
     ports, _ = _ours()
     for port in itertools.islice(ports, _SLICE):
+        if port in _kept:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -28,6 +32,13 @@ def free_port() -> int:
                 continue
             return port
     raise RuntimeError("none of this process's ports is free")
+
+
+def kept_port() -> int:
+    """One for as long as the process lives, whether somebody listens on it at the moment or not."""
+    port = free_port()
+    _kept.add(port)
+    return port
 
 
 @cache

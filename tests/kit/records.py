@@ -1,4 +1,4 @@
-"""The records file as an operator's own tool would read it: by SQLite, while the gateway runs or after it died."""
+"""Records: the file as an operator's own tool would read it, by SQLite, while the gateway runs or after it died; and how tests fill one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+from agent_gateway.record import row
+from agent_gateway.record.sinks.database import DatabaseSink
 
 #: One row of the table `records`, by column.
 Record = dict[str, Any]
@@ -23,3 +26,11 @@ def read_records(path: Path) -> list[Record]:
             if "no such table" in str(error):
                 return []
             raise
+
+
+async def keep_records(records: list[row.Record], url: str) -> None:
+    """As the gateway with that database would have."""
+    sink = DatabaseSink.for_url(url)
+    sink.write(records)
+    await sink.close(20)
+    assert sink.written == len(records)

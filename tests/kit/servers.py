@@ -19,8 +19,10 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -31,7 +33,17 @@ from tests.kit.ports import free_port
 _START_S = 30.0
 _STOP_S = 20.0
 _INSTALL_S = 300.0
-_PACKAGES = {"postgres": "postgresql", "redis-server": "redis-server", "prometheus": "prometheus", "promtool": "prometheus"}
+_PACKAGES = {
+    "postgres": "postgresql",
+    "redis-server": "redis-server",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+    "kubectl": "kubernetes-client",
+    "chromium": "chromium",  # for `tests.kit.browser`
+}
+#: The oldest whose `kustomize` understands what deploy/kubernetes says; Debian 12's own is older.
+_KUBECTL_LEAST = (1, 27)
+_ROOT = Path(__file__).parents[2]
 _POSTGRES_OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -86,6 +98,11 @@ class Server:
                 os.kill(child, what)
 
     @property
+    def process_id(self) -> int:
+        assert self._process is not None, "it does not run"
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")
 
@@ -128,7 +145,7 @@ class Postgres(Server):
 class Redis(Server):
     @classmethod
     def create(cls) -> Redis:
-        program = _program("redis-server")
+        program = installed("redis-server")
         folder = Path(tempfile.mkdtemp(prefix="agent-gateway-redis-"))
         port = free_port()
         options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "no"]
@@ -151,7 +168,7 @@ class Prometheus(Server):
 
     @classmethod
     def create(cls) -> Prometheus:
-        program = _program("prometheus")
+        program = installed("prometheus")
         folder = Path(tempfile.mkdtemp(prefix="agent-gateway-prometheus-"))
         port = free_port()
         options = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}"]
@@ -182,7 +199,24 @@ class Prometheus(Server):
 
 def promtool(*words: str) -> subprocess.CompletedProcess[str]:
     """Prometheus's own checker of its rules."""
-    return subprocess.run([_program("promtool"), *words], capture_output=True, text=True, timeout=_START_S, check=False)
+    return subprocess.run([installed("promtool"), *words], capture_output=True, text=True, timeout=_START_S, check=False)
+
+
+def kubectl(*words: str) -> subprocess.CompletedProcess[str]:
+    """Without a cluster."""
+    program = installed("kubectl")
+    told = subprocess.run([program, "version", "--client", "-o", "json"], capture_output=True, timeout=_START_S, check=True)
+    version = msgspec.json.decode(told.stdout)["clientVersion"]
+    if (int(version["major"]), int(version["minor"].rstrip("+"))) < _KUBECTL_LEAST:
+        pytest.skip(f"kubectl {version['gitVersion']} is too old: its kustomize cannot read deploy/kubernetes; 1.27 or newer can")
+    return subprocess.run([program, *words], capture_output=True, text=True, timeout=_START_S, check=False)
+
+
+def module(name: str) -> Any:
+    """One of requirements/deploy.txt."""
+    if find_spec(name) is None:
+        _without(f"{name} is not installed here; requirements/deploy.txt has it")
+    return import_module(name)
 
 
 _S = TypeVar("_S", bound=Server)
@@ -206,22 +240,26 @@ def own(kind: type[_S]) -> _S:
     return create()
 
 
+@cache
+def installed(name: str) -> str:
+    """Where it is; skips the test where it is not, and fails it in CI."""
+    found = _find(name)
+    if found is None:
+        _without(f"{name} is not installed here; the package {_PACKAGES[name]} brings it")
+    return found
+
+
 # --- programs ---------------------------------------------------------------------------------------------------------
 
 
 def _postgres_programs() -> Path:
-    return Path(_program("postgres")).resolve().parent
+    return Path(installed("postgres")).resolve().parent
 
 
-@cache
-def _program(name: str) -> str:
-    found = _find(name)
-    if found is None:
-        reason = f"{name} is not installed here; the package {_PACKAGES[name]} brings it"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+def _without(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def _find(name: str) -> str | None:
@@ -249,6 +287,26 @@ def _install(packages: Sequence[str]) -> None:
             sys.stderr.write(f"{command[1]} of {', '.join(packages)} failed: {done.stderr[-500:]}\n")
 
 
+def _install_modules() -> None:
+    """Helm's engine and Kubernetes' schemas, which are too large to be everybody's."""
+    lock = _ROOT / "requirements" / "deploy.txt"
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--require-hashes",
+        "--requirement",
+        str(lock),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
+    if done.returncode != 0:
+        sys.stderr.write(f"the packages of requirements/{lock.name} cannot be installed here: {done.stderr[-500:]}\n")
+
+
 if __name__ == "__main__":
+    _install_modules()
     if missing := {package for program, package in _PACKAGES.items() if _find(program) is None}:
         _install(sorted(missing))

@@ -150,9 +150,7 @@ def begun(go_on: asyncio.Event | None = None) -> Script:
 
 async def record_of(gateway: Gateway, name: str) -> Record:
     """A request's record, found by the client's name for it; there is one."""
-    [record] = await eventually(
-        lambda: [one for one in gateway.records if one["client_request_id"] == name], f"the record of {name}"
-    )
+    [record] = await eventually(lambda: [one for one in gateway.records if one["client_request_id"] == name], f"the record of {name}")
     return record
 
 

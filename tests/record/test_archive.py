@@ -79,6 +79,13 @@ async def test_each_filter_holds(sink: DatabaseSink, archive: Archive) -> None:
     assert {row.id for row in plain} <= set(await ids(archive, Wanted(user="user-7", status="success")))
 
 
+async def test_what_no_text_can_be_is_nobodys(sink: DatabaseSink, archive: Archive) -> None:
+    await put(sink, records(2))
+    for wanted in (Wanted(model="a\0b"), Wanted(key="a\0b"), Wanted(session="a\0b"), Wanted(user="a\0b"), Wanted(error="a\0b")):
+        assert await ids(archive, wanted) == []
+    assert await archive.find("req\0") is None
+
+
 async def test_one_record_whole(sink: DatabaseSink, archive: Archive) -> None:
     (row,) = await put(sink, records(1))
     assert await archive.find(row.id) == row

@@ -9,8 +9,10 @@ import pytest
 
 from agent_gateway.app import Gateway
 from agent_gateway.control.load import compile_mapping
+from agent_gateway.core.clock import SYSTEM_CLOCK
 from agent_gateway.record.catalogue import CATALOGUE, dashboard, expressions
-from agent_gateway.record.metrics import PREFIX, Family
+from agent_gateway.record.family import PREFIX, Family
+from agent_gateway.workers.overview import Overview
 from tests.kit.servers import promtool
 
 FILE = Path(__file__).parents[2] / "deploy" / "grafana" / "dashboard.json"
@@ -25,7 +27,8 @@ async def families(tmp_path: Path) -> dict[str, Family]:
     }
     state = {"database": f"sqlite:///{tmp_path}/gateway.db"}
     gateway = Gateway(compile_mapping({"state": state, "providers": {"sim": {"kind": "simulated"}}, "models": {"chat": model}}))
-    return {family.name: family for family in gateway.live.runtime.recorder.metrics.families()}
+    supervised = Overview(list, {}, gateway._web.post, SYSTEM_CLOCK, gateway.configuration)
+    return {family.name: family for family in (*gateway.live.runtime.recorder.metrics.families(), *supervised.families())}
 
 
 async def test_it_holds_every_metric_once_as_it_is(families: dict[str, Family]) -> None:

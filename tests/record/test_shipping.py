@@ -129,6 +129,7 @@ async def test_a_system_that_stays_down_is_given_up_when_the_gateway_stops() -> 
     await eventually(lambda: len(tries) > 2, "some tries")
     sink.write(records(4))
     await sink.close(0.1)
+    await eventually(lambda: sink.released, "the end of its thread")  # which is not waited for any longer than that
     assert (sink.written, sink.dropped, sink.released) == (0, 7, 1)
 
 

@@ -13,8 +13,9 @@ from agent_gateway.core.settings import Settings, State
 from agent_gateway.core.usage import Usage
 from agent_gateway.record import slo_records
 from agent_gateway.record.cost import settle
+from agent_gateway.record.family import Family
 from agent_gateway.record.figures import HOUR_MS
-from agent_gateway.record.metrics import DURATION_S, Family, Metrics
+from agent_gateway.record.metrics import DURATION_S, Metrics
 from agent_gateway.record.recorder import Recorder
 from agent_gateway.record.row import make_record
 from agent_gateway.record.sinks.database import DatabaseSink, _Errand
@@ -23,6 +24,7 @@ from agent_gateway.record.slo_window import MINUTE_S, SloWindow
 from agent_gateway.stores.operation import Operation
 from tests.kit.eventually import eventually
 from tests.record.exchanges import attempt, exchange
+from tests.record.kept import CLOCK
 from tests.stores.stores import fresh_url
 
 
@@ -60,6 +62,9 @@ async def recorder(request: pytest.FixtureRequest, tmp_path: Path) -> Recorder:
     url = await fresh_url(request.param, request.config, tmp_path)
     recorder = Recorder.for_settings(Settings(state=State(database=url)))
     recorder.metrics.configure(["chat"], ["local/small"])
+    (sink,) = recorder._sinks
+    assert isinstance(sink, DatabaseSink)
+    sink._clock = CLOCK  # else the records are old, and gone if they come before its thread has first looked for such
     return recorder
 
 
@@ -92,7 +97,7 @@ async def test_metrics_and_records_say_the_same(recorder: Recorder) -> None:
     for name, verdict in live.items():
         if name not in ("records_complete", "model_latency"):  # the one only a process knows; a request's calls, or each of them
             assert kept[name].figure == pytest.approx(verdict.figure), name
-            assert (kept[name].met, kept[name].count) == (verdict.met, verdict.count), name
+            assert (kept[name].met, kept[name].count, kept[name].budget_left) == (verdict.met, verdict.count, verdict.budget_left), name
 
 
 async def test_whole_hours_are_read_off_the_figures_and_outlive_their_records(recorder: Recorder, tmp_path: Path) -> None:
@@ -183,6 +188,33 @@ def test_a_target_is_judged_by_the_share_within_it() -> None:
     assert told(sums)["duration_p95"].met is True
     sums.add("durations", 1, len(DURATION_S))
     assert told(sums)["duration_p95"].met is False
+
+
+def test_what_is_left_of_an_error_budget_is_told_as_a_share_of_it() -> None:
+    sums = Sums()
+    assert {verdict.budget_left for verdict in judged(sums)} == {None}, "nothing was asked for"
+    place = DURATION_S.index(5.0)
+    sums.add("durations", 990, place)
+    sums.add("durations", 10, len(DURATION_S))
+    for name, count in (("requests", 1000), ("available", 990), ("failed", 10), ("fell_back", 100), ("cost_usd", 1), ("streams", 10)):
+        sums.add(name, count)
+    sums.add("records", 200)
+    sums.add("records_lost", 1)
+    left = {name: verdict.budget_left for name, verdict in told(sums).items() if verdict.budget_left is not None}
+    assert left == pytest.approx(
+        {
+            "availability": 0.5,  # 1 % of 2 %
+            "errors": 0.0,  # 1 % of 1 %
+            "fallback_rate": -1.0,  # 10 % of 5 %
+            "timeouts": 1.0,
+            "duration_p50": -1.0,  # all of them are slower than its 2 s
+            "duration_p95": 0.8,  # 1 % of 5 %
+            "duration_p99": 0.0,
+            "stream_completion": -19.0,
+            "stream_errors": 1.0,
+            "records_complete": 0.5,
+        }
+    )
 
 
 def test_throughput_is_judged_where_it_was_asked_for() -> None:

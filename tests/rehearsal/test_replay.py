@@ -9,14 +9,14 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from agent_gateway.cli.replay import compiled
+from agent_gateway.cli.replaying import compiled
 from agent_gateway.control.load import compile_mapping
 from agent_gateway.core.call import Dialect
 from agent_gateway.core.usage import Usage
 from agent_gateway.record.row import AttemptRecord, Record
 from agent_gateway.rehearsal.behaviour import Behaviour
 from agent_gateway.rehearsal.figures import Figures, Tally
-from agent_gateway.rehearsal.replay import Forecast, NobodyAnswered, forecast, rehearse
+from agent_gateway.rehearsal.replay import Forecast, NobodyAnswered, forecasts, rehearse
 from agent_gateway.rehearsal.traffic import Traffic, read
 from agent_gateway.stores.base import Key
 from tests.rehearsal.hour import CHAT, RECORDED, changed, each, hour
@@ -43,7 +43,8 @@ def made(traffic: Traffic) -> Forecast:
 
 
 def foretold(traffic: Traffic, raw: Mapping[str, Any], *, seed: int = 3, runs: int = 1) -> Forecast:
-    return forecast(traffic, {}, compiled(compile_mapping(RECORDED)), compiled(compile_mapping(dict(raw))), seed=seed, runs=runs)
+    was, new = (compiled(compile_mapping(dict(each))) for each in (RECORDED, raw))
+    return forecasts(traffic, {}, was, [new], seed=seed, runs=runs)[0]
 
 
 def under(traffic: Traffic, raw: Mapping[str, Any], keys: Mapping[str, Key] | None = None, seed: int = 3) -> Figures:

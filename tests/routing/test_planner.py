@@ -52,6 +52,14 @@ def test_a_model_that_is_out_as_a_whole_is_a_detour() -> None:
     assert (names(made), made.detour) == ("cdab", "unavailable")
 
 
+def test_a_model_of_which_what_works_cools_down_is_another_detour() -> None:
+    stage = Stage(*chain())
+    stage.health.of("fake/a").breaker.failed(0)
+    stage.health.of("fake/b").cooldown_until = 10
+    made = plan(stage)
+    assert (names(made), made.detour) == ("cdab", "cooling")
+
+
 def test_when_nothing_is_left_the_order_is_as_if_nothing_were_wrong() -> None:
     stage = Stage(*chain())
     for name in "abcd":

@@ -6,21 +6,25 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis as Client
+from redis.exceptions import RedisError
 
 from agent_gateway.core.errors import StoreDown, StreamLost
+from agent_gateway.session import redis_streams
 from agent_gateway.session.live_streams import Bounds, StreamLog
-from agent_gateway.session.redis_streams import RedisStreams
+from agent_gateway.session.redis_streams import ANSWER_TIMEOUT_S, RedisStreams
 from agent_gateway.stores.base import Owner
-from tests.kit.eventually import eventually
+from tests.kit.eventually import PATIENCE_S, eventually
 from tests.kit.servers import Redis, own
 
 ANN = Owner("key", "ann")
-LEASE_S = 0.5
+#: Long for a test that waits until it is over, and short for a machine that stands still.
+LEASE_S = 1.5
 TTL_S = 60.0
 
 
@@ -57,8 +61,15 @@ def events(first: int, last: int) -> bytes:
 
 
 async def copied(streams: RedisStreams) -> None:
-    await eventually(lambda: not streams._changed and all(copy.whole for copy in streams._copies.values()), "all to be copied")
-    await asyncio.sleep(0.05)  # and answered
+    def are_sent() -> bool:
+        return not streams._changed and all(copy.whole for copy in streams._copies.values())
+
+    while True:
+        await eventually(are_sent, "all to be copied")
+        with suppress(RedisError):
+            await streams._writer.ping()  # there is one connection: before that is answered, so is what was sent
+        if are_sent():
+            return
 
 
 async def read(streams: RedisStreams, after: int = 0) -> bytes:
@@ -81,19 +92,40 @@ async def test_a_process_that_is_gone(streams: tuple[RedisStreams, RedisStreams]
     began = time.monotonic()
     with pytest.raises(StreamLost):
         await anext(follow)
-    assert time.monotonic() - began < LEASE_S + 1
+    assert time.monotonic() - began < LEASE_S + PATIENCE_S / 2
     with pytest.raises(StreamLost):
         await read(there, 2)
     here._changed.clear()
 
 
-async def test_a_process_that_is_quiet_is_not_gone(streams: tuple[RedisStreams, RedisStreams]) -> None:
+async def test_copying_outlives_whatever_redis_client_makes_of_a_failure(
+    streams: tuple[RedisStreams, RedisStreams], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_streams, "RETRY_S", 0.0)
+    here, there = streams
+    with monkeypatch.context() as ill:
+        ill.setattr(here._writer, "pipeline", lambda **_: 1 / 0)
+        log = opened(here)
+        log.append(frame(1))
+        await eventually(lambda: here.failures > 0, "a copy to fail")
+    log.append(frame(2))
+    log.end()
+    await copied(here)
+    assert await read(there) == events(1, 2)
+
+
+async def test_a_process_that_is_quiet_is_not_gone(server: Redis, streams: tuple[RedisStreams, RedisStreams]) -> None:
     here, there = streams
     log = opened(here)
     log.append(frame(1))
     await copied(here)
     reading = asyncio.create_task(read(there))
-    await asyncio.sleep(3 * LEASE_S)
+    async with Client.from_url(server.url()) as client:
+        left_ms, renewals = 0, 0
+        while renewals < 4:  # which takes longer than the lease
+            before, left_ms = left_ms, await client.pttl("agent-gateway:stream:r:alive")
+            renewals += left_ms > before
+            await asyncio.sleep(0.02)
     assert not reading.done()
     log.append(frame(2))
     log.end()
@@ -154,7 +186,7 @@ async def test_a_redis_that_says_nothing_holds_nobody_up(server: Redis, streams:
             await asyncio.sleep(0)
         log.end()
         assert await read(here) == events(1, 499)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < ANSWER_TIMEOUT_S
     finally:
         server.thaw()
     await eventually(lambda: not here._copies, "it to be copied after all")
@@ -204,7 +236,7 @@ async def test_many_streams_go_in_few_round_trips(server: Redis, streams: tuple[
             log.end()
         await eventually(lambda: not here._copies, "all to be copied")
         calls = (await client.info("commandstats"))["cmdstat_exec"]["calls"] - before
-    assert calls < 100, "10,000 events of 100 streams"
+    assert calls < 250, "10,000 events of 100 streams"
     stream = await there.find("77", ANN)
     assert stream is not None
     assert b"".join([some async for some in stream.follow(0)]) == events(1, 100)

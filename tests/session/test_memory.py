@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,10 @@ from agent_gateway.core.settings import Sessions
 from agent_gateway.session import turnstile
 from agent_gateway.session.memory import Memory
 from agent_gateway.stores.backends.memory import MemoryStore
+from agent_gateway.stores.backends.sqlite import SqliteStore
 from agent_gateway.stores.base import Key, Owner, Session, Store, open_store
 from agent_gateway.wire.sse import DONE
+from tests.kit.eventually import PATIENCE_S, eventually
 from tests.session.exchanges import chunk, events, model, new_exchange, sent, turn, turns_of_session, user, whole
 
 BOB = Key("bob", "Bob")
@@ -101,7 +105,7 @@ async def test_a_turn_is_kept_before_the_event_that_completes_the_answer(memory:
         seen.append((event.data == DONE, [body for _, body, _ in await turns_of_session(memory)]))
     assert seen == [(False, []), (False, []), (True, [user("hi"), model("aloha")])]
     # And the next one finds the session free.
-    await asyncio.wait_for(turn(memory, "again"), 1)
+    await asyncio.wait_for(turn(memory, "again"), PATIENCE_S)
     memory.end(exchange, attached)
 
 
@@ -132,7 +136,7 @@ async def test_a_turn_that_fails_leaves_the_session_as_it_was_and_free(memory: M
         await turn(memory, "second", answer, stream=True)
     except (asyncio.CancelledError, ConnectionCut):
         assert answer is not CUT
-    assert await asyncio.wait_for(turn(memory, "third"), 2) == [*history("first"), user("third")]
+    assert await asyncio.wait_for(turn(memory, "third"), PATIENCE_S) == [*history("first"), user("third")]
 
 
 async def test_what_came_of_a_cut_answer_is_kept_where_it_is_asked_for(memory: Memory) -> None:
@@ -168,7 +172,7 @@ async def test_a_session_that_is_deleted_during_a_turn_does_not_come_back(memory
 async def test_a_turn_that_cannot_be_read_is_the_clients_mistake_and_the_session_stays_free(memory: Memory, message: Any) -> None:
     with pytest.raises(BadRequest):
         await memory.attach(new_exchange(message))
-    await asyncio.wait_for(turn(memory, "fine"), 2)
+    await asyncio.wait_for(turn(memory, "fine"), PATIENCE_S)
 
 
 # --- at once ----------------------------------------------------------------------------------------------------------
@@ -211,7 +215,7 @@ async def test_two_processes_take_turns(url: str, store: Store) -> None:
         await one.keys_version()  # the file is there
     memories = [Memory(one, CLOCK, no_summary) for one in stores]
     texts = [f"{n}" for n in range(20)]
-    await asyncio.gather(*[turn(memories[index % 2], text) for index, text in enumerate(texts)])
+    await asyncio.gather(*[turn(memories[index % 2], text, wait_s=60) for index, text in enumerate(texts)])
     said = [body for _, body, _ in await turns_of_session(memories[0])]
     assert sorted(message["content"] for message in said[::2]) == sorted(texts)
     assert said[1::2] == [model("ok")] * 20
@@ -259,6 +263,30 @@ class Hurried:
         await asyncio.sleep(0)
 
 
+async def test_who_leaves_while_the_store_gives_it_the_session_holds_up_nobody(tmp_path: Path) -> None:
+    """Nor in another process."""
+    stores = [SqliteStore(tmp_path / "gateway.db") for _ in range(2)]
+    here, there = (turnstile.Turnstile(store, CLOCK) for store in stores)
+    place = turnstile.Place(Owner("bob", ""), "s")
+    await there.enter(place, CLOCK.monotonic() + 5)
+    await there.leave(place)
+    writer = stores[0]._file._writer
+    with closing(sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)) as another:
+        another.execute("BEGIN IMMEDIATE")
+        entering = asyncio.create_task(here.enter(place, CLOCK.monotonic() + 5))
+        await eventually(lambda: writer._thread is not None and writer._work.empty(), "that the store is at it")
+        entering.cancel()
+        await asyncio.wait([entering])
+        another.execute("ROLLBACK")
+    await stores[0].release(Owner("bob", ""), "another", "nobody")  # what was asked before is done
+    await there.enter(place, CLOCK.monotonic() + turnstile.LEASE_S / 2)
+    await there.leave(place)
+    for gate in (here, there):
+        await gate.close()
+    for store in stores:
+        await store.close()
+
+
 async def test_the_lease_of_a_process_that_died_ends(store: Store) -> None:
     hurried = Hurried()
     dead, alive = (Memory(store, hurried.clock, no_summary, sleep=sleep) for sleep in (asyncio.sleep, hurried.sleep))
@@ -286,7 +314,7 @@ async def test_a_thousand_sessions_lose_and_double_nothing(memory: Memory, url: 
     sessions, turns = (1000, 5) if "memory" in url else (100, 5)
 
     async def client(session: str) -> None:
-        await asyncio.gather(*[turn(memory, f"{n}", f"answer {n}", session=session) for n in range(turns)])
+        await asyncio.gather(*[turn(memory, f"{n}", f"answer {n}", session=session, wait_s=60) for n in range(turns)])
 
     await asyncio.gather(*[client(f"s{n}") for n in range(sessions)])
     for n in range(sessions):
@@ -350,7 +378,7 @@ async def test_a_store_that_goes_down_during_the_answer_keeps_its_end_from_the_c
                 [event async for event in attached.keep(events(whole("x")))]
         frail.is_down = False
         memory.end(exchange, attached)
-    assert await asyncio.wait_for(turn(memory, "next"), 2) == [user("next")]
+    assert await asyncio.wait_for(turn(memory, "next"), PATIENCE_S) == [user("next")]
     await memory.close(1)
 
 

@@ -26,6 +26,7 @@ from agent_gateway.session.responses import Responses
 from agent_gateway.session.turnstile import LEASE_S
 from agent_gateway.stores.backends.memory import MemoryStore
 from agent_gateway.stores.base import Owner, Store, StoredResponse, open_store
+from tests.kit.eventually import eventually
 from tests.session.exchanges import events
 
 ME = Owner()
@@ -342,13 +343,22 @@ async def test_one_whose_process_is_gone_is_failed_once_its_lease_is_over(store:
     assert (await alive.find(ME, made.id, 500)).status == "failed"
 
 
-async def test_a_lease_is_renewed_as_long_as_it_is_made(store: Store, time: Time) -> None:
+async def test_a_lease_is_renewed_as_long_as_it_is_made(store: Store, time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
     maker, reader = Responses(store, time.clock, sleep=time.sleep), Responses(store, time.clock, sleep=time.sleep)
+    acquire, renewed = store.acquire, []
+
+    async def noted(owner: Owner, session: str, holder: str, **until: float) -> bool:
+        acquired = await acquire(owner, session, holder, **until)
+        if holder == maker.turnstile._holder:
+            renewed.append(time.now)
+        return acquired
+
+    monkeypatch.setattr(store, "acquire", noted)
     made = Background(maker)
     await made.is_under_way(maker)
     for _ in range(4):
         time.tick(LEASE_S * 0.8)
-        await asyncio.sleep(0.02)
+        await eventually(lambda: renewed[-1] == time.now, "it is renewed")
         assert (await reader.find(ME, made.id, 500)).status == "in_progress"
     made.answer.set_result(body_of("resp_x"))
     await made.task
@@ -368,7 +378,7 @@ async def test_one_is_called_off(store: Store, time: Time, where: str, how: str)
         await asked.delete(ME, made.id)
     while not made.task.done():
         time.tick(1)
-        await asyncio.sleep(0.002)
+        await asyncio.wait([made.task], timeout=0.05)  # far less than the response lives, however slow the store is
     with pytest.raises(ResponseCancelled):
         await made.task
     if how == "cancel":
@@ -376,6 +386,18 @@ async def test_one_is_called_off(store: Store, time: Time, where: str, how: str)
     else:
         with pytest.raises(NotFound):
             await asked.find(ME, made.id, 500)
+
+
+async def test_one_is_called_off_elsewhere_as_soon_as_its_client_knows_of_it(store: Store, time: Time) -> None:
+    maker, asked = (Responses(store, time.clock, sleep=time.sleep) for _ in range(2))
+    kept = await attached(maker, new_exchange(background=True))
+    async with aclosing(kept.keep(events(Whole(body_of("resp_of_the_provider"))))) as told:
+        await anext(told)
+        assert (await asked.cancel(ME, kept.id, 500)).status == "cancelled"
+        async for _ in told:
+            pass
+    assert (await asked.find(ME, kept.id, 500)).status == "cancelled"
+    await maker.close(5)
 
 
 async def test_one_that_the_gateways_stop_interrupts_is_failed(responses: Responses) -> None:

@@ -94,6 +94,23 @@ def test_the_seed_fixes_the_faults_and_another_changes_them() -> None:
     assert {200, 500, 503, 529} == set(statuses(1))
 
 
+def test_it_is_out_at_the_end_of_each_of_so_many_seconds() -> None:
+    time = Time()
+    simulator = Simulator(SimulatorSettings(outage_every_s=300, outage_s=45), time.clock)
+    statuses = []
+    for _ in range(40):
+        statuses.append(simulator.reply("openai_chat", chat()).status)
+        time.now += 15
+    assert statuses == ([200] * 17 + [503] * 3) * 2
+
+
+def test_an_outage_that_is_longer_than_its_time_is_refused() -> None:
+    with pytest.raises(ValueError, match="outage_s is 45; it cannot be longer than outage_every_s, 30"):
+        SimulatorSettings(outage_every_s=30, outage_s=45)
+    with pytest.raises(ValueError, match="outage_s is 45; it cannot be longer than outage_every_s, 0"):
+        SimulatorSettings(outage_s=45)
+
+
 def test_the_key_overrules_the_model_and_the_model_the_rates() -> None:
     always = SimulatorSettings(rate_limit_rate=1)
     assert reply_to(chat(), always).status == 429

@@ -9,6 +9,10 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
+from agent_gateway.core.call import Dialect
+from agent_gateway.core.conversation import Conversation, Text, Turn
+from agent_gateway.core.errors import BadRequest
+from agent_gateway.simulator.rules import check
 from agent_gateway.simulator.settings import SimulatorSettings
 from tests.simulator.stage import FUNCTION, STEADY, answer_to, chat, reply_to, said_to, stream_of, tool
 
@@ -41,6 +45,27 @@ def test_lengths_have_the_mean_and_spread_of_the_settings() -> None:
     lengths = [answer_to(chat(seed=seed), SPREAD)["usage"]["completion_tokens"] for seed in range(400)]
     assert statistics.mean(lengths) == pytest.approx(50, rel=0.1)
     assert statistics.stdev(lengths) == pytest.approx(25, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "field", "value", "most"),
+    [
+        ("gemini", "n", -1, 8),
+        ("gemini", "n", 10**30, 8),
+        ("openai_completions", "n", 129, 128),
+        ("anthropic", "max_output_tokens", 0, 10**9),
+        ("openai_chat", "max_output_tokens", 10**30, 10**9),
+    ],
+)
+def test_what_no_provider_would_do_is_refused_as_they_do(dialect: Dialect, field: str, value: int, most: int) -> None:
+    asked: dict[str, Any] = {"model": "m", "turns": (Turn("user", (Text("Hi"),)),), field: value}
+    with pytest.raises(BadRequest, match=rf"{value} is not supported; the range is from 1 to {most}\.$"):
+        check(Conversation(**asked), dialect)
+
+
+def test_a_tool_that_takes_whatever_is_called_with_an_object() -> None:
+    made = answer_to(chat("Use the tool", tools=[tool(description="takes whatever")], tool_choice="required"))
+    assert msgspec.json.decode(made["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"]) == {}
 
 
 def test_usage_counts_the_prompt_and_the_pieces_sent() -> None:

@@ -151,6 +151,12 @@ def test_any_schema_gives_a_valid_value_or_is_refused(schema: Any, seed: int) ->
     [
         (False, "no value"),
         (7, "must be an object"),
+        ({"properties": None}, "'properties' must be an object"),
+        ({"allOf": [{"properties": [1]}]}, "'properties' must be an object"),
+        ({"anyOf": {"type": "string"}}, "'anyOf' must be an array"),
+        ({"enum": "a"}, "'enum' must be an array"),
+        ({"required": [["a"]]}, "'required' must be an array of names"),
+        ({"type": [5]}, "'type' must be a name"),
         ({"type": "strnig"}, "'strnig' is not a type"),
         ({"$ref": "#/$defs/nope"}, "leads nowhere"),
         ({"$ref": "https://example.com/x"}, "not within"),

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from agent_gateway.core.errors import StoreDown
+from agent_gateway.stores.backends import postgres
 from agent_gateway.stores.base import Key, Owner, Store, StoredTurn, open_store
 from agent_gateway.stores.revision import HEAD
 from agent_gateway.stores.sql import SqlStore
@@ -22,7 +23,7 @@ from tests.stores.stores import fresh_url, opened
 
 OWNER = Owner("key", "user")
 #: "Within seconds": the longest that a call may take, and some for a busy machine.
-SECONDS = 8.0
+SECONDS = 15.0
 NOW = float(int(time.time()))
 
 #: Appends for ever and says each version that it was promised.
@@ -105,6 +106,42 @@ async def test_a_server_that_hangs_is_down_within_seconds_and_works_when_it_goes
     found = await store.fetch(OWNER, "s", NOW)
     assert found is not None
     assert await append(store, found.info.version) == found.info.version + 1
+
+
+async def test_a_call_that_is_cancelled_while_postgres_hangs_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose loop is to end with it ends, though its transaction cannot be rolled back."""
+    server = own(Postgres)
+    server.start()
+    async with opened(server.url(), 1) as (first,):
+        await append(first, 0)
+    monkeypatch.setattr(postgres, "STATEMENT_TIMEOUT_S", 1.0)
+    store = open_store(server.url())
+    assert await store.fetch(OWNER, "s", NOW) is not None
+    other = await asyncpg.connect(server.url())
+    try:
+        async with other.transaction():
+            await other.execute("LOCK TABLE spend")
+            spending = asyncio.create_task(store.add_spend({("key:a", 0.0): 1.0}))
+
+            async def waits() -> bool:
+                return bool(await other.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+
+            async with asyncio.timeout(SECONDS):
+                while not await waits():
+                    if spending.done():  # it gave up before it was seen
+                        assert isinstance(spending.exception(), StoreDown)
+                        spending = asyncio.create_task(store.add_spend({("key:a", 0.0): 1.0}))
+                    await asyncio.sleep(0.01)
+            server.freeze()
+            spending.cancel()
+            await asyncio.wait([spending], timeout=SECONDS)
+            server.thaw()
+        assert spending.cancelled()
+    finally:
+        server.thaw()
+        await other.close()
+        await store.close()
+        server.remove()
 
 
 async def test_a_server_that_is_not_there_yet_is_down(server: Postgres | Redis, store: Store) -> None:

@@ -116,9 +116,19 @@ async def answering(peer: Peer) -> None:
         await peer.send(OK)
 
 
-async def ask(transport: Transport, origin: Origin, head: bytes = HEAD, body: bytes = BODY, within_s: float = PLENTY_S) -> Reply:
-    until = monotonic() + within_s
-    return await transport.send(origin, head, body, connect_until=until, until=until)
+async def ask(
+    transport: Transport,
+    origin: Origin,
+    head: bytes = HEAD,
+    body: bytes = BODY,
+    within_s: float = PLENTY_S,
+    connect_s: float | None = None,
+) -> Reply:
+    """`connect_s`: as long as `within_s`, unless it is said; with plenty of it, a standstill of the machine is no failed connection."""
+    now = monotonic()
+    return await transport.send(
+        origin, head, body, connect_until=now + (within_s if connect_s is None else connect_s), until=now + within_s
+    )
 
 
 async def read(reply: Reply, max_bytes: int = 1 << 20) -> bytes:

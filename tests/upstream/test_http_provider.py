@@ -28,7 +28,7 @@ class Reply:
         self.headers = {b"content-type": b"application/json"}
         self.first_byte_at = 0.0
 
-    async def read(self, until: float, max_bytes: int) -> bytes:
+    async def read(self, until: float, max_bytes: int = 0) -> bytes:
         return body() if self.status == 200 else b'{"error": {"message": "Incorrect API key provided: sk-revoked"}}'
 
     async def next(self, until: float) -> bytes:
@@ -106,7 +106,7 @@ class Stuck(Reply):
 
     until = 0.0
 
-    async def read(self, until: float, max_bytes: int) -> bytes:
+    async def read(self, until: float, max_bytes: int = 0) -> bytes:
         Stuck.until = until
         raise ReadTimeout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from itertools import count
 from typing import Any
 
@@ -367,6 +368,20 @@ def test_an_ejected_model_is_passed_by_and_says_so() -> None:
         await stage.ask(call())
         outcome = await stage.ask(call())
         assert (outcome.tried, outcome.exchange.status, outcome.exchange.reason) == (["b"], "fallback", "unavailable")
+
+    play(story)
+
+
+def test_a_wait_that_a_provider_asks_for_is_bridged_by_the_fallback_and_not_held_against_the_model() -> None:
+    """However many come in that second: the controller would keep the model out for much longer."""
+
+    async def story() -> None:
+        stage = Stage(route("a", fallbacks=("spare",)), route("b", name="spare"))
+        stage.script(a=fails(slow(1)), b=answers())
+        outcomes = [await stage.ask(call()) for _ in range(200)]
+        assert {outcome.exchange.status for outcome in outcomes} == {"fallback"}
+        assert Counter(outcome.exchange.reason for outcome in outcomes) == {"provider_rate_limited": 1, "cooling": 199}
+        assert stage.health.controller("chat").state == "normal"
 
     play(story)
 

@@ -34,10 +34,9 @@ class Pipe:
     def __init__(self) -> None:
         self.paused = self.eager = False
         self.taker: Taker | None = None
-        self.held = bytearray()
         self.until: float | None = None
         self.waiter: asyncio.Future[None] | None = None
-        self.reply = Reply(self, self.held, monotonic())
+        self.reply = Reply(self)
 
     def wait(self, until: float) -> asyncio.Future[None]:
         self.until = until
@@ -48,7 +47,7 @@ class Pipe:
         """Whether the tap took it."""
         until = self.taker(data) if self.taker is not None else None
         if until is None:
-            self.held += data
+            self.reply.body += data
             assert self.waiter is not None
             self.waiter.set_result(None)
             return False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -11,7 +13,7 @@ from time import monotonic
 
 import pytest
 
-from agent_gateway.core.errors import ConnectFailed, ConnectionCut, MalformedReply, NameNotResolved, ProviderTimeout
+from agent_gateway.core.errors import ConnectFailed, ConnectionCut, MalformedReply, NameNotResolved, NoConnectionFree, ProviderTimeout
 from agent_gateway.upstream.connection import HELD_MAX_BYTES, WRITE_SLICE_BYTES
 from agent_gateway.upstream.dialer import Dialer
 from agent_gateway.upstream.transport import Origin, PoolStats, ReadTimeout, Transport
@@ -61,6 +63,21 @@ async def test_a_refused_connection(transport: Transport) -> None:
     assert type(caught.value) is ConnectFailed
     assert "127.0.0.1" not in caught.value.message
     assert "127.0.0.1" in (caught.value.detail or "")
+
+
+async def test_no_file_left_for_a_connection_is_no_fault_of_the_provider(transport: Transport) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with raw_provider(answering) as provider:
+        next_free = os.dup(0)
+        os.close(next_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_free, hard))
+        try:
+            with pytest.raises(NoConnectionFree, match="no connection left") as caught:
+                await ask(transport, provider.origin)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert "ulimit -n" in (caught.value.detail or "")
+        assert await whole(transport, provider.origin) == b"ok"
 
 
 @pytest.mark.parametrize("host", ["name.invalid", "a..b", "x" * 70 + ".test"])
@@ -173,7 +190,7 @@ HALF = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
 async def test_a_provider_that_hangs_before_the_headers(transport: Transport, came: bytes) -> None:
     async with raw_provider(_says(came, _hang)) as provider:
         with pytest.raises(ReadTimeout):
-            await ask(transport, provider.origin, within_s=SHORT_S)
+            await ask(transport, provider.origin, within_s=SHORT_S, connect_s=PLENTY_S)
         await provider.until(lambda: provider.open == 0)
 
 
@@ -232,7 +249,7 @@ async def test_a_slow_consumer_holds_the_provider_back(transport: Transport) -> 
             before = sent
             await asyncio.sleep(0.05)
         assert 0 < sent < 64, "the provider waits"
-        assert len(reply._buffer) < HELD_MAX_BYTES + MEGABYTE
+        assert len(reply.body) < HELD_MAX_BYTES + MEGABYTE
         received = 0
         while data := await reply.next(monotonic() + PLENTY_S):
             received += len(data)
@@ -247,7 +264,7 @@ async def test_a_provider_that_does_not_read_is_under_the_deadline(transport: Tr
     done = asyncio.Event()
     async with raw_provider(script) as provider:
         with pytest.raises(ReadTimeout):
-            await ask(transport, provider.origin, HEAD, b"a" * 64 * MEGABYTE, within_s=0.2)
+            await ask(transport, provider.origin, HEAD, b"a" * 64 * MEGABYTE, within_s=0.2, connect_s=PLENTY_S)
         done.set()
 
 

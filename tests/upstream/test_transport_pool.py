@@ -15,6 +15,7 @@ from agent_gateway.upstream import transport as transport_module
 from agent_gateway.upstream.connection import Connection
 from agent_gateway.upstream.dialer import Dialer
 from agent_gateway.upstream.transport import Origin, PoolStats, Transport
+from tests.kit.eventually import eventually
 from tests.upstream.raw_provider import BODY, HEAD, OK, PLENTY_S, Peer, Script, answering, ask, raw_provider, read, whole
 
 
@@ -33,11 +34,7 @@ def only(transport: Transport, origin: Origin) -> PoolStats:
 
 async def settled(transport: Transport, origin: Origin, expected: PoolStats) -> None:
     """The loop closes an aborted connection a round or two later."""
-    for _ in range(20):
-        if only(transport, origin) == expected:
-            return
-        await asyncio.sleep(0.001)
-    assert only(transport, origin) == expected
+    await eventually(lambda: only(transport, origin) == expected, f"{expected}")
 
 
 async def test_one_connection_serves_one_request_after_the_other() -> None:

@@ -51,24 +51,26 @@ class Driver:
     async def drive(self, tenure: Tenure) -> None:
         """The next step of each part that is due. Raises `Overtaken` and `StoreDown`."""
         plan = plan_of(tenure.batch)
-        for target in list(plan.targets):
+        gathered = list(plan.targets)
+        for target in gathered:
             await self._gather(tenure, plan, target)
         for part in list(plan.parts):
-            if part.next_at <= self.clock.wall() or (part.can_stop and tenure.batch.status == "cancelling"):
+            can_stop = part.can_stop and tenure.batch.status == "cancelling"
+            if part.next_at <= self.clock.wall() or can_stop or self.planner.is_stranded(part):
                 if await _Step(self, tenure, plan, part).take():
                     plan.parts.remove(part)
                 await tenure.change(plan=plan.written())
+        for target in gathered:  # what was left: not before, or it would spend the budget that the parts are to be paid from
+            await self.store.hasten_items(tenure.batch.id, target.model, now=self.clock.wall())
+            plan.targets.remove(target)
         await tenure.end(plan=plan.written())
 
     async def _gather(self, tenure: Tenure, plan: Plan, target: Target) -> None:
         batch = tenure.batch
         place = self.planner.place_at(batch, target.model, target.deployment)
-        if place is not None and not self.is_over(batch):
+        if place is not None and not self.is_over(batch) and not self.planner.is_drained(target.deployment):
             left_usd = await self.left_usd(batch, place)
             await gather(self.store, self.clock, tenure, plan, target, place, self.planner.give_up_at(batch, place), left_usd)
-        await self.store.hasten_items(batch.id, target.model, now=self.clock.wall())  # what was not gathered
-        plan.targets.remove(target)
-        await tenure.change(plan=plan.written())
 
     async def left_usd(self, batch: StoredBatch, place: Place, *, without: str | None = None) -> float:
         return await self.planner.left_usd(batch, place, await self.store.open_batches(limit=BATCHES_MAX), without)
@@ -95,7 +97,7 @@ class _Step:
         part, place = self._part, self._place
         if self._over and part.stopping_at is None:
             part.stopping_at = self._clock.wall()
-        if part.stage in ("gathering", "held") and (self._over or place is None):
+        if part.is_unsent and (self._over or place is None or self._is_drained()):
             await self._release(attempted=False)
             return True
         if place is None:
@@ -229,6 +231,12 @@ class _Step:
         lost = await self._release(lost=True)
         _log.warning("%s: %d requests of a batch are run live, and may have been run there too: %s", part.deployment, lost, why)
         return True
+
+    def _is_drained(self) -> bool:
+        drained = self._driver.planner.is_drained(self._part.deployment)
+        if drained:
+            _log.info("%s is drained; %d requests of a batch are run live instead", self._part.deployment, self._part.items)
+        return drained
 
     def _is_tired(self) -> bool:
         batch, part = self._tenure.batch, self._part

@@ -44,6 +44,11 @@ class Part(Struct, kw_only=True, omit_defaults=True):
         return self.stage in ("gathering", "held", "waiting") and not self.failures
 
     @property
+    def is_unsent(self) -> bool:
+        """Nobody has been told of it."""
+        return self.stage in ("gathering", "held")
+
+    @property
     def holder(self) -> str:
         """Of its items."""
         return f"native:{self.id}"
@@ -71,6 +76,10 @@ _decoder = msgspec.json.Decoder(Plan)
 def plan_of(batch: StoredBatch) -> Plan:
     """A copy of one's own."""
     return Plan() if batch.plan is None else _decoder.decode(batch.plan)
+
+
+def parts_of(batch: StoredBatch) -> list[Part]:
+    return plan_of(batch).parts
 
 
 def next_at(batch: StoredBatch) -> float:

@@ -15,7 +15,7 @@ from agent_gateway.admission.budgets import Purse
 from agent_gateway.admission.keys import KeyRing
 from agent_gateway.batch.identity import key_of
 from agent_gateway.batch.native.base import BATCH_APIS, BatchApi
-from agent_gateway.batch.native.plan import Plan, Target, plan_of
+from agent_gateway.batch.native.plan import Part, Plan, Target, parts_of
 from agent_gateway.batch.submission import ENDPOINTS
 from agent_gateway.core.call import Call, Dialect
 from agent_gateway.core.clock import Clock, new_request_id
@@ -68,7 +68,7 @@ class Planner:
         self._clock = clock
 
     def place(self, batch: StoredBatch, model: str) -> Place | None:
-        """The cheapest one for the items of that model; None: they are run live."""
+        """The one that an operator prefers, or else the cheapest, for the items of that model; None: they are run live."""
         runtime = self._live.runtime
         route = runtime.gate.route(model)
         if route is None or route.batching.native == "off" or route.guards.input or route.guards.output:
@@ -76,8 +76,21 @@ class Planner:
         window_s = batch.expires_at - batch.created_at
         if window_s < (AUTO_WINDOW_S if route.batching.native == "auto" else ON_WINDOW_S):
             return None
-        places = [place for each in route.deployments if (place := self._place_at(runtime, batch.endpoint, route, each)) is not None]
-        return min(places, key=_rate, default=None)
+        candidates = [each for each in route.deployments if not self.is_drained(each.id)]
+        places = [place for each in candidates if (place := self._place_at(runtime, batch.endpoint, route, each)) is not None]
+        modes = self._health.interventions
+        return min(places, key=lambda place: (modes.get(place.deployment.id) != "prefer", _rate(place)), default=None)
+
+    def is_drained(self, deployment: str) -> bool:
+        """An operator has taken it out: it gets no new batch, and what it has already ends as usual."""
+        return self._health.interventions.get(deployment) == "drain"
+
+    def is_stranded(self, part: Part) -> bool:
+        """It waits to be sent where nothing is sent any more."""
+        return part.is_unsent and self.is_drained(part.deployment)
+
+    def has_stranded(self, batch: StoredBatch) -> bool:
+        return bool(self._health.interventions) and any(map(self.is_stranded, parts_of(batch)))
 
     def place_at(self, batch: StoredBatch, model: str, deployment: str) -> Place | None:
         """Of a part that is there already; None: the configuration does not have it any more."""
@@ -117,7 +130,7 @@ class Planner:
             return 0.0
         if left_usd:
             for other in open_ones:
-                for part in plan_of(other).parts:
+                for part in parts_of(other):
                     if part.estimated_usd and part.id != without:
                         with suppress(ClientError):  # of those who may not any more, nobody pays
                             for purse in left_usd.keys() & (await self._budgets(other, part.model)).keys():

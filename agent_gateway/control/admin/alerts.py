@@ -1,4 +1,4 @@
-"""`/admin/v1/alerts`: what is wrong now and what was, as this gateway's own engine sees it; an alert can be silenced."""
+"""`/admin/v1/alerts`: what is wrong now and what was, as the gateway's own engine sees it; an alert can be silenced."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from msgspec import Meta, Struct
 
 from agent_gateway.control.admin_route import Asked, Listed, NoQuery, PageQuery, Route
 from agent_gateway.control.audit import AuditLog
+from agent_gateway.control.oversight import Oversight
 from agent_gateway.control.times import told
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.errors import BadRequest, NotFound
-from agent_gateway.record.alerting.engine import AlertEngine
 from agent_gateway.record.alerting.notice import AlertShown, shown
 
 SILENCE_MAX_S = 30 * 86_400
@@ -29,8 +29,8 @@ class Silence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class AlertRoutes:
-    def __init__(self, engine: AlertEngine, audit: AuditLog, clock: Clock) -> None:
-        self._engine = engine
+    def __init__(self, oversight: Oversight, audit: AuditLog, clock: Clock) -> None:
+        self._oversight = oversight
         self._audit = audit
         self._clock = clock
 
@@ -58,21 +58,27 @@ class AlertRoutes:
 
     async def _list(self, asked: Asked[AlertsQuery, None]) -> Listed[AlertShown]:
         query = asked.query
-        firing = [] if query.state == "resolved" else self._engine.firing()
-        past = [] if query.state == "firing" else self._engine.past()
-        alerts = [*firing, *past]
+        firing, past = await self._oversight.alerts()
+        alerts = [*([] if query.state == "resolved" else firing), *([] if query.state == "firing" else past)]
         begin = _place(query.cursor)
         end = begin + query.limit
         return Listed([shown(alert) for alert in alerts[begin:end]], str(end) if end < len(alerts) else None)
 
     async def _silence(self, asked: Asked[NoQuery, Silence]) -> AlertShown:
-        known = self._engine.find(asked.of)
+        firing, past = await self._oversight.alerts()
+        known = next((alert for alert in (*firing, *past) if alert.id == asked.of), None)
         if known is None:
-            raise NotFound(f"There is no alert {asked.of[:100]!r}. GET /admin/v1/alerts lists those that there are.")
+            raise _no_such_alert(asked.of)
         until = self._clock.wall() + asked.body.for_s
         said = {"before": {"silenced_until": told(known.silenced_until)}, "after": {"silenced_until": told(until)}}
         async with self._audit.acting("alerts.silence", f"{known.rule}:{known.label}", asked.by, **said):
-            return shown(self._engine.silence(known, until))
+            if (silenced := await self._oversight.silence(known.id, until)) is None:  # it was forgotten just now
+                raise _no_such_alert(asked.of)
+            return shown(silenced)
+
+
+def _no_such_alert(alert_id: str) -> NotFound:
+    return NotFound(f"There is no alert {alert_id[:100]!r}. GET /admin/v1/alerts lists those that there are.")
 
 
 def _place(cursor: str | None) -> int:

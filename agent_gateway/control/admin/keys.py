@@ -34,7 +34,8 @@ _COUNT_MAX = 2**31 - 1
 _Count = Annotated[int, Meta(ge=1, le=_COUNT_MAX)]
 _Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
 _Models = Annotated[list[_Name], Meta(max_length=SCOPES_MAX)]
-_Endpoints = Annotated[list[Annotated[str, Meta(pattern="^/", max_length=NAME_MAX)]], Meta(max_length=SCOPES_MAX)]
+_Endpoint = Annotated[str, Meta(pattern="^/", max_length=NAME_MAX, extra={"told": "a path that begins with /, such as /v1/embeddings"})]
+_Endpoints = Annotated[list[_Endpoint], Meta(max_length=SCOPES_MAX)]
 _Team = Annotated[str, Meta(max_length=NAME_MAX)]
 
 

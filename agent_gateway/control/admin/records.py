@@ -118,6 +118,10 @@ def record_routes(archive: Archive, clock: Clock) -> Sequence[Route]:
     )
 
 
+def record_shown(record: Record) -> RecordShown:
+    return RecordShown(**_figures(tuple(getattr(record, name) for name in LISTED)))
+
+
 def _wanted(query: RecordsQuery, now: float) -> Wanted:
     since_ms, until_ms = (None if at is None else int(at * 1000) for at in span(query.since, query.until, now))
     return Wanted(query.model, query.key, query.status, query.session, query.user, query.error, since_ms, until_ms)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from agent_gateway.control.admin_route import Asked, Listed, Route
+from agent_gateway.control.oversight import Oversight
 from agent_gateway.control.times import span
 from agent_gateway.core.clock import Clock
 from agent_gateway.record.archive import Archive
 from agent_gateway.record.slo import Verdict, judged
-from agent_gateway.record.slo_window import SloWindow
 
 
 class SloQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,14 +19,14 @@ class SloQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     until: str | None = None
 
 
-def slo_routes(archive: Archive, window: SloWindow, clock: Clock) -> Sequence[Route]:
+def slo_routes(archive: Archive, oversight: Oversight, clock: Clock) -> Sequence[Route]:
     async def listed(asked: Asked[SloQuery, None]) -> Listed[Verdict]:
         now = clock.wall()
         since, until = span(asked.query.since, asked.query.until, now)
         began = since or 0.0
         sums = await archive.sums(int(began * 1000), int((now + 1 if until is None else until) * 1000))
-        if until is None:  # what records cannot tell, this process knows of its own
-            seen = window.sums(now - began)
+        if until is None:  # what records cannot tell, the gateway knows of itself
+            seen = await oversight.sums(now - began)
             for name in ("records", "records_lost"):
                 sums.add(name, seen.number(name))
         return Listed(judged(sums))

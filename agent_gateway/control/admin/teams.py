@@ -24,8 +24,7 @@ _Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
 
 
 class NewTeam(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    #: Letters, digits and . _ -
-    id: Annotated[str, Meta(pattern=f"^{TEAM_ID}$")]
+    id: Annotated[str, Meta(pattern=f"^{TEAM_ID}$", extra={"told": "up to 64 letters, digits and . _ -, a letter or digit first"})]
     #: Left out: the id.
     name: _Name | None = None
     budget: Budget | None = None

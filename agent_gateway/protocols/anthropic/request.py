@@ -167,7 +167,7 @@ def _reconciled(request: dict[str, Any], model: Takes) -> dict[str, Any]:
         del request["thinking"]
     budget = thinking.get("budget_tokens", 0)
     limit = request.setdefault("max_tokens", min(MAX_TOKENS + budget, model.output_max or MAX_TOKENS + budget))
-    if budget >= limit:
+    if budget and budget >= limit:
         # The limit is what the client is ready to pay for; thoughts take half of it, or are not worth it.
         if limit // 2 < BUDGET_TOKENS_MIN:
             del request["thinking"]

@@ -48,14 +48,15 @@ DROPPED = {
     "tools": "Those that `tool_choice` does not allow are left out, for only OpenAI has another word for it.",
     "top_k": "OpenAI chat has no such parameter, and it only steers how words are drawn.",
 }
+APART = "A model's words in a user's turn, a tool's result in a model's"
 #: Conversation field or part → why it is refused.
 REFUSED = {
     "beyond": "It has no counterpart in OpenAI chat.",
     "stop": "OpenAI chat takes at most four stop sequences.",
     "Image": "OpenAI chat takes images by URL or as data, in a user's turn.",
     "File": "OpenAI chat takes documents as data or by file id, and audio as WAV or MP3, in a user's turn.",
+    APART: "OpenAI chat's roles keep them apart.",
 }
-
 #: Stands between texts of one message, where they are sent as one string, which more providers take than lists of parts.
 BETWEEN_TEXTS = "\n\n"
 #: A tool's result is text here: images and files that it holds follow in a user's message, each result's behind words that name its call.
@@ -169,7 +170,7 @@ def _assistant(turn: Turn, conversation: Conversation, *, openais: bool) -> wire
             case Image() | File():
                 raise _not_expressible(conversation, type(part).__name__)
             case ToolResult():
-                raise AssertionError("a tool's result in an assistant's turn")
+                raise _not_expressible(conversation, APART)
             case _:
                 assert_never(part)
     if said:
@@ -202,7 +203,7 @@ def _content_part(part: Part, conversation: Conversation) -> wire.ContentPart:
         case File():
             return _file_part(part, conversation)
         case Reasoning() | ToolUse() | ToolResult() | Refusal():
-            raise AssertionError(f"{type(part).__name__} in a turn that cannot hold it")
+            raise _not_expressible(conversation, APART)
         case _:
             assert_never(part)
 

@@ -18,7 +18,7 @@ from agent_gateway.core.clock import SYSTEM_CLOCK, Clock
 from agent_gateway.record.alerting.history import History
 from agent_gateway.record.alerting.rules import RELEASE, Rule, Severity
 from agent_gateway.record.alerting.signals import Level, Reading, Share
-from agent_gateway.record.metrics import Family
+from agent_gateway.record.family import Family
 
 #: How often it is meant to be asked (s).
 EVERY_S = 10.0

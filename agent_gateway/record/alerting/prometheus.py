@@ -1,4 +1,5 @@
-"""The same rules for Prometheus: `python -m agent_gateway.record.alerting.prometheus > deploy/prometheus/rules.yaml`.
+"""The same rules for Prometheus: `python -m agent_gateway.record.alerting.prometheus > deploy/prometheus/rules.yaml`; with `--operator`,
+as an object of the Prometheus operator.
 
 Promise: nothing is said here that `rules.py` does not say, but for what only somebody outside can see: that no gateway is there.
 """
@@ -7,10 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from textwrap import indent
 
 from agent_gateway.record.alerting.rules import RULES, Rule
 from agent_gateway.record.alerting.signals import Count, Level, Share
-from agent_gateway.record.metrics import PREFIX
+from agent_gateway.record.family import PREFIX
 
 #: What is over fires on for so long: no window remembers it then.
 KEEP_FIRING = "5m"
@@ -34,9 +36,24 @@ groups:
           description: 'See `up` of its job, and GET /health/ready.'
 """
 
+_OBJECT = """\
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: agent-gateway
+  labels:
+    app.kubernetes.io/name: agent-gateway
+spec:
+"""
+
 
 def rules_yaml() -> str:
     return _HEAD + "".join(_alert(rule) for rule in RULES if rule.name not in NOT_TOLD)
+
+
+def operator_yaml() -> str:
+    comment, _, rules = rules_yaml().partition("\n")
+    return f"{comment}\n{_OBJECT}{indent(rules, '  ')}"
 
 
 def alert_name(rule: Rule) -> str:
@@ -111,4 +128,4 @@ def _quoted(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(rules_yaml())
+    sys.stdout.write(operator_yaml() if "--operator" in sys.argv else rules_yaml())

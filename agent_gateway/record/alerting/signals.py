@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent_gateway.record.metrics import Family, Histogram
+from agent_gateway.record.family import Family, Histogram
 
 #: Metrics by their names, without prefix and suffix.
 Families = Mapping[str, Family]

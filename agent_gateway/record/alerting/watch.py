@@ -9,31 +9,52 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.settings import Alerts, AlertWebhook, Fallback
 from agent_gateway.record.alerting.engine import EVERY_S, AlertEngine, Change
 from agent_gateway.record.alerting.rules import RULES, rules_for
 from agent_gateway.record.alerting.webhook import TIMEOUT_S, Post, Webhook
-from agent_gateway.record.metrics import Family, Metrics
+from agent_gateway.record.family import Family
 from agent_gateway.record.slo_window import SloWindow
+from agent_gateway.record.traffic import Traffic
 
+#: The gauge that the rule for budgets reads.
+BUDGET_SPENT = "budget_spent"
 _LEVELS = {"critical": logging.ERROR, "warning": logging.WARNING}
 _log = logging.getLogger("agent_gateway.alerts")
 
 
-class Watch:
-    """One a process, over all reloads; belongs to the event loop. `budgets`: accounts that have nearly spent theirs, and how much of it."""
+class Figures(Protocol):
+    """What is watched: `record.metrics.Metrics`, or those of several processes."""
 
-    def __init__(self, metrics: Metrics, budgets: Callable[[], Mapping[str, float]], post: Post, clock: Clock) -> None:
+    def families(self) -> Iterable[Family]: ...
+
+
+class Watch:
+    """One a gateway, over all reloads; belongs to the event loop. `budgets`: accounts that have nearly spent theirs, and how much of it.
+    `refresh` is waited for before each look.
+    """
+
+    def __init__(
+        self,
+        metrics: Figures,
+        budgets: Callable[[], Mapping[str, float]],
+        post: Post,
+        clock: Clock,
+        refresh: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._metrics = metrics
+        self._refresh = refresh
         self._budgets = budgets
         self._post = post
         self._clock = clock
         self._gateway = socket.gethostname()
         self.engine = AlertEngine((), self._families, clock)
         self.slo = SloWindow()
+        self.traffic = Traffic(metrics.families, clock)
         self._webhooks: list[Webhook] = []
         #: Of webhooks that are gone.
         self._before: Counter[str] = Counter()
@@ -94,6 +115,12 @@ class Watch:
     def slo_ratios(self) -> Mapping[str, float]:
         return self.slo.ratios
 
+    def take_stock(self) -> None:
+        """All that `start` has done over and over, once."""
+        self.slo.look(self._metrics.families(), self._clock.monotonic())
+        self.traffic.look()
+        self.look()
+
     def look(self) -> None:
         """Once; `start` has it done over and over."""
         changes = self.engine.evaluate()
@@ -112,8 +139,12 @@ class Watch:
         while True:
             await asyncio.sleep(EVERY_S)
             try:
+                if self._refresh is not None:
+                    await self._refresh()
                 self.slo.look(self._metrics.families(), self._clock.monotonic())
                 await asyncio.sleep(0)  # with hundreds of models each takes some milliseconds
+                self.traffic.look()
+                await asyncio.sleep(0)
                 self.look()
             except Exception:  # a bug: the next look may do better
                 if not failed:
@@ -141,8 +172,12 @@ class Watch:
             self._before.update(Counter(_outcomes(webhook)) - before)
 
     def _families(self) -> list[Family]:
-        spent = Family("gauge", "budget_spent", "Share of its budget that an account has spent.", ("account",), _keyed(self._budgets()))
-        return [*self._metrics.families(), spent]
+        return [*self._metrics.families(), spent(self._budgets())]
+
+
+def spent(budgets: Mapping[str, float]) -> Family:
+    """For alerts alone: an account is no label for Prometheus."""
+    return Family("gauge", BUDGET_SPENT, "Share of its budget that an account has spent.", ("account",), _keyed(budgets))
 
 
 def _keyed(values: Mapping[str, float]) -> dict[tuple[str, ...], float]:

@@ -5,7 +5,7 @@ Promise: bounded. A client can name any model; what goes beyond `SERIES_MAX` is 
 
 from __future__ import annotations
 
-from agent_gateway.record.metrics import Histogram
+from agent_gateway.record.family import Histogram
 from agent_gateway.record.otlp import naming
 from agent_gateway.record.otlp.naming import INSTRUMENTS, Instrument, attributes
 from agent_gateway.record.otlp.protobuf import data, double, fixed64, integer, packed_double, packed_fixed64, text

@@ -225,6 +225,8 @@ class DatabaseSink:
             except Exception:  # the thread must live: a bug costs one batch, not every later one
                 _log.exception("A batch of records failed.")
                 self._lose(len(batch), "of a failure in the gateway")
+                # What is done without being asked would fail again, as fast as it can.
+                self._retry_at = self._sweep_at = self._clock.monotonic() + RETRY_MAX_S
             self._done_rows += len(batch)
             self._done_bytes += batch_bytes
         self._finish()

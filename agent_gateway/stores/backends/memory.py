@@ -76,6 +76,8 @@ class MemoryStore(MemoryBatches):
         self._audit: deque[AuditRow] = deque(maxlen=AUDIT_MAX)
         self._audit_signature = b""
         self._secrets: dict[str, bytes] = {}
+        #: By kind and name: the body, and when its time is over.
+        self._values: dict[str, dict[str, tuple[bytes, float | None]]] = {}
         self._numbers = count(1)
         # Both in the order of their last change.
         self._sessions: dict[_Place, _Conversation] = {}
@@ -191,6 +193,29 @@ class MemoryStore(MemoryBatches):
 
     async def secret(self, name: str) -> bytes:
         return self._secrets.setdefault(name, secrets.token_bytes(SECRET_BYTES))
+
+    # --- values
+
+    async def keep_value(self, kind: str, name: str, body: bytes, *, now: float, expires_at: float | None = None) -> None:
+        live = await self.list_values(kind, now)
+        known = self._values[kind] = {each: kept for each, kept in self._values.get(kind, {}).items() if each in live}
+        known[name] = (body, expires_at)
+
+    async def claim_value(self, kind: str, name: str, body: bytes, *, now: float, expires_at: float) -> bool:
+        if await self.find_value(kind, name, now) not in (None, body):
+            return False
+        await self.keep_value(kind, name, body, now=now, expires_at=expires_at)
+        return True
+
+    async def find_value(self, kind: str, name: str, now: float) -> bytes | None:
+        return (await self.list_values(kind, now)).get(name)
+
+    async def list_values(self, kind: str, now: float) -> Mapping[str, bytes]:
+        known = sorted(self._values.get(kind, {}).items())
+        return {name: body for name, (body, expires_at) in known if expires_at is None or expires_at > now}
+
+    async def drop_value(self, kind: str, name: str) -> bool:
+        return self._values.get(kind, {}).pop(name, None) is not None
 
     # --- sessions
 

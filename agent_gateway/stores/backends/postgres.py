@@ -110,6 +110,8 @@ class PostgresServer:
                 pool.terminate()
 
     async def _call(self, work: Callable[[Any], Awaitable[_T]], *, migrated: bool = True) -> _T:
+        task = asyncio.current_task()
+        cancelled_before = task.cancelling() if task is not None else 0
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 if migrated and not self._is_migrated:
@@ -120,6 +122,8 @@ class PostgresServer:
         except asyncpg.DataError as error:
             raise BadRequest("There is text in the request that the database cannot hold.", detail=str(error)) from error
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            if task is not None and task.cancelling() > cancelled_before:  # and what was begun could not be rolled back
+                raise asyncio.CancelledError from error
             raise StoreDown(_DOWN, detail=f"PostgreSQL: {error!r}") from error
 
     async def _open(self) -> asyncpg.Pool[Any]:

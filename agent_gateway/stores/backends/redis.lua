@@ -7,6 +7,7 @@
 --   sessions:all, sessions:of:OWNER, sessions:by:USER   place → its number; of responses only the last
 --   key:ID  hash    keys:ids  hash of a secret, good or rotated away → id    keys:all, keys:of:TEAM  id → when it was made
 --   teams  id → team    spend:ACCOUNT  period → USD    audit  row → its number    secrets  name → value
+--   values:KIND  name → "until body", without an end " body"
 --   keys:version, number  counters
 
 local P = 'agent-gateway:'
@@ -334,6 +335,48 @@ end
 function run.secret(name, made)
     redis.call('HSETNX', P .. 'secrets', name, made)
     return redis.call('HGET', P .. 'secrets', name)
+end
+
+-- values
+
+local function is_kept(value, now)
+    local expires_at = string.match(value, '^([^ ]*) ')
+    return expires_at == '' or tonumber(expires_at) > tonumber(now)
+end
+
+function run.keep_value(kind, name, body, now, expires_at)
+    local all = redis.call('HGETALL', P .. 'values:' .. kind)
+    for index = 1, #all, 2 do
+        if not is_kept(all[index + 1], now) then redis.call('HDEL', P .. 'values:' .. kind, all[index]) end
+    end
+    return redis.call('HSET', P .. 'values:' .. kind, name, expires_at .. ' ' .. body)
+end
+
+function run.claim_value(kind, name, body, now, expires_at)
+    local value = run.find_value(kind, name, now)
+    if value and string.sub(value, string.find(value, ' ', 1, true) + 1) ~= body then return 0 end
+    run.keep_value(kind, name, body, now, expires_at)
+    return 1
+end
+
+function run.find_value(kind, name, now)
+    local value = redis.call('HGET', P .. 'values:' .. kind, name)
+    return value and is_kept(value, now) and value
+end
+
+function run.list_values(kind, now)
+    local all, kept = redis.call('HGETALL', P .. 'values:' .. kind), {}
+    for index = 1, #all, 2 do
+        if is_kept(all[index + 1], now) then
+            kept[#kept + 1] = all[index]
+            kept[#kept + 1] = all[index + 1]
+        end
+    end
+    return kept
+end
+
+function run.drop_value(kind, name)
+    return redis.call('HDEL', P .. 'values:' .. kind, name)
 end
 
 return run[ARGV[1]](unpack(ARGV, 2, math.min(#ARGV, VALUES_MAX + 1)))

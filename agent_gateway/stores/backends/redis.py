@@ -162,6 +162,25 @@ class RedisStore:
         made: bytes = await self._run("secret", name, secrets.token_bytes(SECRET_BYTES))
         return made
 
+    # --- values
+
+    async def keep_value(self, kind: str, name: str, body: bytes, *, now: float, expires_at: float | None = None) -> None:
+        await self._run("keep_value", kind, name, body, now, "" if expires_at is None else expires_at)
+
+    async def claim_value(self, kind: str, name: str, body: bytes, *, now: float, expires_at: float) -> bool:
+        return bool(await self._run("claim_value", kind, name, body, now, expires_at))
+
+    async def find_value(self, kind: str, name: str, now: float) -> bytes | None:
+        found = await self._run("find_value", kind, name, now)
+        return None if found is None else _body(found)
+
+    async def list_values(self, kind: str, now: float) -> Mapping[str, bytes]:
+        found = await self._run("list_values", kind, now)
+        return {name.decode(): _body(value) for name, value in sorted(zip(found[::2], found[1::2], strict=True))}
+
+    async def drop_value(self, kind: str, name: str) -> bool:
+        return bool(await self._run("drop_value", kind, name))
+
     # --- sessions
 
     async def fetch(self, owner: Owner, session_id: str, now: float, *, newest: int = TURNS_MAX) -> Session | None:
@@ -270,6 +289,11 @@ def _changed(version: int, session_id: str) -> int:
     if version == 0:
         raise session_changed(session_id)
     return version
+
+
+def _body(value: bytes) -> bytes:
+    """Of a kept value, behind its end."""
+    return value.partition(b" ")[2]
 
 
 def _fields(flat: Sequence[bytes]) -> dict[bytes, bytes]:

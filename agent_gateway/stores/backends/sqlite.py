@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -22,6 +21,7 @@ from agent_gateway.stores.base import create_privately
 from agent_gateway.stores.operation import Operation, Row
 from agent_gateway.stores.revision import REVISIONS, is_head, script
 from agent_gateway.stores.sql import SqlStore
+from agent_gateway.stores.write_ahead import use_log
 
 #: How long a statement waits for another process's write (s).
 BUSY_TIMEOUT_S = 1.0
@@ -179,7 +179,7 @@ class _Lane:
         create_privately(self._path)
         connection = _connect(self._path)
         try:
-            _use_log(connection)
+            use_log(connection, BUSY_TIMEOUT_S)
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES_MAX}")
             connection.execute("PRAGMA foreign_keys = ON")
@@ -216,19 +216,6 @@ def _settle(answer: asyncio.Future[Any], result: Any, error: BaseException | Non
         answer.set_result(result)
     else:
         answer.set_exception(error)
-
-
-def _use_log(connection: sqlite3.Connection) -> None:
-    """Write-ahead logging; for another who is just making the same change SQLite does not wait by itself."""
-    until = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
-                raise
-            time.sleep(0.01)
 
 
 def _cut_log(database: sqlite3.Connection) -> None:

@@ -311,3 +311,23 @@ CREATE INDEX batch_items_twin ON batch_items (batch, twin) WHERE twin IS NOT NUL
 
 UPDATE alembic_version SET version_num='0007' WHERE alembic_version.version_num = '0006';
 
+-- Running upgrade 0007 -> 0008
+
+CREATE TABLE kept_values (
+    kind TEXT NOT NULL, 
+    name TEXT NOT NULL, 
+    body BLOB NOT NULL, 
+    expires_at REAL, 
+    PRIMARY KEY (kind, name)
+);
+
+UPDATE alembic_version SET version_num='0008' WHERE alembic_version.version_num = '0007';
+
+-- Running upgrade 0008 -> 0009
+
+CREATE INDEX batches_created_at ON batches (created_at, id);
+
+CREATE INDEX batch_items_failed ON batch_items (batch, number) WHERE state = 'failed';
+
+UPDATE alembic_version SET version_num='0009' WHERE alembic_version.version_num = '0008';
+

@@ -14,9 +14,10 @@ from openai import AsyncOpenAI
 
 from agent_gateway.admission.keys import create_key
 from agent_gateway.batch import tenure
-from agent_gateway.batch.native import gathering, planner, taking_in
+from agent_gateway.batch.native import driver, gathering, planner, taking_in
 from agent_gateway.batch.native.base import BATCH_APIS, BatchApi, Job, Outcome, Progress
 from agent_gateway.batch.native.plan import plan_of
+from agent_gateway.control.interventions import Intervention
 from agent_gateway.core.errors import ConnectionCut, ProviderTimeout, StoreDown
 from agent_gateway.core.settings import Budget
 from agent_gateway.stores.base import Owner
@@ -177,6 +178,34 @@ async def test_a_part_is_sent_again_until_there_is_room_for_it(
         assert ((await bench.bill())["live"].calls, batch.completed, batch.lost_calls) == (ITEMS, ITEMS, 0)
 
 
+async def test_what_waits_to_be_sent_to_a_drained_deployment_is_run_live_elsewhere(
+    simulated: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = BATCH_APIS.load("openai")
+    look, full = api.look, asyncio.Event()
+
+    async def too_much(self: BatchApi, job: Job) -> Progress:
+        progress: Progress = await look(self, job)
+        if progress.state == "failed":
+            full.set()
+        return replace(progress, may_pass=True)
+
+    monkeypatch.setattr(api, "look", too_much)
+    monkeypatch.setattr(driver, "QUEUE_MIN_S", 600.0)
+    cheap = {"provider": "openai", "model": f"{MODEL}:batch-fail", "price": CHEAP}
+    models = {"two": {"deployments": [cheap, {"provider": "anthropic", "model": MODEL, "price": PRICE}]}}
+    async with running(configuration(simulated, tmp_path, models=models), simulated, tmp_path) as bench:
+        batch_id = await bench.create("two", items=ITEMS)
+        async with asyncio.timeout(20):
+            await full.wait()
+        drained = Intervention(mode="drain", until=None, by="the test", reason="")
+        await bench.gateway._interventions.put(f"openai/{MODEL}:batch-fail", drained)
+        batch = await bench.until(batch_id, "completed")
+        assert (batch.completed, batch.plan, batch.native_saved_usd, batch.lost_calls) == (ITEMS, None, 0.0, 0)
+        assert (await bench.bill())["live"].calls == ITEMS
+        assert {record["deployment"] for record in await _records(bench, ITEMS)} == {f"anthropic/{MODEL}"}
+
+
 # --- what nobody can know ---------------------------------------------------------------------------------------------
 
 
@@ -214,6 +243,7 @@ async def test_a_batch_that_was_not_made_is_made_once(
         return str(await create(self, job, lines))
 
     monkeypatch.setattr(api, "create", cut)
+    monkeypatch.setattr(driver, "SEND_SHARE", 1.0)  # however long a busy machine takes for it
     async with running(configuration(simulated, tmp_path), simulated, tmp_path) as bench:
         batch = await bench.until(await bench.create(kind, items=ITEMS), "completed")
         bill = await bench.bill()

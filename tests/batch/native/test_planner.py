@@ -68,6 +68,21 @@ async def test_where_a_models_items_go(planner: Planner, model: str, window_s: f
     assert (place.deployment.id if place else None) == deployment
 
 
+@pytest.mark.parametrize(
+    ("modes", "deployment"),
+    [
+        ({"claude/claude-haiku-4-5": "drain"}, "openai/gpt-4o"),
+        ({"openai/gpt-4o": "prefer"}, "openai/gpt-4o"),
+        ({"claude/claude-haiku-4-5": "drain", "openai/gpt-4o": "drain"}, None),
+    ],
+)
+async def test_where_they_go_when_an_operator_decides(planner: Planner, modes: dict[str, str], deployment: str | None) -> None:
+    planner._health.interventions = modes
+    place = planner.place(batch(), "both")
+    assert (place.deployment.id if place else None) == deployment
+    assert planner.place_at(batch(), "both", "claude/claude-haiku-4-5") is not None, "what it has already is taken in"
+
+
 async def test_half_the_price_is_halved_in_every_rate(planner: Planner) -> None:
     place = planner.place(batch(), "both")
     assert place is not None

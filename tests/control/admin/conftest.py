@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
 
-from agent_gateway.admission.keys import ADMIN, Key
+from agent_gateway.admission.keys import ADMIN, Key, KeyRing
+from agent_gateway.admission.logins import Logins
+from agent_gateway.batch.batches import Batches
+from agent_gateway.batch.files import Files
+from agent_gateway.batch.native.plan import parts_of
 from agent_gateway.cache.exact import Exact
 from agent_gateway.cache.memory import MemoryEntries
 from agent_gateway.control.admin.api import AdminApi
+from agent_gateway.control.admin.batches import BatchHands
 from agent_gateway.control.audit import AuditLog
+from agent_gateway.control.interventions import Interventions
 from agent_gateway.control.load import compile_mapping
-from agent_gateway.core.admin import AdminAsk
+from agent_gateway.control.oversight import OwnOversight
+from agent_gateway.control.replays import Replays
+from agent_gateway.control.snapshot import Configuration
+from agent_gateway.core.admin import AdminAnswer, AdminAsk
 from agent_gateway.core.clock import Clock
 from agent_gateway.core.settings import Budget, Limits
 from agent_gateway.health.registry import Health
@@ -31,12 +41,13 @@ from agent_gateway.upstream.web import Web
 NOW = 1_760_000_100.0
 CLOCK = Clock(wall=lambda: NOW)
 AUDITOR = Key("aud", "the auditor", role="auditor")
-SECRETS = ("provider-secret-0123456789", "admin-secret-0123456789", "audit-secret-0123456789")
+SECRETS = ("provider-secret-0123456789", "admin-secret-0123456789", "audit-secret-0123456789", "token-secret-0123456789")
 AUDIT_KEY = b"k" * 32
 
 
 @dataclass
 class Stage:
+    configuration: Configuration
     api: AdminApi
     store: Store
     audit: AuditLog
@@ -44,6 +55,7 @@ class Stage:
     streams: MemoryStreams
     answers: MemoryEntries
     alerts: Watch
+    replays: Replays
 
     async def ask(
         self, method: str, path: str, body: Any = b"", query: Mapping[str, str] | None = None, key: Key | None = ADMIN
@@ -51,6 +63,7 @@ class Stage:
         """Status and the answer, as JSON tells it. Raises `GatewayError`."""
         data = body if isinstance(body, bytes) else msgspec.json.encode(body)
         told = await self.api.answer(AdminAsk("req_1", method, path, query or {}, data, key, "10.0.0.1"))
+        assert isinstance(told, AdminAnswer)
         return told.status, msgspec.json.decode(msgspec.json.encode(told.body))
 
     async def get(self, path: str, **query: str) -> Any:
@@ -86,9 +99,21 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     alerts.configure(configuration.settings.alerts, {})
     for route in configuration.routes.values():
         health.follow(route)
+    logins = Logins(store, KeyRing(store, CLOCK, auth=configuration.settings.auth), CLOCK)
     answers = MemoryEntries(CLOCK, bytes_max=2**20)
     erase = Exact(answers, settle, CLOCK).erase
-    api = AdminApi(lambda: configuration, store, audit, recorder, streams, health, erase, alerts, CLOCK)
-    yield Stage(api, store, audit, recorder, streams, answers, alerts)
+    interventions = Interventions(store, health, CLOCK)
+    oversight = OwnOversight(alerts, CLOCK)
+    batches = BatchHands(Batches(store, None, CLOCK).cancel, parts_of, Files(store, CLOCK).content)
+    replays = Replays(lambda: configuration, {**os.environ, "OTHER_TOKEN": SECRETS[3]}, {}, store, CLOCK)
+    of_the_gateway = (store, audit, recorder, streams, health, erase, oversight, logins, interventions)
+
+    def no_pipeline() -> NoReturn:
+        pytest.fail("there is no pipeline here")
+
+    api = AdminApi(lambda: configuration, *of_the_gateway, CLOCK, batches=batches, replays=replays, runtime=no_pipeline)
+    yield Stage(configuration, api, store, audit, recorder, streams, answers, alerts, replays)
+    await replays.close(10)
+    await logins.close()
     await recorder.close(10)
     await store.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent_gateway.core.errors import BadRequest, Forbidden, NotFound
-from agent_gateway.record.metrics import Family
+from agent_gateway.record.family import Family
 from agent_gateway.record.slo import OBJECTIVES
 from tests.control.admin.conftest import AUDITOR, CLOCK, Stage
 from tests.record.exchanges import attempt, exchange

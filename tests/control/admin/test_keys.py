@@ -152,7 +152,7 @@ async def test_what_the_log_cannot_take_does_not_happen(stage: Stage, monkeypatc
         ({"name": "a", "budget": {"usd": -1}}, "budget.usd", "budget.usd: expected float > 0.0."),
         ({"name": "a", "budget": {"usd": 1, "each": "day"}}, "budget.each", "budget.each: is not known."),
         ({"name": "a", "models": ["x", 5]}, "models[1]", "models[1]: expected str, got int."),
-        ({"name": "a", "endpoints": ["v1"]}, "endpoints[0]", "endpoints[0]: expected str matching regex"),
+        ({"name": "a", "endpoints": ["v1"]}, "endpoints[0]", "endpoints[0]: expected a path that begins with /"),
         ({"name": "a", "expires_at": "soon"}, "expires_at", "expires_at: expected a moment"),
         ({"name": "a", "expires_at": "2020-01-01"}, "expires_at", "expires_at: '2020-01-01' is over already."),
         ({"name": "a", "team": "none"}, "team", "team: there is no team 'none'"),
@@ -192,6 +192,8 @@ async def test_a_cursor_that_was_never_given_is_refused(stage: Stage) -> None:
 async def test_an_auditor_reads_and_changes_nothing(stage: Stage) -> None:
     for route in stage.api.routes:
         path = route.path.replace("{id}", "none").replace("{request_id}", "none")
+        if route.role == "anyone" or route.media != "application/json":
+            continue  # nobody's role is looked at; and what comes in pieces begins only as they are asked for
         if route.role == "admin":
             with pytest.raises(Forbidden):
                 await stage.ask(route.method, path, key=AUDITOR)
@@ -219,6 +221,11 @@ async def test_two_changes_at_once_are_both_made(stage: Stage) -> None:
 
 
 # --- teams
+
+
+async def test_a_teams_id_is_told_what_it_may_be(stage: Stage) -> None:
+    error = await refused(stage, "POST", "teams", {"id": "the blue ones"})
+    assert str(error) == "id: expected up to 64 letters, digits and . _ -, a letter or digit first."
 
 
 async def test_a_teams_life(stage: Stage) -> None:

@@ -317,6 +317,11 @@ def test_thoughts_leave_room_for_an_answer(limit: int | None, budget: int, told_
     assert told["thinking"]["budget_tokens"] == told_budget
 
 
+def test_a_limit_that_is_none_is_the_providers_to_refuse() -> None:
+    told = written(asked(max_output_tokens=-1))
+    assert (told["max_tokens"], "thinking" in told) == (-1, False)
+
+
 def test_without_room_for_thoughts_there_are_none() -> None:
     told = written(asked(max_output_tokens=1000, thinking=Thinking("low"), temperature=0.5))
     assert "thinking" not in told

@@ -31,7 +31,7 @@ from agent_gateway.core.conversation import (
 from agent_gateway.core.errors import NotExpressible
 from agent_gateway.core.route import Deployment
 from agent_gateway.protocols.openai_chat.codec import DROPPED, REFUSED, OpenAIChat
-from agent_gateway.protocols.openai_chat.request import MEDIA_FOLLOW
+from agent_gateway.protocols.openai_chat.request import APART, MEDIA_FOLLOW
 from tests.protocols.conversations import conversations, fold
 from tests.protocols.openai_chat.test_round_trip import ALL
 
@@ -111,6 +111,8 @@ REFUSED_FOR: list[tuple[str, Conversation]] = [
     ("File", saying(File(Media(url="https://example.com/a.mp3", media_type="audio/mpeg")))),
     ("File", saying(File(PDF), role="assistant")),
     ("Image", saying(ToolResult("call_1", (Image(Media(file_id="file-1")),)))),
+    (APART, saying(ToolUse("call_1", "look", "{}"))),
+    (APART, saying(ToolResult("call_1", (Text("seen"),)), role="assistant")),
 ]
 #: Whatever else there is, told in a way that shows in the request.
 TOLD = {

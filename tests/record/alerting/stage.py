@@ -8,7 +8,8 @@ from typing import Any
 from agent_gateway.core.clock import Clock
 from agent_gateway.record.alerting.engine import EVERY_S, AlertEngine, Change
 from agent_gateway.record.alerting.rules import RULES, Rule
-from agent_gateway.record.metrics import DURATION_S, Family, Histogram
+from agent_gateway.record.family import Family, Histogram
+from agent_gateway.record.metrics import DURATION_S
 
 #: Unix time at the start (s).
 WALL = 1_760_000_000.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from agent_gateway.cli.slo import told as level_told
 from agent_gateway.record.alerting import engine, webhook
 from agent_gateway.record.alerting.rules import RELEASE, RULES, SURE
 from agent_gateway.record.alerting.signals import Share
 from agent_gateway.record.slo import OBJECTIVES
+from agent_gateway.record.slo import told as level_told
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "alerts.md").read_text()
 

@@ -11,7 +11,8 @@ import pytest
 from agent_gateway.core.settings import AlertRule, Alerts, Fallback
 from agent_gateway.record.alerting.engine import EVERY_S
 from agent_gateway.record.alerting.rules import RULES, rules_for
-from agent_gateway.record.metrics import Family, Metrics
+from agent_gateway.record.family import Family
+from agent_gateway.record.metrics import Metrics
 from tests.record.alerting.stage import WALL, Stage
 
 

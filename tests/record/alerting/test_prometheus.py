@@ -11,7 +11,7 @@ import msgspec
 from agent_gateway.record.alerting.engine import EVERY_S
 from agent_gateway.record.alerting.prometheus import NOT_TOLD, alert_name, rules_yaml
 from agent_gateway.record.alerting.rules import RULES
-from agent_gateway.record.metrics import PREFIX, Family, Histogram
+from agent_gateway.record.family import PREFIX, Family, Histogram
 from tests.kit.servers import promtool
 from tests.record.alerting.stage import Stage
 

@@ -17,7 +17,7 @@ from agent_gateway.record.alerting.webhook import TRIES_MAX, WAITING_MAX, Webhoo
 from agent_gateway.upstream.transport import Transport
 from agent_gateway.upstream.web import Web
 from tests.kit import replies
-from tests.kit.eventually import eventually
+from tests.kit.eventually import PATIENCE_S, eventually
 from tests.kit.provider import ScriptedProvider
 
 SECRET = "a secret of the webhook's"
@@ -156,6 +156,6 @@ async def test_a_server_that_hangs_holds_nothing_up(server: ScriptedProvider, we
     webhook = made(server, web)
     webhook.tell([change()])
     await eventually(lambda: server.heard, "it is under way")
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_S / 2):  # half of what it gives an attempt
         await webhook.close(0.05)
     assert (webhook.sent, webhook.failed) == (0, 1)

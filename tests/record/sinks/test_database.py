@@ -347,6 +347,18 @@ async def test_a_bug_costs_one_batch(launch: Open, path: Path, monkeypatch: pyte
     assert "ZeroDivisionError" in caplog.text
 
 
+async def test_a_bug_in_what_is_done_without_being_asked_costs_no_spinning(
+    launch: Open, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(RecordsFile, "sweep", lambda *_: 1 // 0)
+    sink = launch(path)
+    await eventually(lambda: "ZeroDivisionError" in caplog.text, "the bug")
+    sink.write(records(1))
+    await eventually(written(sink, 1), "a record, all the same")
+    await sink.close(10)
+    assert caplog.text.count("ZeroDivisionError") == 1
+
+
 async def test_in_memory_the_last_records_are_kept(launch: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records_file, "MEMORY_ROWS", 20)
     sink = launch(None)

@@ -119,7 +119,8 @@ async def test_what_cannot_be_written_until_the_end_is_counted(tmp_path: Path) -
     sink = JsonlSink(settings, Tools())
     sink.write(records(4))
     await sink.close(0.5)
-    assert (sink.written, sink.dropped) == (0, 4)
+    await eventually(lambda: sink.dropped == 4, "the loss")  # its thread may take longer than it is waited for
+    assert sink.written == 0
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:

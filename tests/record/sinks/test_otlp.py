@@ -21,6 +21,7 @@ from agent_gateway.record.row import Mode, Record, make_record
 from agent_gateway.record.sinks.otlp import OtlpSettings, OtlpSink
 from tests.kit.collector import Collector, plain
 from tests.kit.eventually import eventually
+from tests.kit.ports import free_port
 from tests.record.exchanges import attempt, exchange, records
 
 PROVIDERS = {"local": Address("gemini", "llm.example", 8443)}
@@ -307,8 +308,7 @@ async def test_what_a_collector_rejects_of_a_batch_is_counted(collector: Collect
 
 
 async def test_a_collector_that_was_down_gets_what_waited(caplog: pytest.LogCaptureFixture) -> None:
-    with Collector() as gone:
-        port = gone.port
+    port = free_port()
     sink = OtlpSink(OtlpSettings(endpoint=f"http://127.0.0.1:{port}", signals=("traces",)), Tools())
     sink.write(records(2))
     await eventually(lambda: "takes no records" in caplog.text, "the warning")

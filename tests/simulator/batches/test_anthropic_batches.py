@@ -59,8 +59,6 @@ async def test_a_batch_from_its_requests_to_its_results(sdk: AsyncAnthropic) -> 
     assert (batch.type, batch.processing_status, batch.results_url) == ("message_batch", "in_progress", None)
     assert counts(batch) == {"processing": 4}
     assert (batch.expires_at - batch.created_at).total_seconds() == 86400
-    with pytest.raises(anthropic.NotFoundError):
-        await sdk.get(f"/v1/messages/batches/{batch.id}/results", cast_to=object)
     batch = await end_of(sdk, batch)
     assert counts(batch) == {"succeeded": 4}
     found = await results(sdk, batch)
@@ -71,6 +69,13 @@ async def test_a_batch_from_its_requests_to_its_results(sdk: AsyncAnthropic) -> 
     live = await sdk.messages.create(**asked)
     assert result.message.content == live.content
     assert result.message.usage.output_tokens == live.usage.output_tokens == 20
+
+
+async def test_there_are_no_results_before_the_end(sdk: AsyncAnthropic) -> None:
+    batch = await sdk.messages.batches.create(requests=requests(model="claude-small:batch-hang"))
+    with pytest.raises(anthropic.NotFoundError):
+        await sdk.get(f"/v1/messages/batches/{batch.id}/results", cast_to=object)
+    await sdk.messages.batches.cancel(batch.id)
 
 
 async def test_each_request_fails_for_itself(sdk: AsyncAnthropic) -> None:

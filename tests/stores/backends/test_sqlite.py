@@ -146,7 +146,8 @@ async def test_a_replaced_file_is_opened_anew(store: SqliteStore, path: Path) ->
     assert await listed(store) == [new]
 
 
-async def test_readers_do_not_wait_for_writers(store: SqliteStore, path: Path) -> None:
+async def test_readers_do_not_wait_for_writers(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 30.0)
     await store.create_key(KEY, b"hash")
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")

@@ -1,0 +1,101 @@
+"""What to do about settings of LiteLLM's that have no counterpart; those that are not named here are just left out, aloud."""
+
+from __future__ import annotations
+
+_NOT_NEEDED = "is not needed here"
+_LOGGED = "a request's record tells it; it is left out"
+_BUDGETS = "keys and teams have budgets: limits.budget for every key, keys create --budget, keys team create --budget"
+_KNOWN = "is done anyway: a request goes only to models that can take it"
+_PROBED = "no provider is asked for its health; what requests meet tells it"
+_KEYS = "keys are made by agent-gateway keys create, or POST /admin/v1/keys"
+
+ROUTER = {
+    "enable_pre_call_check*": _KNOWN,
+    "retry_policy": "what is tried again follows from the error (docs/routing.md); it is left out",
+    "model_group_retry_policy": "what is tried again follows from the error (docs/routing.md); it is left out",
+    "allowed_fails_policy": "what counts for the breaker follows from the error (docs/routing.md); it is left out",
+    "retry_after": "waits follow from what the provider asks for, else back-off (docs/routing.md); it is left out",
+    "disable_cooldowns": "breakers cannot be turned off; raise breaker.consecutive_failures",
+    "max_fallbacks": "retries.max_attempts bounds the calls of a whole chain",
+    "routing_strategy_args": "strategies have settings of their own (docs/routing.md); it is left out",
+    "enable_tag_filtering": "requests are not routed by tags; give each tag a model of its own",
+    "tag_*": "requests are not routed by tags; give each tag a model of its own",
+    "enable_weighted_failover": "is done anyway: the next candidate is another deployment of the model",
+    "provider_budget_config": "providers have no budgets; keys and teams do (keys create --budget)",
+    "routing_groups": "each model has its own strategy: models.NAME.strategy",
+    "cache_responses": "cache.exact is for all models, or for one: models.NAME.cache",
+    "keepalive_seconds": "is streaming.heartbeat_s, for all streams; it is left out",
+    "*health_check*": _PROBED,
+    "set_verbose": _NOT_NEEDED,
+    "debug_level": _NOT_NEEDED,
+    "client_ttl": _NOT_NEEDED,
+    "ignore_invalid_deployments": "a configuration is right as a whole, or is refused with every mistake in it",
+}
+LIBRARY = {
+    "drop_params": "is not needed: parameters go to the provider as they are, or are translated",
+    "modify_params": "is not needed: parameters go to the provider as they are, or are translated",
+    "add_function_to_prompt": "requests with tools go only to models that have them",
+    "telemetry": "nothing is sent to anybody",
+    "set_verbose": _NOT_NEEDED,
+    "json_logs": _NOT_NEEDED,
+    "request_correlation_in_logs": "every answer and record has its x-request-id",
+    "*max_budget": _BUDGETS,
+    "budget_duration": _BUDGETS,
+    "max_*_budget": _BUDGETS,
+    "default_team_params": _BUDGETS,
+    "default_team_settings": "what is recorded is the same for all teams; it is left out",
+    "*key_generate_params": _KEYS,
+    "key_generation_settings": _KEYS,
+    "langfuse_*": _LOGGED,
+    "redact_*": "records name a key by its id only",
+    "store_audit_logs": "what admins do is in the audit log: agent-gateway audit list",
+    "enable_json_schema_validation": "is the guard of kind schema: guards: {output: [{kind: schema}]} (docs/guards.md)",
+    "ssl_verify": "certificates are always checked; SSL_CERT_FILE names further authorities",
+    "force_ipv4": "both are tried; it is left out",
+    "num_retries_per_request": "retries.max_attempts bounds the calls of a request",
+    "mcp_*": "tools of MCP servers are not run by the gateway; it is left out",
+    "cost_*_config": "a deployment has its own price: models.NAME.deployments[…].price",
+    "return_response_headers": "providers' limits stay with the gateway; its own are told (x-ratelimit-*)",
+}
+GENERAL = {
+    "store_model_in_db": "models stand in the file alone, read again on SIGHUP; what was made in LiteLLM's pages is not in it",
+    "supported_db_objects": "models stand in the file alone, which is read again on SIGHUP",
+    "database_*": "connections to the database are managed by the gateway; it is left out",
+    "proxy_b*": "is not needed: spend is written as it comes",
+    "custom_auth*": "keys, and tokens of an OpenID Connect provider (auth.jwt), are the ways in (docs/keys.md)",
+    "enable_jwt_auth": "is auth.jwt: {issuer, audience, …} (docs/keys.md); it has to be written by hand",
+    "litellm_jwtauth": "is auth.jwt: {issuer, audience, …} (docs/keys.md); it has to be written by hand",
+    "enable_oauth2*": "tokens of an OpenID Connect provider are taken by auth.jwt (docs/keys.md)",
+    "allowed_routes": "a key names what it may ask: keys create --endpoints",
+    "admin_only_routes": "the admin API is for admins' and auditors' keys alone",
+    "public_routes": "health, metrics and /openapi.json ask for no key; all else does",
+    "allowed_ips": "is for a firewall, or a proxy before the gateway",
+    "use_x_forwarded_for": "is server.trusted_proxies: the addresses of the proxies; it has to be written by hand",
+    "pass_through_endpoints": "only the model protocols are passed on; it is left out",
+    "global_max_parallel_requests": "is bounded for each deployment (concurrency.max) and each key (limits.max_parallel)",
+    "alerting_threshold": "is the rule latency: alerts: {rules: {latency: {bound_s: 15}}} (docs/alerts.md)",
+    "alert*": "rules and webhooks are in docs/alerts.md; it is left out",
+    "spend_report_frequency": "spend is in GET /admin/v1/usage; it is left out",
+    "*health_check*": _PROBED,
+    "infer_model_from_keys": _NOT_NEEDED,
+    "completion_model": "clients name the model; fallback.model is for those that fail",
+    "embedding_model": "clients name the model; it is left out",
+    "*key_management*": "secrets come from the environment: ${VAR}; it is left out",
+    "use_*_k*": "secrets come from the environment: ${VAR}; it is left out",
+    "custom_key_*": _KEYS,
+    "user_api_key_cache*": "a key that is revoked is refused within a second; nothing is to be set",
+    "disable_*": _NOT_NEEDED,
+    "always_include_stream_usage": "clients ask for it: stream_options.include_usage",
+    "forward_*": "of a client's headers, only those of the protocols go on (docs/operations.md#headers); it is left out",
+    "allow_requests_on_db_unavailable": "is auth.grace_s: known keys go on working for so long; unknown ones are never let in",
+    "enforce_user_param": "a user is told by x-user-id or the body's user; none is asked for",
+}
+TOP = {
+    "guardrails": "checks are configured in guards.input and guards.output (docs/guards.md); they have to be written by hand",
+    "mcp_servers": "tools of MCP servers are not run by the gateway; they are left out",
+    "files_settings": "files and batches are kept by the gateway itself, for every provider",
+    "finetune_settings": "fine-tuning is not served; it is left out",
+    "vector_store*": "vector stores are not served; they are left out",
+    "callback_settings": "is for LiteLLM's own callbacks; monitoring.sinks has the settings of ours",
+    "assistant_settings": "assistants are not served; conversations and responses are (docs/responses.md)",
+}
