@@ -26,6 +26,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 FAULT = "sim/small:fail-503"
 #: Of the requests that there are then, far more than the target allows; of three hundred more, less.
 FAULTS = 3
+#: A request that has ended is told live, and written, within a second or so (s).
+LISTED_S = 1.5
 #: The page tries again at longer and longer intervals: one that was away for long is found again after half a minute and a little (ms).
 RETRY_MAX_MS = 45_000
 
@@ -54,6 +56,38 @@ async def test_one_that_began_before_others_and_ends_after_them_comes_in_where_i
     slow.cancel()
     await expect(rows).to_have_count(2)
     await expect(rows.first).to_have_attribute("href", str(quick))
+
+
+async def test_what_ended_before_the_page_listens_is_there(enter: Enter, shop: Shop) -> None:
+    visit = await enter("/sessions")
+    page, listens = visit.page, asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await listens.wait()
+        await route.continue_()
+
+    await page.route("**/admin/v1/live?*", late)
+    await visit.open("/requests?user=fred")
+    await expect(page.get_by_text("No request matches")).to_be_visible()
+    await shop.ask("chat", "Who listens?", **{"x-user-id": "fred"})
+    await asyncio.sleep(LISTED_S)
+    listens.set()
+    await expect(page.get_by_role("table").locator("a.row-link")).to_have_count(1)
+
+
+async def test_a_list_that_is_loaded_again_is_as_long_as_it_was(enter: Enter, shop: Shop) -> None:
+    gwen = {"x-user-id": "gwen"}
+    await asyncio.gather(*(shop.ask("chat", "Are there many?", **gwen) for _ in range(60)))
+    page = (await enter("/requests?user=gwen")).page
+    rows = page.get_by_role("table").locator("a.row-link")
+    await page.get_by_role("button", name="Show more").click()
+    await expect(rows).to_have_count(60)
+    await page.get_by_role("button", name="Following").click()
+    await shop.ask("chat", "And one more?", **gwen)
+    await asyncio.sleep(LISTED_S)
+    await expect(rows).to_have_count(60)
+    await page.get_by_role("button", name="Follow").click()
+    await expect(rows).to_have_count(61)
 
 
 async def test_one_that_is_looked_at_before_it_is_written_is_asked_for_again(enter: Enter, shop: Shop) -> None:

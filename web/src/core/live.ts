@@ -22,6 +22,8 @@ const RETRY_LAST_MS = 30_000;
 const HIDDEN_MS = 60_000;
 /** Moments of `now` that are kept for sparklines: five minutes. */
 const KEPT = 300;
+/** What happened before the stream opened is in every list after so long (ms). */
+const LISTED_MS = 500;
 
 export const connection = signal<Connection>("closed");
 /** When the last event came (ms since 1970). */
@@ -31,10 +33,9 @@ export const nowFigures = signal<NowFigures | null>(null);
 export const nowHistory = signal<readonly NowFigures[]>([]);
 export const liveRoutes = signal<readonly RouteNow[] | null>(null);
 export const liveAlerts = signal<readonly Alert[] | null>(null);
-/** Raised when events were missed: what is shown had better be loaded again. */
-export const missed = signal(0);
 
 const wanted = new Map<Topic, number>();
+const behind = new Set<() => void>();
 const listeners: { [T in Topic]: Set<(data: Events[T]) => void> } = {
   now: new Set(),
   routes: new Set(),
@@ -50,18 +51,24 @@ let timer: ReturnType<typeof setTimeout> | undefined;
 let hiddenTimer: ReturnType<typeof setTimeout> | undefined;
 let asleep = false;
 
-/** While the component is there the page listens to the topic; `heard` is told of each event. */
-export function useLive<T extends Topic>(topic: T, heard?: (data: Events[T]) => void): void {
-  const latest = useRef(heard);
-  latest.current = heard;
+/**
+ * While the component is there the page listens to the topic; `heard` is told of each event, `missed` that there may have been some of
+ * which nobody told: what is shown had better be loaded again.
+ */
+export function useLive<T extends Topic>(topic: T, heard?: (data: Events[T]) => void, missed?: () => void): void {
+  const latest = useRef({ heard, missed });
+  latest.current = { heard, missed };
   useEffect(() => {
-    const tell = (data: Events[T]) => latest.current?.(data);
+    const tell = (data: Events[T]) => latest.current.heard?.(data);
+    const again = () => latest.current.missed?.();
     wanted.set(topic, (wanted.get(topic) ?? 0) + 1);
     listeners[topic].add(tell);
+    behind.add(again);
     settle();
     return () => {
       wanted.set(topic, (wanted.get(topic) ?? 1) - 1);
       listeners[topic].delete(tell);
+      behind.delete(again);
       settle();
     };
   }, [topic]);
@@ -111,6 +118,7 @@ function listen(opened: EventSource): void {
   opened.onopen = () => {
     retryMs = RETRY_FIRST_MS;
     connection.value = "live";
+    setTimeout(catchUp, LISTED_MS);
   };
   opened.onerror = () => {
     if (source !== opened) return;
@@ -129,7 +137,11 @@ function listen(opened: EventSource): void {
   on(opened, "alerts", (data) => (liveAlerts.value = data));
   on(opened, "records", () => undefined);
   on(opened, "batches", () => undefined);
-  opened.addEventListener("missed", () => (missed.value += 1));
+  opened.addEventListener("missed", catchUp);
+}
+
+function catchUp(): void {
+  for (const again of behind) again();
 }
 
 /** An event stream does not tell why it was refused: the log-in may have ended. */

@@ -72,38 +72,60 @@ export interface LoadedList<T> {
   reload: () => void;
 }
 
-/** A list of the API, page by page, each after the last; begun anew when the query changes. */
+/** A list of the API, page by page, each after the last; begun anew when the query changes, and loaded again as far as it had been. */
 export function useList<T>(path: string, query: Query, how: { everyMs?: number } = {}): LoadedList<T> {
-  const first = useLoaded((signal) => api.get<Listed<T>>(path, query, signal), [path, query], { ...how, keep: true });
-  const [further, setFurther] = useState<{ of: Listed<T> | null; rows: T[]; next: string | null }>({ of: null, rows: [], next: null });
+  const key = JSON.stringify([path, query]);
+  const pages = useRef({ of: key, count: 1 });
+  if (pages.current.of !== key) pages.current = { of: key, count: 1 };
+
+  const { data, ...loaded } = useLoaded(
+    async (signal) => {
+      const { count } = pages.current;
+      const list = await api.get<Listed<T>>(path, query, signal);
+      for (let page = 1; page < count && list.next !== null; page += 1) {
+        const after = await api.get<Listed<T>>(path, { ...query, cursor: list.next }, signal);
+        list.data.push(...after.data);
+        list.next = after.next;
+      }
+      return list;
+    },
+    [key],
+    { ...how, keep: true },
+  );
+  const [further, setFurther] = useState<{ of: Listed<T> | null } & Listed<T>>({ of: null, data: [], next: null });
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<ApiError | null>(null);
-  const going = further.of !== null && further.of === first.data;
-  const next = going ? further.next : (first.data?.next ?? null);
+  const going = further.of !== null && further.of === data;
+  const next = going ? further.next : (data?.next ?? null);
 
   const more = useCallback(() => {
-    const begun = first.data;
-    if (!begun || next === null || busy) return;
+    const begun = data;
+    if (!begun || next === null || busy || loaded.loading) return;
+    const asked = pages.current;
+    asked.count += 1; // at once, for what is loaded again from here on
     setBusy(true);
     setError(null);
     api
       .get<Listed<T>>(path, { ...query, cursor: next })
       .then(
         (page) =>
-          setFurther((before) => ({ of: begun, rows: before.of === begun ? [...before.rows, ...page.data] : page.data, next: page.next })),
-        (reason: unknown) => setError(asApiError(reason)),
+          setFurther((before) => ({ of: begun, data: before.of === begun ? [...before.data, ...page.data] : page.data, next: page.next })),
+        (reason: unknown) => {
+          asked.count -= 1;
+          setError(asApiError(reason));
+        },
       )
       .finally(() => setBusy(false));
-  }, [first.data, next, busy, path, JSON.stringify(query)]);
+  }, [data, next, busy, loaded.loading, key]);
 
   return {
-    rows: [...(first.data?.data ?? []), ...(going ? further.rows : [])],
+    rows: [...(data?.data ?? []), ...(going ? further.data : [])],
     next,
-    error: first.error ?? error,
-    loading: first.loading && first.data === null,
-    busy: busy || first.loading,
+    error: loaded.error ?? error,
+    loading: loaded.loading && data === null,
+    busy: busy || loaded.loading,
     more,
-    reload: first.reload,
+    reload: loaded.reload,
   };
 }
 

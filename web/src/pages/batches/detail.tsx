@@ -15,7 +15,7 @@ import { useLive } from "../../core/live";
 import { useLoaded } from "../../core/load";
 import { mayChange } from "../../core/login";
 import { href } from "../../core/router";
-import type { BatchFailure, BatchPart, BatchWhole } from "../../core/types";
+import type { BatchFailure, BatchPart, BatchSummary, BatchWhole } from "../../core/types";
 import { common } from "../../core/words";
 import { BatchStatusBadge, Progress } from "./progress";
 import { Savings } from "./savings";
@@ -31,9 +31,10 @@ export function BatchDetail({ id, close }: { id: string; close: () => void }) {
   const path = `batches/${encodeURIComponent(id)}`;
   const { data: batch, error, reload } = useLoaded((signal) => api.get<BatchWhole>(path, {}, signal), [id], { everyMs: EVERY_MS });
   const [cancelling, setCancelling] = useState(false);
-  useLive("batches", (told) => {
+  const take = (told: readonly BatchSummary[]) => {
     if (told.some((row) => row.id === id)) reload();
-  });
+  };
+  useLive("batches", take, reload);
   const cancel = async () => {
     await api.post(`${path}/cancel`);
     toast(say.cancelledNow);

@@ -98,12 +98,13 @@ function Nothing({ filtered }: { filtered: boolean }) {
 function useBatches(status: string) {
   const list = useList<BatchSummary>("batches", { status, limit: PAGE }, { everyMs: EVERY_MS });
   const [live, setLive] = useState<ReadonlyMap<string, BatchSummary>>(new Map());
-  useLive("batches", (told) => {
+  const take = (told: readonly BatchSummary[]) => {
     const known = new Set(list.rows.map((row) => row.id));
     const oldest = list.next === null ? "" : (list.rows.at(-1)?.created_at ?? "");
     setLive((before) => new Map([...before, ...told.map((row) => [row.id, row] as const)].filter(([id]) => known.has(id))));
     if (told.some((row) => known.has(row.id) !== (matches(row, status) && row.created_at >= oldest))) list.reload();
-  });
+  };
+  useLive("batches", take, list.reload);
   return { list, rows: list.rows.map((row) => further(row, live.get(row.id))) };
 }
 

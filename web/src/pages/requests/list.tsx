@@ -8,7 +8,7 @@ import { EmptyState, ErrorState } from "../../components/states";
 import { Pagination, Table, type Column } from "../../components/table";
 import { compact, count, milliseconds, money } from "../../core/format";
 import { useList, type LoadedList } from "../../core/load";
-import { missed, useLive } from "../../core/live";
+import { useLive } from "../../core/live";
 import { currentQuery, href } from "../../core/router";
 import type { RecordSummary } from "../../core/types";
 import { dictionary } from "../../core/words";
@@ -66,8 +66,12 @@ export function RequestList({ query, selected }: { query: RequestQuery; selected
   const fresh = useFresh(query, following && !query.until, list);
   const behind = fresh.length >= FRESH_MAX;
   useEffect(() => {
-    if (behind || missed.value > 0) list.reload();
-  }, [behind, missed.value]);
+    if (behind) list.reload();
+  }, [behind]);
+  const follow = () => {
+    if (!following) list.reload();
+    setFollowing(!following);
+  };
   const rows = [...fresh, ...list.rows].sort((one, other) => (one.at < other.at ? 1 : -1));
   return (
     <Panel
@@ -76,7 +80,7 @@ export function RequestList({ query, selected }: { query: RequestQuery; selected
       about={say.newest}
       actions={
         !query.until && (
-          <Button small icon={following ? "pause" : "play"} pressed={following} onClick={() => setFollowing(!following)}>
+          <Button small icon={following ? "pause" : "play"} pressed={following} onClick={follow}>
             {following ? say.following : say.follow}
           </Button>
         )
@@ -106,11 +110,11 @@ export function RequestList({ query, selected }: { query: RequestQuery; selected
 }
 
 /** What has ended since the list was loaded, and matches; not what began so early that its place is on a page that nobody asked for yet. */
-function useFresh(query: RequestQuery, following: boolean, { rows: loaded, next }: LoadedList<RecordSummary>): readonly RecordSummary[] {
+function useFresh(query: RequestQuery, following: boolean, { rows: loaded, next, reload }: LoadedList<RecordSummary>): readonly RecordSummary[] {
   const key = JSON.stringify(query);
   const [fresh, setFresh] = useState<{ of: string; rows: readonly RecordSummary[] }>({ of: key, rows: [] });
   const oldest = next === null ? "" : (loaded.at(-1)?.at ?? "");
-  useLive("records", (told) => {
+  const add = (told: readonly RecordSummary[]) => {
     if (!following) return;
     setFresh((before) => {
       const rows = before.of === key ? before.rows : [];
@@ -118,7 +122,8 @@ function useFresh(query: RequestQuery, following: boolean, { rows: loaded, next 
       const added = told.filter((record) => !known.has(record.id) && record.at >= oldest && matches(record, query));
       return added.length === 0 && before.of === key ? before : { of: key, rows: [...added, ...rows].slice(0, FRESH_MAX) };
     });
-  });
+  };
+  useLive("records", add, () => following && reload());
   if (fresh.of !== key) return [];
   const there = new Set(loaded.map((row) => row.id));
   return fresh.rows.filter((row) => row.at >= oldest && !there.has(row.id));
