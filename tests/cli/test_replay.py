@@ -99,7 +99,7 @@ def test_it_is_told_as_a_table(run: Run, records: list[Record]) -> None:
 def test_keys_and_teams_are_held_to_their_limits(run: Run, records: list[Record]) -> None:
     async def make() -> None:
         store = open_store(DATABASE)
-        await store.put_team(Team("poor", "Poor", budget=Budget(usd=0.001, per="day")))
+        await store.put_team(Team("poor", "Poor", budget=Budget(usd=0.001, per="total")))
         await store.create_key(Key("k1", "one", team="poor"), b"1" * 32)
         await store.create_key(Key("k2", "two", max_parallel=1_000), b"2" * 32)
         await store.close()

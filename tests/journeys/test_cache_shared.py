@@ -36,7 +36,7 @@ async def test_keys_share_nothing_and_a_hit_spends_nothing_of_a_budget(launch: L
     gateway = launch(auth=AUTH, cache=CACHED, models=dear, limits={"requests_per_minute": A_MINUTE})
     made = {}
     for name in ("ann", "bob"):
-        done = gateway.command("keys", "create", name, "--budget", "0.1", "--per", "day", "--json")
+        done = gateway.command("keys", "create", name, "--budget", "0.1", "--per", "total", "--json")
         made[name] = samples.decode(done.stdout)
 
     async def asked(name: str, body: Any) -> Reply:
