@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
 from tempfile import TemporaryFile
 
 import pytest
 
+from agent_gateway.edge import shared_port
 from agent_gateway.edge.shared_port import PATIENCE_S, Share, SharedPort, Tally
 from tests.kit.eventually import eventually
 
@@ -68,36 +70,42 @@ async def workers(listening: socket.socket) -> AsyncIterator[Workers]:
     listening.close()
 
 
-async def _connected(listening: socket.socket, count: int) -> list[socket.socket]:
-    return [await asyncio.to_thread(socket.create_connection, listening.getsockname()) for _ in range(count)]
+Connect = Callable[[int], Awaitable[None]]
 
 
-async def test_each_has_its_share(listening: socket.socket, workers: Workers) -> None:
+@pytest.fixture
+async def connect(listening: socket.socket) -> AsyncIterator[Connect]:
+    """Clients, one after the other."""
+    with ExitStack() as clients:
+
+        async def connected(count: int) -> None:
+            for _ in range(count):
+                clients.enter_context(await asyncio.to_thread(socket.create_connection, listening.getsockname()))
+
+        yield connected
+
+
+async def test_each_has_its_share(workers: Workers, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_port, "PATIENCE_S", 0.1)  # or this process, which is all three, may be held up for longer
     three = await workers(3)
-    clients = await _connected(listening, 30)
+    await connect(30)
     await eventually(lambda: sum(len(worker.connections) for worker in three) == 30, "all are taken")
     assert all(8 <= len(worker.connections) <= 12 for worker in three), [len(worker.connections) for worker in three]
-    for client in clients:
-        client.close()
 
 
-async def test_a_worker_that_does_not_take_its_share_keeps_nobody_waiting(listening: socket.socket, workers: Workers) -> None:
+async def test_a_worker_that_does_not_take_its_share_keeps_nobody_waiting(workers: Workers, connect: Connect) -> None:
     works, stuck = await workers(2)
     asyncio.get_running_loop().remove_reader(stuck.port.sockets[0])
-    clients = await _connected(listening, 5)
+    await connect(5)
     began = asyncio.get_running_loop().time()
     await eventually(lambda: len(works.connections) == 5, "all are taken by the one that works", within_s=1000 * PATIENCE_S)
     assert asyncio.get_running_loop().time() - began < 500 * PATIENCE_S
-    for client in clients:
-        client.close()
 
 
-async def test_one_that_goes_leaves_what_waits_to_the_others(listening: socket.socket, workers: Workers) -> None:
+async def test_one_that_goes_leaves_what_waits_to_the_others(workers: Workers, connect: Connect) -> None:
     goes, stays = await workers(2)
     goes.port.close()
-    clients = await _connected(listening, 6)
+    await connect(6)
     await eventually(lambda: len(stays.connections) == 6, "the other has them all")
     assert not goes.connections
     await goes.port.wait_closed()
-    for client in clients:
-        client.close()
