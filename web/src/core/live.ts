@@ -48,6 +48,7 @@ let source: EventSource | null = null;
 let sourceTopics = "";
 let retryMs = RETRY_FIRST_MS;
 let timer: ReturnType<typeof setTimeout> | undefined;
+let listedTimer: ReturnType<typeof setTimeout> | undefined;
 let hiddenTimer: ReturnType<typeof setTimeout> | undefined;
 let asleep = false;
 
@@ -104,6 +105,7 @@ function connect(): void {
   if (may && source && source.readyState !== EventSource.CLOSED && topics === sourceTopics) return;
   source?.close();
   source = null;
+  clearTimeout(listedTimer); // the next one catches up on both
   if (!may) {
     connection.value = "closed";
     return;
@@ -118,7 +120,7 @@ function listen(opened: EventSource): void {
   opened.onopen = () => {
     retryMs = RETRY_FIRST_MS;
     connection.value = "live";
-    setTimeout(catchUp, LISTED_MS);
+    listedTimer = setTimeout(catchUp, LISTED_MS);
   };
   opened.onerror = () => {
     if (source !== opened) return;
